@@ -1,0 +1,54 @@
+# Every target does its own set-up. `make demo` and `make test` are all a fresh machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo dev test lint types unit format clean
+
+help:
+	@echo "make demo                     run the whole line once on this machine and print what it made"
+	@echo "make demo VIDEOS=\"a.mp4 b.mov\"  the same on your own files"
+	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
+	@echo "make test                     lint, types and all tests"
+	@echo "make format                   format the code"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3.11."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
+	@echo "Installing pinned packages into $(VENV) ..."
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/ettametta demo $(VIDEOS)
+
+dev: $(VENV)/.installed
+	@$(BIN)/ettametta dev
+
+test: lint types unit
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""ettametta_pipelines: from rising trend to booked revenue, as Dagster assets."""

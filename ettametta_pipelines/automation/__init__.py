@@ -1,0 +1,1 @@
+"""Schedules, sensors, jobs and how failures are retried: what runs when, on top of every room."""

@@ -1,0 +1,52 @@
+"""Binds the failure taxonomy to every layer of Dagster that could retry.
+
+`allow_retries=False` alone stops only the op's own retry; the run-retry daemon and automation look at run tags
+(a permanent HTTP 405 was once retried thousands of times that way). So a permanent failure also stamps the run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from ettametta_pipelines.failures import FailureKind, PipelineError
+
+MAX_OP_RETRIES = 3
+DEFAULT_WAIT_S = 5.0
+MAX_WAIT_S = 600.0
+
+NO_RUN_RETRY_TAGS = {"dagster/max_retries": "0", "dagster/retry_on_asset_or_op_failure": "false"}
+FAILURE_CODE_TAG = "ettametta/failure_code"
+FAILURE_KIND_TAG = "ettametta/failure_kind"
+
+
+@contextmanager
+def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_OP_RETRIES) -> Iterator[None]:
+    """Translate a PipelineError raised inside into what Dagster should do about it.
+
+    Transient: the step is retried at most `op_retries` times, after the wait the vendor asked for (capped at ten
+    minutes) or exponential backoff from five seconds. Permanent or needs-a-person: the step fails once, the run is
+    tagged so that no daemon tries again, and code and remedy stand in the failure's metadata.
+    Steps with side effects pass `op_retries=0` and resume through their own ledger instead.
+    """
+    try:
+        yield
+    except PipelineError as error:
+        attempt = context.retry_number
+        if error.kind is FailureKind.TRANSIENT and attempt < op_retries:
+            wait = min(error.retry_after_s or DEFAULT_WAIT_S * 2**attempt, MAX_WAIT_S)
+            context.log.warning(f"{error} Attempt {attempt + 1} of {op_retries + 1}; next in {wait:.0f} s.")
+            raise dg.RetryRequested(max_retries=op_retries, seconds_to_wait=wait) from error
+        tags = {FAILURE_CODE_TAG: error.code, FAILURE_KIND_TAG: error.kind.value}
+        if error.kind is not FailureKind.TRANSIENT:
+            tags |= NO_RUN_RETRY_TAGS
+        context.instance.add_run_tags(context.run_id, tags)
+        raise dg.Failure(
+            description=str(error),
+            metadata={
+                "code": error.code,
+                "kind": error.kind.value,
+                "remedy": error.remedy or "See the run's log.",
+            },
+            allow_retries=False,
+        ) from error

@@ -1,0 +1,69 @@
+"""Jobs: one per stage an operator starts, watches or repeats, named as they would say it.
+
+A job holds assets of one partitioning only. What is not here is started from the asset graph itself.
+"""
+
+import dagster as dg
+
+from ettametta_pipelines.partitions import DAY, DAY_NICHE, SOURCE_VIDEO
+from ettametta_pipelines.tags import NIGHTLY_PRIORITY, UPLOAD_PRIORITY
+
+DISCOVERY_JOB = "nightly_discovery"
+NICHE_OVERVIEW_JOB = "niche_overview"
+INGEST_JOB = "ingest_upload"
+PUBLISH_JOB = "publish_video"
+METRICS_JOB = "refresh_publication_metrics"
+REVENUE_JOB = "book_daily_revenue"
+
+JOBS = [
+    dg.define_asset_job(
+        DISCOVERY_JOB,
+        selection=dg.AssetSelection.assets(
+            "youtube_candidates",
+            "tiktok_candidates",
+            "trend_candidates",
+            "candidate_assessments",
+            "scored_candidates",
+            "creative_briefs",
+        ),
+        partitions_def=DAY_NICHE,
+        tags=NIGHTLY_PRIORITY,
+        description="Find, judge and score what is rising in one niche on one day, and write its briefs.",
+    ),
+    dg.define_asset_job(
+        NICHE_OVERVIEW_JOB,
+        selection=dg.AssetSelection.assets("niche_trends"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="The day's trends of all niches on one page.",
+    ),
+    dg.define_asset_job(
+        INGEST_JOB,
+        selection=dg.AssetSelection.assets(
+            "source_media", "media_analysis", "rendition_9x16", "rendition_16x9", "rendition_1x1"
+        ),
+        partitions_def=SOURCE_VIDEO,
+        tags=UPLOAD_PRIORITY,
+        description="Accept one upload, analyse it and render it in three formats. Publishes nothing.",
+    ),
+    dg.define_asset_job(
+        PUBLISH_JOB,
+        selection=dg.AssetSelection.assets("youtube_publications", "tiktok_publications"),
+        partitions_def=SOURCE_VIDEO,
+        tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
+        description="Post one finished video to YouTube and TikTok. Running it again never posts twice.",
+    ),
+    dg.define_asset_job(
+        METRICS_JOB,
+        selection=dg.AssetSelection.assets("publication_metrics"),
+        partitions_def=DAY,
+        description="Read the statistics of our own posts.",
+    ),
+    dg.define_asset_job(
+        REVENUE_JOB,
+        selection=dg.AssetSelection.assets("stripe_ledger", "shopify_ledger", "daily_revenue"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Book one business day from the payment ledgers. Safe to repeat: a closed day books the same.",
+    ),
+]

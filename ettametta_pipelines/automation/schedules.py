@@ -1,0 +1,83 @@
+"""Schedules in the operator's time zone: the night's discovery, the morning overview, metrics and the books.
+
+Each description says when it runs and why then. All are on by default.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from ettametta_pipelines.automation.jobs import DISCOVERY_JOB, METRICS_JOB, NICHE_OVERVIEW_JOB, REVENUE_JOB
+from ettametta_pipelines.partitions import NICHE, day_niche_key
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY
+
+# Vendors' ledgers post late; the last three days are read again every night and book the same if nothing changed.
+REVENUE_LOOKBACK_DAYS = 3
+
+
+def _local_day(context: dg.ScheduleEvaluationContext, zone: str, days_ago: int) -> str:
+    from zoneinfo import ZoneInfo
+
+    tick: datetime = context.scheduled_execution_time
+    return (tick.astimezone(ZoneInfo(zone)).date() - timedelta(days=days_ago)).isoformat()
+
+
+def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """All schedules, on wall-clock times of `settings.business_timezone`."""
+    zone = settings.business_timezone
+    on = {"execution_timezone": zone, "default_status": dg.DefaultScheduleStatus.RUNNING}
+
+    @dg.schedule(
+        name="nightly_discovery",
+        job_name=DISCOVERY_JOB,
+        cron_schedule="0 2 * * *",
+        description="02:00, one run per niche for the day that just ended: its search window is complete by then.",
+        **on,
+    )
+    def nightly_discovery(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        day = _local_day(context, zone, days_ago=1)
+        for niche in NICHE.get_partition_keys():
+            yield dg.RunRequest(
+                run_key=f"{day}|{niche}",
+                partition_key=day_niche_key(day, niche),
+                tags={NICHE_TAG: niche, **NIGHTLY_PRIORITY},
+            )
+
+    @dg.schedule(
+        name="morning_overview",
+        job_name=NICHE_OVERVIEW_JOB,
+        cron_schedule="0 5 * * *",
+        description="05:00, after discovery: last night's trends of all niches, for the morning look.",
+        **on,
+    )
+    def morning_overview(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=1)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    @dg.schedule(
+        name="hourly_publication_metrics",
+        job_name=METRICS_JOB,
+        cron_schedule="15 * * * *",
+        description="A quarter past every hour: statistics of our own posts, kept under today's partition.",
+        **on,
+    )
+    def hourly_publication_metrics(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=0)
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), partition_key=day)
+
+    @dg.schedule(
+        name="nightly_books",
+        job_name=REVENUE_JOB,
+        cron_schedule="30 3 * * *",
+        description="03:30, the last three closed days from the payment ledgers: vendors post late, days re-open.",
+        **on,
+    )
+    def nightly_books(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        tick = context.scheduled_execution_time.date().isoformat()
+        for days_ago in range(1, REVENUE_LOOKBACK_DAYS + 1):
+            day = _local_day(context, zone, days_ago)
+            yield dg.RunRequest(run_key=f"{tick}:{day}", partition_key=day)
+
+    return [nightly_discovery, morning_overview, hourly_publication_metrics, nightly_books]

@@ -1,0 +1,242 @@
+"""`ettametta`: the command line. Every command calls the same functions the assets call and holds no logic.
+
+Expected failures end with one sentence and a remedy on stderr and exit code 1 (2 for a rejected file), never with
+a stack trace. Imports happen inside the commands, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.settings import get_settings
+
+app = typer.Typer(
+    name="ettametta",
+    help="From rising trend to booked revenue. The Dagster UI is the product; this is its tool belt.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+
+STANDING_STYLE = {"live": "green", "sandbox": "cyan", "missing": "yellow", "broken": "red"}
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Show where each integration stands: live, sandbox, missing or broken, and why."""
+    from ettametta_pipelines.doctor import examine, is_healthy
+
+    integrations, parts = examine(get_settings())
+    healthy = is_healthy(integrations, parts)
+    if as_json:
+        print_json(
+            {
+                "healthy": healthy,
+                "integrations": [row.as_dict() for row in integrations],
+                "parts": [part.as_dict() for part in parts],
+            }
+        )
+    else:
+        table = Table("integration", "standing", "for", "why", title="Integrations", title_justify="left")
+        for row in integrations:
+            style = STANDING_STYLE[row.standing]
+            why = row.why + (f" [bold]{row.remedy}[/]" if row.remedy else "")
+            table.add_row(row.integration, f"[{style}]{row.standing}[/]", row.purpose, why)
+        out.print(table)
+        table = Table("part", "", "detail", title="This machine", title_justify="left")
+        for part in parts:
+            table.add_row(part.part, "[green]ok[/]" if part.ok else "[red]broken[/]", part.detail)
+        out.print(table)
+    raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def demo(
+    videos: Annotated[
+        list[Path] | None, typer.Argument(help="Videos to use instead of made samples.")
+    ] = None,
+) -> None:
+    """Run the whole line once on this machine and print what it made."""
+    from ettametta_pipelines.demo import run_demo
+
+    raise typer.Exit(run_demo(get_settings(), videos or [], out))
+
+
+@app.command()
+def dev() -> None:
+    """Start the Dagster UI, daemon, sandbox and gateway until Ctrl-C."""
+    from ettametta_pipelines.devserver import run_dev
+
+    raise typer.Exit(run_dev(get_settings(), out))
+
+
+@app.command()
+def render(
+    file: Path,
+    recipe: Annotated[str, typer.Option(help="Preset name, or path of a recipe file.")] = "cinematic",
+    formats: Annotated[str, typer.Option(help="Comma-separated: 9x16, 16x9, 1x1.")] = "9x16,16x9,1x1",
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory the renditions go to.")] = Path("."),
+    seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Render a file without the orchestrator: the same engine the renditions use."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ettametta_pipelines.renders.engine import RenderProgress, render_file
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
+        task = progress.add_task(f"Rendering {file.name}", total=100)
+
+        def show(update: RenderProgress) -> None:
+            progress.update(task, completed=update.percent)
+
+        document = render_file(file, recipe, formats.split(","), out_dir, seed=seed, progress=show)
+    if as_json:
+        print_json(document)
+        return
+    for made in document["outputs"]:
+        out.print(
+            f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
+        )
+
+
+@app.command()
+def probe(file: Path, as_json: JsonFlag = False) -> None:
+    """Say whether intake would accept a file, and if not, why (exit 2)."""
+    from ettametta_pipelines.media.probe import probe_file
+
+    verdict = probe_file(file)
+    if as_json:
+        print_json(verdict.as_dict())
+    elif verdict.accepted:
+        out.print(f"[green]accepted[/] {verdict.summary}")
+    else:
+        out.print(f"[red]rejected[/] {verdict.reason_code}: {verdict.reason} {verdict.remedy}")
+    raise typer.Exit(0 if verdict.accepted else 2)
+
+
+@app.command()
+def upload(
+    file: Path,
+    account: Annotated[str, typer.Option(help="Account slug.")],
+    niche: Annotated[str, typer.Option(help="Niche slug, as in the niches file.")],
+    rights: Annotated[
+        str | None, typer.Option(help="owned, licensed, cc_by or generated; without it nothing is published.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the posts; the file name if not given.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Render preset.")] = None,
+) -> None:
+    """Put a file under uploads/ as a user would; the upload sensor does the rest."""
+    from ettametta_pipelines.clock import business_day_of, utc_now
+    from ettametta_pipelines.discovery.niches import load_niches
+    from ettametta_pipelines.media.inbox import drop_upload
+    from ettametta_pipelines.storage.objects import open_store
+
+    settings = get_settings()
+    key = drop_upload(
+        open_store(settings),
+        file,
+        account=account,
+        niche=niche,
+        niches=load_niches(settings.niches_file),
+        day=business_day_of(utc_now(), settings.timezone),
+        rights=rights,
+        title=title,
+        recipe=recipe,
+    )
+    out.print(f"Uploaded to {key}. The upload sensor looks every 30 seconds.", soft_wrap=True)
+
+
+@app.command()
+def connect(
+    account: Annotated[str, typer.Option(help="Account slug.")],
+    platform: Annotated[str, typer.Option(help="youtube or tiktok.")],
+    code: Annotated[
+        str | None, typer.Option(help="OAuth code from the consent page; not needed in the sandbox.")
+    ] = None,
+) -> None:
+    """Connect an account's channel, so that its videos can be published."""
+    from ettametta_pipelines.publishing.connections import connect_platform
+
+    connection = connect_platform(get_settings(), account, platform, code)
+    out.print(f"{account} publishes to {platform} as {connection.channel_title}.", soft_wrap=True)
+
+
+@app.command()
+def trace(identifier: str, as_json: JsonFlag = False) -> None:
+    """Everything behind a source, rendition or publication."""
+    from ettametta_pipelines.trace import print_trace, trace_of
+
+    chain = trace_of(get_settings(), identifier)
+    if as_json:
+        print_json(chain)
+    else:
+        print_trace(chain, out)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help='For example: "select * from daily_revenue"')],
+    as_json: JsonFlag = False,
+) -> None:
+    """DuckDB over the lake's tables; read-only."""
+    from ettametta_pipelines.catalog import ALL_TABLES
+    from ettametta_pipelines.storage.lake import open_lake
+
+    with open_lake(get_settings(), ALL_TABLES) as lake:
+        frame = lake.query(statement)
+    if as_json:
+        print_json(json.loads(frame.to_json(orient="records", date_format="iso")))
+        return
+    table = Table(*[str(name) for name in frame.columns])
+    for row in frame.itertuples(index=False):
+        table.add_row(*[str(value) for value in row])
+    out.print(table)
+    out.print(f"{len(frame)} rows")
+
+
+@app.command()
+def sandbox(host: Host = "127.0.0.1", port: int | None = None) -> None:
+    """Serve the local stand-ins of every vendor."""
+    from ettametta_pipelines.sandbox.server import serve
+
+    settings = get_settings()
+    serve(settings.home_dir, host, port if port is not None else settings.sandbox_port)
+
+
+@app.command()
+def gateway(host: Host = "127.0.0.1", port: int | None = None) -> None:
+    """Serve health probes and media links."""
+    from ettametta_pipelines.gateway.server import serve_gateway
+
+    settings = get_settings()
+    serve_gateway(settings, host, port if port is not None else settings.gateway_port)
+
+
+def main() -> None:
+    """Entry point: expected failures become one message and an exit code."""
+    try:
+        app()
+    except PipelineError as error:
+        err.print(f"[red]{error.message}[/]" + (f"\n{error.remedy}" if error.remedy else ""), soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

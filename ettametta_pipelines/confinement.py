@@ -1,0 +1,188 @@
+"""Runs a program on files from strangers: limits, empty environment, no leftovers.
+
+The one place that starts a media process. `renders/ffmpeg.py` runs ffmpeg through it, `media/probe.py` its
+inspector. What a failed run means is the caller's to say; here it only ends, in bounded time, memory and output.
+"""
+
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+LAUNCHER = Path(__file__).with_name("confinement_launcher.py")
+STDERR_KEPT = 32 * 1024
+STDOUT_KEPT = 4 * 1024 * 1024
+STALE_AFTER_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may use. Seconds and bytes; `memory_bytes` bounds address space, not resident memory."""
+
+    wall_s: float
+    cpu_s: float
+    memory_bytes: int
+    file_bytes: int
+    open_files: int = 64
+
+    def as_rlimits(self) -> dict[str, int]:
+        # No limit on processes: the kernel counts those of the whole user, so other runs would trip it.
+        return {
+            "RLIMIT_CPU": max(1, round(self.cpu_s)),
+            "RLIMIT_AS": self.memory_bytes,
+            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_CORE": 0,
+        }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a confined child ended. `returncode` is negative for a signal, as in subprocess.
+
+    `stdout` is empty when it was streamed to a consumer; `stderr` holds the last 32 KB.
+    """
+
+    returncode: int
+    timed_out: bool
+    stdout: bytes
+    stderr: str
+    wall_s: float
+    cpu_s: float
+    peak_memory_bytes: int
+
+
+def run_confined(
+    program: Path,
+    arguments: Sequence[str],
+    *,
+    limits: Limits,
+    workdir: Path,
+    on_stdout: Callable[[bytes], None] | None = None,
+) -> Ended:
+    """Run `program` in `workdir` with an empty environment and no stdin; its process group never outlives the call.
+
+    `on_stdout` gets chunks as they come; without it the first 4 MB are kept. Raises only OSError, when the
+    program cannot be started, and whatever `on_stdout` raises.
+    """
+    spec = json.dumps({"limits": limits.as_rlimits(), "parent": os.getpid()})
+    started = time.monotonic()
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(LAUNCHER), spec, str(program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=workdir,
+        env={},
+        start_new_session=True,
+    )
+    try:
+        return _attend(child, started, limits.wall_s, on_stdout)
+    finally:
+        _end_group(child)
+
+
+def _attend(
+    child: "subprocess.Popen[bytes]",
+    started: float,
+    wall_s: float,
+    on_stdout: Callable[[bytes], None] | None,
+) -> Ended:
+    """Drain both pipes until the child ends or its time is up, then reap it with its resource usage."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    kept, tail = bytearray(), bytearray()
+
+    def take_stdout(chunk: bytes) -> None:
+        if on_stdout is not None:
+            on_stdout(chunk)
+        elif len(kept) < STDOUT_KEPT:
+            kept.extend(chunk)
+
+    def take_stderr(chunk: bytes) -> None:
+        tail.extend(chunk)
+        del tail[:-STDERR_KEPT]
+
+    deadline = started + wall_s
+    with selectors.DefaultSelector() as pipes:
+        pipes.register(child.stdout, selectors.EVENT_READ, take_stdout)
+        pipes.register(child.stderr, selectors.EVENT_READ, take_stderr)
+        while pipes.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _ in pipes.select(min(left, 1.0)):
+                chunk = os.read(key.fd, 1 << 16)
+                if chunk:
+                    key.data(chunk)
+                else:
+                    pipes.unregister(key.fileobj)
+    timed_out = time.monotonic() >= deadline
+    if timed_out:
+        _kill_group(child)
+    status, usage, reaped_late = _reap(child, deadline)
+    return Ended(
+        returncode=status,
+        timed_out=timed_out or reaped_late,
+        stdout=bytes(kept),
+        stderr=tail.decode("utf-8", "replace"),
+        wall_s=time.monotonic() - started,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        # Kilobytes on Linux, bytes on macOS.
+        peak_memory_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    )
+
+
+def _reap(child: "subprocess.Popen[bytes]", deadline: float) -> tuple[int, resource.struct_rusage, bool]:
+    """Exit status, resource usage, and whether a child that had closed its pipes still had to be killed."""
+    killed = False
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return child.returncode, usage, killed
+        if not killed and time.monotonic() >= deadline:
+            _kill_group(child)
+            killed = True
+        time.sleep(0.002)
+
+
+def _kill_group(child: "subprocess.Popen[bytes]") -> None:
+    # Only while the child is unreaped: a reaped child's number may already belong to someone else.
+    if child.returncode is None:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            child.kill()
+
+
+def _end_group(child: "subprocess.Popen[bytes]") -> None:
+    """Whatever happened above (timeout, consumer failed, interrupt), nothing keeps running and no pipe stays open."""
+    if child.returncode is None:
+        _kill_group(child)
+        child.wait()
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+@contextmanager
+def private_dir(root: Path, purpose: str) -> Iterator[Path]:
+    """An empty directory only this user can enter, under `root`, removed at the end.
+
+    What a killed process left under `root` for the same purpose is removed once it is a day old.
+    """
+    import shutil
+
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in root.glob(f"{purpose}-*"):
+        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > STALE_AFTER_S:
+            shutil.rmtree(leftover, ignore_errors=True)
+    with TemporaryDirectory(prefix=f"{purpose}-", dir=root) as directory:
+        yield Path(directory)

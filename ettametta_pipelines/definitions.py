@@ -1,0 +1,63 @@
+"""The one page that assembles everything the Dagster UI shows.
+
+`build_definitions` is a factory with overrides, so that tests and the command line assemble variants. Nothing here
+reads a secret, opens a connection or imports a vendor SDK: resources do that when a run uses them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ettametta_pipelines.automation.jobs import JOBS
+from ettametta_pipelines.automation.schedules import build_schedules
+from ettametta_pipelines.automation.sensors import SENSORS
+from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
+from ettametta_pipelines.media.assets import ASSETS as MEDIA
+from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
+from ettametta_pipelines.renders.assets import ASSETS as RENDERS
+from ettametta_pipelines.resources import (
+    GeminiResource,
+    LakeResource,
+    ShopifyResource,
+    StateResource,
+    StoreResource,
+    StripeResource,
+    TikTokResource,
+    YouTubeResource,
+)
+from ettametta_pipelines.revenue.assets import ASSETS as REVENUE
+from ettametta_pipelines.scoring.assets import ASSETS as SCORING
+from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.storage.tables import ParquetTables
+
+
+def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything, for these settings; `overrides` replaces resources by name."""
+    store = StoreResource()
+    resources: dict[str, Any] = {
+        "store": store,
+        "tables": ParquetTables(store.open, ALL_TABLES),
+        "lake": LakeResource(),
+        "state": StateResource(),
+        "youtube": YouTubeResource(),
+        "tiktok": TikTokResource(),
+        "gemini": GeminiResource(),
+        "stripe": StripeResource(),
+        "shopify": ShopifyResource(),
+    }
+    return dg.Definitions(
+        assets=[*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE],
+        jobs=JOBS,
+        schedules=build_schedules(settings),
+        sensors=SENSORS,
+        resources=resources | dict(overrides or {}),
+        # Runs here are one or a few short steps: starting a process per step costs seconds and buys nothing.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build_definitions(get_settings())

@@ -1,0 +1,156 @@
+"""`ettametta dev`: the Dagster UI and daemon, the sandbox and the gateway, side by side until Ctrl-C.
+
+Each runs as a child process with the same environment; the first to die takes the others down, so a half-running
+set is never mistaken for a working one. Children are started here and ended here, by their own pid.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.ports import require_free_port
+from ettametta_pipelines.settings import VENDORS, Settings
+
+STOP_WAIT_S = 20.0
+POOL_LIMITS = {"renders": 1, "publish_youtube": 1, "publish_tiktok": 1}
+
+
+def project_root() -> Path:
+    """The directory that holds `dagster.yaml` and `workspace.yaml`."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "workspace.yaml").is_file():
+        raise PermanentError(
+            f"workspace.yaml is not in {root}.",
+            code="not_a_checkout",
+            remedy="Run from a checkout of the project, installed with `pip install -e .`.",
+        )
+    return root
+
+
+def prepare_home(settings: Settings) -> dict[str, str]:
+    """Create the home with its Dagster instance settings; returns the environment children run with."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    wanted = (project_root() / "dagster.yaml").read_bytes()
+    placed = settings.dagster_home / "dagster.yaml"
+    if not placed.exists() or placed.read_bytes() != wanted:
+        staged = placed.with_suffix(".yaml.new")
+        staged.write_bytes(wanted)
+        staged.replace(placed)
+    return {
+        "ETTAMETTA_HOME": str(settings.home_dir),
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+
+
+def uses_sandbox(settings: Settings) -> bool:
+    return any(settings.endpoint(name).mode == "sandbox" for name in VENDORS)
+
+
+@dataclass
+class Child:
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+def run_dev(settings: Settings, console: Console) -> int:
+    """Start everything, wait, stop everything. Returns the exit code: 0 after Ctrl-C, 1 when a part died."""
+    host = "127.0.0.1"
+    require_free_port(host, settings.ui_port, variable="ETTAMETTA_UI_PORT", service="Dagster UI")
+    require_free_port(host, settings.gateway_port, variable="ETTAMETTA_GATEWAY_PORT", service="gateway")
+    with_sandbox = uses_sandbox(settings)
+    if with_sandbox:
+        require_free_port(host, settings.sandbox_port, variable="ETTAMETTA_SANDBOX_PORT", service="sandbox")
+    environment = dict(os.environ) | prepare_home(settings)
+    set_pool_limits(environment)
+    cli = [sys.executable, "-m", "ettametta_pipelines.cli"]
+    commands = {
+        "gateway": ([*cli, "gateway"], settings.gateway_url),
+        "Dagster UI": (
+            [
+                sys.executable, "-m", "dagster", "dev",
+                "-w", "workspace.yaml", "-h", host, "-p", str(settings.ui_port), "--log-level", "warning",
+            ],
+            f"http://{host}:{settings.ui_port}",
+        ),
+    }  # fmt: skip
+    if with_sandbox:
+        commands = {"sandbox": ([*cli, "sandbox"], settings.sandbox_url), **commands}
+    children: list[Child] = []
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        for name, (command, url) in commands.items():
+            children.append(Child(name, url, _start(command, environment)))
+            console.print(f"[bold]{name:<11}[/] {url}")
+        console.print(f"[bold]{'home':<11}[/] {settings.home_dir}")
+        console.print("Drop a video with: ettametta upload FILE --account demo --niche NICHE --rights owned")
+        console.print("Ctrl-C stops everything.")
+        return _wait(children, console)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _stop(children)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def set_pool_limits(environment: Mapping[str, str]) -> None:
+    """Named pool limits live in the instance database, not in dagster.yaml; setting them again is harmless."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        for pool, limit in POOL_LIMITS.items():
+            instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    executable = shutil.which(command[0]) or command[0]
+    # A new session keeps the terminal's Ctrl-C from reaching children before we stop them in order. A shell that
+    # starts us in the background ignores SIGINT for us and our children, and Dagster then ignores SIGTERM as well.
+    return subprocess.Popen(
+        [executable, *command[1:]],
+        env=dict(environment),
+        cwd=project_root(),
+        start_new_session=True,
+        preexec_fn=_default_interrupt,
+    )
+
+
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _wait(children: list[Child], console: Console) -> int:
+    while True:
+        for child in children:
+            code = child.process.poll()
+            if code is not None:
+                console.print(f"[red]{child.name} stopped with exit code {code}; stopping the others.[/]")
+                return 1
+        time.sleep(0.5)
+
+
+def _stop(children: list[Child]) -> None:
+    for child in reversed(children):
+        if child.process.poll() is None:
+            child.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_WAIT_S
+    for child in children:
+        try:
+            child.process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt

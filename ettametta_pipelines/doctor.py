@@ -1,0 +1,160 @@
+"""`ettametta doctor`: one row per integration, live or sandbox, and whether what is configured answers.
+
+The probe of a live integration is one cheap, read-only call through the same client the pipeline uses; nothing
+is written and no quota bucket is touched beyond that call.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.settings import VENDORS, Settings
+
+Standing = Literal["live", "sandbox", "missing", "broken"]
+
+
+@dataclass(frozen=True)
+class IntegrationRow:
+    """One integration. `why` says what decides the standing; `remedy` is empty unless something is wrong."""
+
+    integration: str
+    purpose: str
+    standing: Standing
+    why: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PartRow:
+    """A part of this machine every mode needs: store, state database, ffmpeg."""
+
+    part: str
+    ok: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> tuple[list[IntegrationRow], list[PartRow]]:
+    """Examine every integration and local part. Never raises for what it finds; that is its result."""
+    integrations = [_examine_vendor(settings, name) for name in VENDORS]
+    parts = [_examine_part(name, check, settings) for name, check in PARTS.items()]
+    return integrations, parts
+
+
+def is_healthy(integrations: list[IntegrationRow], parts: list[PartRow]) -> bool:
+    return all(row.standing in ("live", "sandbox") for row in integrations) and all(part.ok for part in parts)
+
+
+def _examine_vendor(settings: Settings, name: str) -> IntegrationRow:
+    purpose = VENDORS[name].purpose
+    try:
+        endpoint = settings.endpoint(name)
+    except PipelineError as error:
+        return IntegrationRow(name, purpose, "missing", error.message, error.remedy)
+    if endpoint.mode == "sandbox":
+        return IntegrationRow(
+            name, purpose, "sandbox", f"{endpoint.why}; the local sandbox stands in at {endpoint.base_url}"
+        )
+    try:
+        answer = PROBES[name](settings)
+    except PipelineError as error:
+        return IntegrationRow(
+            name, purpose, "broken", error.message, error.remedy or "Check key and network."
+        )
+    return IntegrationRow(name, purpose, "live", f"{endpoint.why}; {answer}")
+
+
+def _probe_youtube(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.youtube import YouTubeData
+
+    YouTubeData(settings.endpoint("youtube")).batch_get_stats(["dQw4w9WgXcQ"])
+    return "answers"
+
+
+def _probe_google(settings: Settings) -> str:
+    return "used when a channel is connected"
+
+
+def _probe_tiktok(settings: Settings) -> str:
+    return "used when a creator is connected"
+
+
+def _probe_gemini(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.gemini import GeminiClient
+
+    GeminiClient(settings.endpoint("gemini"), model=settings.gemini_model).count_tokens("ping")
+    return f"answers for {settings.gemini_model}"
+
+
+def _probe_stripe(settings: Settings) -> str:
+    from datetime import timedelta
+
+    from ettametta_pipelines.clock import utc_now
+    from ettametta_pipelines.vendors.stripe import StripeClient
+
+    now = utc_now()
+    next(
+        iter(StripeClient(settings.endpoint("stripe")).balance_transactions(now - timedelta(minutes=1), now)),
+        None,
+    )
+    return "answers"
+
+
+def _probe_shopify(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.shopify import ShopifyClient
+
+    shop = ShopifyClient(settings.endpoint("shopify")).shop()
+    return f"answers as {shop.name}"
+
+
+PROBES: dict[str, Callable[[Settings], str]] = {
+    "youtube": _probe_youtube,
+    "google": _probe_google,
+    "tiktok": _probe_tiktok,
+    "gemini": _probe_gemini,
+    "stripe": _probe_stripe,
+    "shopify": _probe_shopify,
+}
+
+
+def _examine_part(name: str, check: Callable[[Settings], str], settings: Settings) -> PartRow:
+    try:
+        return PartRow(name, True, check(settings))
+    except PipelineError as error:
+        return PartRow(name, False, str(error))
+
+
+def _check_store(settings: Settings) -> str:
+    from ettametta_pipelines.storage.objects import open_store
+
+    store = open_store(settings)
+    store.exists("media/.doctor")
+    return store.url
+
+
+def _check_state(settings: Settings) -> str:
+    from ettametta_pipelines.state.session import open_state
+
+    database = open_state(settings)
+    with database.session() as session:
+        now = database.now(session)
+    return f"{database.dialect}, its clock says {now:%Y-%m-%d %H:%M} UTC"
+
+
+def _check_ffmpeg(settings: Settings) -> str:
+    from ettametta_pipelines.renders.ffmpeg import ffmpeg_build
+
+    return ffmpeg_build()
+
+
+PARTS: dict[str, Callable[[Settings], str]] = {
+    "object store": _check_store,
+    "state database": _check_state,
+    "ffmpeg": _check_ffmpeg,
+}

@@ -1,0 +1,1 @@
+"""Publishing: finished renditions become posts on the accounts' channels, each exactly once."""

@@ -1,0 +1,56 @@
+"""Tables of publishing: what became of each video on each platform, and how its posts are doing."""
+
+from ettametta_pipelines.storage.contracts import Column, TableContract
+
+_PUBLICATION_COLUMNS = (
+    Column("source_id", "string", "Source video the post was made from"),
+    Column("platform", "string", "youtube or tiktok"),
+    Column("account", "string", "Account whose channel it is"),
+    Column("channel_id", "string", "Channel or creator id on the platform"),
+    Column("publication_id", "string", "Row of the publication ledger"),
+    Column("state", "string", "State in the ledger when this row was written, for example PUBLISHED"),
+    Column("remote_id", "string", "Video id on the platform; TikTok gives none to private posts", nullable=True),
+    Column("url", "string", "Where the post can be watched, as far as it may be seen", nullable=True),
+    Column("privacy", "string", "Who may see it, in the platform's words"),
+    Column("posted", "bool", "True when the run that wrote this row made the post"),
+    Column("intent_no", "int64", "1, or higher where a person ordered the same video to be posted again"),
+    Column("title", "string", "Title or caption"),
+    Column("object_key", "string", "File that was posted, in the object store"),
+    Column("sha256", "string", "Hash of the posted file; differs from the rendition's when it was re-rendered since"),
+    Column("published_at", "timestamp", "When the platform was known to have it", nullable=True),
+    Column("error_code", "string", "Why it is held or failed", nullable=True),
+)  # fmt: skip
+
+YOUTUBE_PUBLICATIONS = TableContract(
+    "youtube_publications",
+    "The post of one source video on YouTube, as the ledger knows it",
+    _PUBLICATION_COLUMNS,
+    key=("publication_id",),
+)
+
+TIKTOK_PUBLICATIONS = TableContract(
+    "tiktok_publications",
+    "The post of one source video on TikTok, as the ledger knows it",
+    _PUBLICATION_COLUMNS,
+    key=("publication_id",),
+)
+
+PUBLICATION_METRICS = TableContract(
+    "publication_metrics",
+    "Statistics of our own posts as the platforms gave them on one day",
+    (
+        Column("day", "date", "Partition day"),
+        Column("platform", "string", "youtube or tiktok"),
+        Column("source_id", "string", "Source video the post was made from"),
+        Column("publication_id", "string", "Row of the publication ledger"),
+        Column("remote_id", "string", "Video id on the platform", nullable=True),
+        Column("observed_at", "timestamp", "When the platform was asked"),
+        Column("views", "int64", "Views so far; empty while the platform shows none for the post", nullable=True),
+        Column("likes", "int64", "Likes so far", nullable=True),
+        Column("comments", "int64", "Comments so far", nullable=True),
+        Column("shares", "int64", "Shares so far; YouTube does not tell", nullable=True),
+    ),
+    key=("day", "publication_id"),
+)  # fmt: skip
+
+CONTRACTS: tuple[TableContract, ...] = (YOUTUBE_PUBLICATIONS, TIKTOK_PUBLICATIONS, PUBLICATION_METRICS)

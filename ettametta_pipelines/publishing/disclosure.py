@@ -1,0 +1,59 @@
+"""What a post must declare, from where its footage comes from: rights, attribution, synthetic media.
+
+Follows from lineage alone, so that nobody has to remember to tick a box. Nothing is published without a right.
+"""
+
+from dataclasses import dataclass
+
+from ettametta_pipelines.failures import NeedsPersonError
+
+
+@dataclass(frozen=True)
+class RightRule:
+    """What one kind of right obliges to."""
+
+    synthetic: bool = False
+    needs_attribution: bool = False
+
+
+# The rights that allow publishing. What is not here does not.
+RIGHTS: dict[str, RightRule] = {
+    "owned": RightRule(),
+    "licensed": RightRule(),
+    "cc_by": RightRule(needs_attribution=True),
+    "generated": RightRule(synthetic=True),
+}
+
+
+@dataclass(frozen=True)
+class Disclosure:
+    """What has to be said with a post. `credit` goes into the description word for word."""
+
+    synthetic: bool
+    credit: str | None = None
+
+
+def disclosure_for(rights: str, attribution: str | None, *, upload_key: str) -> Disclosure:
+    """What must be declared for footage with these rights.
+
+    Raises NeedsPersonError `rights_undeclared` when there is no right to publish, `attribution_missing` when CC BY
+    footage does not say whom to credit.
+    """
+    rule = RIGHTS.get(rights)
+    sidecar = f"{upload_key}.json"
+    if rule is None:
+        raise NeedsPersonError(
+            f"Nobody has declared a right to publish {upload_key} (rights: {rights}).",
+            code="rights_undeclared",
+            remedy=f'Put {{"rights": "owned"}} (or one of {", ".join(sorted(RIGHTS))}) into {sidecar} next to the '
+            "upload, materialize source_media again, then publish.",
+        )
+    credit = (attribution or "").strip() or None
+    if rule.needs_attribution and credit is None:
+        raise NeedsPersonError(
+            f"{upload_key} is CC BY, but nothing says whom to credit.",
+            code="attribution_missing",
+            remedy=f'Add "attribution": "Title by Author, CC BY 4.0" to {sidecar}, materialize source_media again, '
+            "then publish.",
+        )
+    return Disclosure(synthetic=rule.synthetic, credit=credit if rule.needs_attribution else None)

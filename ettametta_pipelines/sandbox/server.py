@@ -1,0 +1,147 @@
+"""Runs the sandbox: in a thread for tests and the demo, in the foreground for `ettametta sandbox`.
+
+Owns the socket, so that the address is known before the app is made, and the connections, so that a fault can
+close one without an answer.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ettametta_pipelines.clock import Clock, utc_now
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.sandbox.app import create_app
+
+STOP_GRACE_S = 1
+START_TIMEOUT_S = 15.0
+
+
+class SandboxServer:
+    """Sandbox in a thread: `with SandboxServer(home) as server: server.url`. Port 0 takes a free one.
+
+    Raises PermanentError `port_in_use` when the port is taken.
+    """
+
+    def __init__(self, home: Path, port: int = 0, *, host: str = "127.0.0.1", clock: Clock = utc_now) -> None:
+        self._socket = _bind(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{host}:{self.port}"
+        self._app = create_app(home, public_url=self.url, clock=clock)
+        self._server = _Server(_config(self._app))
+        self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
+
+    def start(self) -> "SandboxServer":
+        """Return once requests are answered."""
+        self._thread.start()
+        if not self._server.ready.wait(START_TIMEOUT_S) or not self._server.started:
+            raise PermanentError(
+                f"The sandbox did not start on {self.url}.",
+                code="sandbox_not_started",
+                remedy="Run `ettametta sandbox` to see why.",
+            )
+        return self
+
+    def stop(self) -> None:
+        """Stop, cutting off requests that are still held after a second."""
+        self._server.should_exit = True
+        self._thread.join(timeout=STOP_GRACE_S + 10)
+        self._socket.close()
+        self._app.state.store.close()
+
+    def _serve(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._server.ready.set()
+
+    def __enter__(self) -> "SandboxServer":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(home: Path, host: str = "127.0.0.1", port: int = 8400) -> None:
+    """Run in the foreground until interrupted. Raises PermanentError `port_in_use` when the port is taken."""
+    with contextlib.closing(_bind(host, port)) as listener:
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        app = create_app(home, public_url=url)
+        server = _Server(_config(app))
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+        app.state.store.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise PermanentError(
+                f"The sandbox cannot listen on {host}:{port}: {error.strerror}.",
+                code="cannot_listen",
+                remedy="Choose an address of this machine and a port above 1023 with --host and --port.",
+            ) from error
+        raise PermanentError(
+            f"Port {port} on {host} is taken, so the sandbox cannot start there.",
+            code="port_in_use",
+            remedy="Stop the program that holds it, or set ETTAMETTA_SANDBOX_PORT to a free port.",
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is ready, instead of being polled."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    connections: dict[tuple[str, int], asyncio.Transport] = {}
+
+    class Protocol(H11Protocol):
+        """Keeps the open transports by peer address; ASGI itself gives an app no way to hang up."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if self.client:
+                connections[self.client] = transport
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.client:
+                connections.pop(self.client, None)
+            super().connection_lost(exc)
+
+    def drop_connection(client: tuple[str, int]) -> None:
+        connections[client].abort()
+
+    app.state.drop_connection = drop_connection
+    settings: dict[str, Any] = {
+        "http": Protocol,
+        "ws": "none",
+        "lifespan": "off",
+        "log_level": "warning",
+        "access_log": False,
+        "timeout_graceful_shutdown": STOP_GRACE_S,
+    }
+    return uvicorn.Config(app, **settings)

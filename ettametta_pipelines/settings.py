@@ -1,0 +1,262 @@
+"""Environment -> typed settings. The only reader of `os.environ` and `.env` in the project.
+
+Secrets are `SecretStr` and are handed to vendor clients when they are made, never to Dagster configuration.
+Each vendor resolves to one `VendorEndpoint`: live when its own key is set, at `<VENDOR>_BASE_URL` when that is
+set, else the local sandbox; `ettametta doctor` and resource metadata say which.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ettametta_pipelines.failures import PermanentError
+
+VendorMode = Literal["sandbox", "live"]
+
+
+class SettingsError(PermanentError):
+    """A variable in the environment or `.env` has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class VendorSpec:
+    """Where a vendor lives and which variables switch it from sandbox to live."""
+
+    name: str
+    live_url: str
+    key_fields: tuple[str, ...]
+    base_url_field: str
+    sandbox_path: str
+    purpose: str
+
+
+# One row per outside service. `google` is the channel side of YouTube (OAuth, uploads), `youtube` its public data.
+VENDORS: dict[str, VendorSpec] = {
+    spec.name: spec
+    for spec in (
+        VendorSpec(
+            "youtube", "https://youtube.googleapis.com/", ("youtube_api_key",), "youtube_base_url", "youtube",
+            "public video data for discovery and metrics",
+        ),
+        VendorSpec(
+            "google", "https://youtube.googleapis.com/", ("google_client_id", "google_client_secret"),
+            "google_base_url", "youtube", "channel consent and uploads to YouTube",
+        ),
+        VendorSpec(
+            "tiktok", "https://open.tiktokapis.com/", ("tiktok_client_key", "tiktok_client_secret"),
+            "tiktok_base_url", "tiktok", "own TikTok channels and posting",
+        ),
+        VendorSpec(
+            "gemini", "https://generativelanguage.googleapis.com/", ("gemini_api_key",), "gemini_base_url", "gemini",
+            "vision judgement of candidates and creative briefs",
+        ),
+        VendorSpec(
+            "stripe", "https://api.stripe.com", ("stripe_secret_key",), "stripe_base_url", "stripe",
+            "subscriptions and the payment ledger",
+        ),
+        VendorSpec(
+            "shopify", "https://{shop}/", ("shopify_shop_url", "shopify_access_token"), "shopify_base_url", "shopify",
+            "store payouts ledger",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VendorEndpoint:
+    """One vendor as a client sees it. `secrets` is keyed by settings field, e.g. `stripe_secret_key`."""
+
+    name: str
+    mode: VendorMode
+    base_url: str
+    why: str
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
+    timeout_s: float = 30.0
+    max_retries: int = 3
+
+    def secret(self, name: str) -> str:
+        """Plain value of a secret, for the client's constructor only. In the sandbox, a fixed stand-in."""
+        if name in self.secrets:
+            return self.secrets[name].get_secret_value()
+        return f"sandbox-{name.replace('_', '-')}"
+
+
+class Settings(BaseSettings):
+    """All configuration. Variable names are the field names in upper case unless an alias says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        env_ignore_empty=True,
+    )
+
+    home: Path = Field(default=Path(".ettametta"), alias="ETTAMETTA_HOME")
+    store_url: str = Field(default="", alias="ETTAMETTA_STORE")
+    database_url_raw: SecretStr = Field(default=SecretStr(""), alias="DATABASE_URL")
+    cache_url: str = Field(default="", alias="CACHE_URL")
+    production_domain: str = Field(default="", alias="PRODUCTION_DOMAIN")
+    business_timezone: str = Field(default="UTC", alias="ETTAMETTA_BUSINESS_TIMEZONE")
+    reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
+    niches_file: Path | None = Field(default=None, alias="ETTAMETTA_NICHES")
+    encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
+    ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
+    sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
+    gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
+    render_threads: int = Field(default=2, ge=1, le=64, alias="ETTAMETTA_RENDER_THREADS")
+
+    youtube_api_key: SecretStr | None = None
+    google_client_id: SecretStr | None = None
+    google_client_secret: SecretStr | None = None
+    tiktok_client_key: SecretStr | None = None
+    tiktok_client_secret: SecretStr | None = None
+    gemini_api_key: SecretStr | None = None
+    gemini_model: str = Field(default="gemini-3.5-flash-lite", alias="GEMINI_MODEL")
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    shopify_shop_url: SecretStr | None = None
+    shopify_access_token: SecretStr | None = None
+
+    youtube_base_url: str = ""
+    google_base_url: str = ""
+    google_token_url: str = "https://oauth2.googleapis.com/token"
+    tiktok_base_url: str = ""
+    gemini_base_url: str = ""
+    stripe_base_url: str = ""
+    shopify_base_url: str = ""
+
+    aws_access_key_id: SecretStr | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_storage_bucket_name: str = ""
+    aws_endpoint_url: str = ""
+    aws_region: str = "us-east-1"
+
+    @field_validator("business_timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("not an IANA time zone such as Europe/Berlin") from error
+        return value
+
+    @field_validator("store_url")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value and not value.startswith(("file://", "s3://")):
+            raise ValueError("must start with file:// or s3://")
+        return value
+
+    @field_validator("database_url_raw")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url and not url.startswith(
+            ("sqlite:///", "postgresql://", "postgresql+psycopg://", "postgres://")
+        ):
+            raise ValueError("must start with sqlite:/// or postgresql://")
+        return value
+
+    @property
+    def home_dir(self) -> Path:
+        """Absolute home; every file the project writes at run time is under it."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home_dir / "dagster"
+
+    @property
+    def object_store_url(self) -> str:
+        if self.store_url:
+            return self.store_url
+        if self.aws_storage_bucket_name:
+            return f"s3://{self.aws_storage_bucket_name}"
+        return (self.home_dir / "store").as_uri()
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL with the driver named; SQLite under the home unless `DATABASE_URL` says otherwise."""
+        url = self.database_url_raw.get_secret_value()
+        if not url:
+            return f"sqlite:///{self.home_dir / 'state' / 'state.db'}"
+        for prefix in ("postgresql://", "postgres://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        return ZoneInfo(self.business_timezone)
+
+    @property
+    def sandbox_url(self) -> str:
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        if self.production_domain:
+            return f"https://{self.production_domain}"
+        return f"http://127.0.0.1:{self.gateway_port}"
+
+    def endpoint(self, vendor: str) -> VendorEndpoint:
+        """Where this vendor's client talks to, and why. See `VENDORS` for the names."""
+        spec = VENDORS[vendor]
+        secrets = {name: getattr(self, name) for name in spec.key_fields if getattr(self, name) is not None}
+        missing = [name.upper() for name in spec.key_fields if name not in secrets]
+        override = getattr(self, spec.base_url_field)
+        if secrets and missing:
+            raise SettingsError(
+                f"{vendor} is half configured: {', '.join(missing)} not set.",
+                code="vendor_half_configured",
+                remedy=f"Set {', '.join(missing)} too, or unset the others to stay on the sandbox.",
+            )
+        if override:
+            return VendorEndpoint(vendor, "live", override, f"{spec.base_url_field.upper()} is set", secrets)
+        if secrets:
+            url = spec.live_url
+            if "{shop}" in url:
+                url = url.format(shop=secrets["shopify_shop_url"].get_secret_value().removeprefix("https://"))
+            return VendorEndpoint(
+                vendor, "live", url, f"{' and '.join(n.upper() for n in secrets)} set", secrets
+            )
+        return VendorEndpoint(
+            vendor, "sandbox", f"{self.sandbox_url}/{spec.sandbox_path}/", f"{' and '.join(missing)} not set"
+        )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `.env` once, now. Raises SettingsError naming each bad variable, never its secret."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_url=False, include_context=False):
+            variable = str(item["loc"][0]).upper() if item["loc"] else "settings"
+            fields = Settings.model_fields
+            for name, info in fields.items():
+                if variable in (name.upper(), str(info.alias or "").upper()):
+                    variable = (info.alias or name).upper()
+            secret = any(word in variable for word in ("SECRET", "TOKEN", "KEY", "DATABASE_URL", "SHOP_URL"))
+            shown = "its value" if secret else f"the value {item['input']!r}"
+            problems.append(
+                f"{variable}: {shown} cannot be used ({item['msg'].removeprefix('Value error, ')})"
+            )
+        raise SettingsError(
+            "; ".join(problems) + ".",
+            code="bad_setting",
+            remedy="Correct it in the environment or in .env, or unset it to use the default.",
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Process-wide settings. Tests that change the environment call `get_settings.cache_clear()`."""
+    return load_settings()

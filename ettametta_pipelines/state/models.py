@@ -1,0 +1,218 @@
+"""Tables of the relational state, as typed SQLAlchemy models, and database time.
+
+Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
+moved: `quota.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing. A change here needs a
+revision under `migrations/versions`; a test compares the two.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    literal,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in and out on every database. A naive datetime is a mistake and raises ValueError."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the state database takes aware datetimes only")
+        return _in_utc(value)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        # SQLite has no time zones: what was stored is UTC and comes back naive.
+        return None if value is None else _in_utc(value)
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class DatabaseNow(FunctionElement[datetime]):
+    """The database server's clock, plus `seconds`. Leases compare with this, never with a worker's clock.
+
+    It moves within a transaction, so that time spent waiting for a lock counts.
+    """
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(literal(float(seconds)))
+
+
+@compiles(DatabaseNow, "postgresql")
+def _now_on_postgres(element: DatabaseNow, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+
+
+@compiles(DatabaseNow, "sqlite")
+def _now_on_sqlite(element: DatabaseNow, compiler: SQLCompiler, **kw: Any) -> str:
+    # SQLite's clock has milliseconds; the zeros make it compare as text with stored microseconds.
+    seconds = compiler.process(element.clauses, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {datetime: UtcDateTime, dict[str, Any]: JSON}
+
+
+class Publication(Base):
+    """One intent to post one source video on one channel, claimed before anything is sent.
+
+    `fence` rises with every claim, and every write names the fence it was claimed under. `handle` is the encrypted
+    capability to continue the upload (session URI, upload URL). `quota_day` is set while the row holds a reserved
+    slot of that day's upload quota.
+    """
+
+    __tablename__ = "publications"
+    __table_args__ = (
+        UniqueConstraint("platform", "channel_id", "content_id", "intent_no"),
+        UniqueConstraint("platform", "remote_id"),
+        Index(None, "content_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    platform: Mapped[str]
+    account_id: Mapped[str]
+    channel_id: Mapped[str]
+    content_id: Mapped[str]
+    intent_no: Mapped[int]
+    state: Mapped[str]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    fence: Mapped[int]
+    handle: Mapped[str | None]
+    object_key: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    received_bytes: Mapped[int] = mapped_column(BigInteger)
+    marker: Mapped[str]
+    title: Mapped[str]
+    privacy: Mapped[str]
+    attempts: Mapped[int]
+    quota_day: Mapped[date | None]
+    remote_id: Mapped[str | None]
+    url: Mapped[str | None]
+    request_id: Mapped[str | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    check_count: Mapped[int]
+    next_check_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    session_opened_at: Mapped[datetime | None]
+    first_mutation_at: Mapped[datetime | None]
+    settled_at: Mapped[datetime | None]
+
+
+class PublicationEvent(Base):
+    """One transition of one publication: the audit trail. Holds no secret."""
+
+    __tablename__ = "publication_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    publication_id: Mapped[str] = mapped_column(ForeignKey("publications.id"), index=True)
+    at: Mapped[datetime]
+    from_state: Mapped[str | None]
+    to_state: Mapped[str]
+    fence: Mapped[int]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+
+
+class OAuthConnection(Base):
+    """An account's channel on a platform and the tokens to act for it, encrypted."""
+
+    __tablename__ = "oauth_connections"
+    __table_args__ = (UniqueConstraint("account_id", "platform"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    platform: Mapped[str]
+    channel_id: Mapped[str]
+    channel_title: Mapped[str]
+    uploads_playlist: Mapped[str | None]
+    scopes: Mapped[str]
+    access_token: Mapped[str]
+    refresh_token: Mapped[str | None]
+    expires_at: Mapped[datetime]
+    refresh_expires_at: Mapped[datetime | None]
+    generation: Mapped[int]
+    status: Mapped[str]
+    connected_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Upload(Base):
+    """One version of one object the upload sensor has seen, and what became of it."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        UniqueConstraint("object_key", "etag"),
+        Index(None, "source_id"),
+        Index(None, "seen_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    object_key: Mapped[str]
+    etag: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    account_id: Mapped[str | None]
+    niche: Mapped[str | None]
+    sha256: Mapped[str | None]
+    source_id: Mapped[str | None]
+    status: Mapped[str]
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None]
+    sidecar_key: Mapped[str | None]
+    seen_at: Mapped[datetime]
+
+
+class ApiQuota(Base):
+    """Spending of one vendor bucket on one quota day: used + reserved never exceeds limit."""
+
+    __tablename__ = "api_quota"
+    __table_args__ = (
+        UniqueConstraint("vendor", "bucket", "quota_day"),
+        CheckConstraint('used >= 0 AND reserved >= 0 AND used + reserved <= "limit"', name="within_limit"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    vendor: Mapped[str]
+    bucket: Mapped[str]
+    quota_day: Mapped[date]
+    limit: Mapped[int]
+    used: Mapped[int]
+    reserved: Mapped[int]

@@ -1,0 +1,191 @@
+"""Opening the relational state: one URL, SQLite or Postgres, the same transactions on both.
+
+Here are connections, transactions, database time and the move to the newest schema. What is read and written in a
+transaction is said by the callers. On SQLite every writing transaction starts with BEGIN IMMEDIATE: a transaction
+that read first and then wants to write would otherwise fail when another wrote in between, whatever the timeout.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from ettametta_pipelines.failures import NeedsPersonError, PipelineError, TransientError
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state import migrations
+from ettametta_pipelines.state.models import Base, DatabaseNow
+
+# Longer than one refresh of a token, during which SQLite's single write lock is held.
+LOCK_WAIT_S = 60
+# Arbitrary, but the same in every process that migrates.
+MIGRATION_LOCK = 7_238_115_402
+BEGIN_OPTION = "ettametta_begin"
+
+
+class StateDatabase:
+    """The relational state behind one SQLAlchemy URL. Safe to share between threads, not across a fork."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgres_engine(url)
+        reading = {BEGIN_OPTION: "BEGIN"} if self.dialect == "sqlite" else {"postgresql_readonly": True}
+        self._writers = sessionmaker(self._engine, expire_on_commit=False)
+        self._readers = sessionmaker(self._engine.execution_options(**reading), expire_on_commit=False)
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def session(self, *, write: bool = True) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Rows stay readable after the block. With `write=False` the transaction only reads, and on SQLite neither
+        waits for writers nor holds them up. A database that is away, locked or full raises a PipelineError.
+        """
+        maker = self._writers if write else self._readers
+        try:
+            with maker() as session, session.begin():
+                yield session
+        except OperationalError as error:
+            if (explained := _explained(error)) is None:
+                raise
+            raise explained from error
+
+    def now(self, session: Session) -> datetime:
+        """The database's clock, aware UTC; the only time that leases and expiries are compared with."""
+        return session.scalars(sa.select(DatabaseNow())).one()
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision. Cheap when it is there; safe in many processes at once."""
+        if self.revision() == migrations.HEAD:
+            return
+        if self.dialect == "sqlite":
+            self._turn_on_wal()
+        try:
+            with self._engine.begin() as connection:
+                # On SQLite the transaction itself is the lock: it began immediate.
+                if self.dialect == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                migrations.upgrade(connection)
+        except OperationalError as error:
+            if (explained := _explained(error)) is None:
+                raise
+            raise explained from error
+
+    def revision(self) -> str | None:
+        """Schema revision the database is at; None for an empty database."""
+        with self.session(write=False) as session:
+            if not sa.inspect(session.connection()).has_table(migrations.VERSION_TABLE):
+                return None
+            versions = sa.table(migrations.VERSION_TABLE, sa.column("version_num", sa.String))
+            return session.scalar(sa.select(versions.c.version_num))
+
+    def close(self) -> None:
+        """Close pooled connections. The object may be used again and then opens new ones."""
+        self._engine.dispose()
+
+    def __enter__(self) -> "StateDatabase":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _turn_on_wal(self) -> None:
+        # Written into the file once; outside a transaction, since the mode cannot change within one.
+        connection = self._engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+
+
+def open_state(settings: Settings) -> StateDatabase:
+    """The state database of these settings, at the newest schema. Makes the directory of a SQLite file."""
+    url = settings.database_url
+    if url.startswith("sqlite"):
+        file = sa.make_url(url).database
+        if file:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+    database = StateDatabase(url)
+    database.migrate()
+    return database
+
+
+def insert_if_absent(session: Session, model: type[Base], row: Mapping[str, object]) -> bool:
+    """Insert unless a unique key is taken; waits for a racing transaction to decide. True when it was inserted."""
+    insert = _INSERTS[session.get_bind().dialect.name]
+    statement = insert(model).values(row).on_conflict_do_nothing().returning(sa.literal_column("1"))
+    return session.execute(statement).first() is not None
+
+
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def _sqlite_engine(url: str) -> sa.Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # sqlite3 would begin deferred, and only before the first write; SQLAlchemy's `begin` event does it instead.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        # FULL: a claim that is committed must survive a power cut, or the act it covers happens twice.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get(BEGIN_OPTION, "BEGIN IMMEDIATE"))
+
+    return engine
+
+
+def _postgres_engine(url: str) -> sa.Engine:
+    # A transaction pooler in between (PgBouncer) hands every transaction another server connection, where statements
+    # prepared on the last one do not exist.
+    return sa.create_engine(
+        url,
+        connect_args={"prepare_threshold": None, "connect_timeout": 10, "application_name": "ettametta"},
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+# SQLite's primary result codes that are about the machine, not about the statement.
+_SQLITE_TROUBLE: dict[int, tuple[type[PipelineError], str, str, str]] = {
+    5: (TransientError, "state_locked", "is locked by another process", "Try again; find the process if it stays."),
+    6: (TransientError, "state_locked", "is locked by another process", "Try again; find the process if it stays."),
+    8: (NeedsPersonError, "state_read_only", "cannot be written", "Check owner and permissions of its directory."),
+    10: (NeedsPersonError, "state_io_error", "cannot be read or written", "Check the disk under ETTAMETTA_HOME."),
+    13: (NeedsPersonError, "state_disk_full", "has no space left", "Free space under ETTAMETTA_HOME, then run again."),
+    14: (NeedsPersonError, "state_cannot_open", "cannot be opened", "Check DATABASE_URL and ETTAMETTA_HOME."),
+}  # fmt: skip
+
+
+def _explained(error: OperationalError) -> PipelineError | None:
+    """The taxonomy's view of a database that did not do its work; None for a faulty statement."""
+    if isinstance(error.orig, sqlite3.Error):
+        trouble = _SQLITE_TROUBLE.get(error.orig.sqlite_errorcode & 0xFF)
+        if trouble is None:
+            return None
+        kind, code, what, remedy = trouble
+        return kind(f"The state database {what}.", code=code, remedy=remedy)
+    return TransientError(
+        f"The state database did not answer ({type(error.orig).__name__}).",
+        code="state_unavailable",
+        remedy="Check that the database of DATABASE_URL is up and lets this user in.",
+        retry_after_s=5,
+    )

@@ -1,0 +1,144 @@
+"""An S3 bucket where obstore falls short: large conditional uploads, and listings that survive foreign keys.
+
+obstore puts a condition only on single requests that hold the whole object in memory, and gives up a whole listing
+at one key it cannot parse (`uploads//a.mp4`, which sloppy uploaders do write). Both are done here with boto3,
+which is imported on first use. Called by `objects.py`.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ettametta_pipelines.failures import PipelineError, TransientError
+from ettametta_pipelines.storage.object_errors import botocore_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+PART_SIZE = 8 << 20
+MAX_PARTS = 10_000
+PARALLEL_PARTS = 4
+
+
+@dataclass(frozen=True)
+class AwsOptions:
+    """How to reach S3. Without keys the usual chain applies (environment, web identity, instance role).
+
+    An `endpoint_url` means an S3-compatible server: the bucket goes into the path, and plain http is allowed
+    when the URL says http.
+    """
+
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    endpoint_url: str = ""
+    region: str = "us-east-1"
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """One entry of a listing; `key` is relative to the store's prefix and may be no valid key of ours."""
+
+    key: str
+    size: int
+    etag: str
+    modified_at: datetime
+
+
+class Bucket:
+    """Multipart uploads and listings of one bucket, below `prefix` ("" or ending with "/")."""
+
+    def __init__(self, name: str, prefix: str, aws: AwsOptions, *, where: str) -> None:
+        self.name = name
+        self.prefix = prefix
+        self._aws = aws
+        self._where = where
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        import boto3
+        from botocore.config import Config
+
+        aws = self._aws
+        return boto3.session.Session().client(
+            "s3",
+            region_name=aws.region,
+            endpoint_url=aws.endpoint_url or None,
+            aws_access_key_id=aws.access_key_id,
+            aws_secret_access_key=aws.secret_access_key,
+            aws_session_token=aws.session_token,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"mode": "standard", "max_attempts": 4},
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if aws.endpoint_url else "auto"},
+                # Some S3-compatible servers refuse the checksums that AWS has come to expect.
+                request_checksum_calculation="when_required" if aws.endpoint_url else "when_supported",
+            ),
+        )
+
+    def walk(self, prefix: str, after: str | None) -> Iterator[ListedObject]:
+        """Objects below `prefix` in key order, a page of 1000 at a time."""
+        with botocore_errors("list", prefix, self._where):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name,
+                Prefix=self.prefix + prefix,
+                **({"StartAfter": self.prefix + after} if after else {}),
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield ListedObject(
+                        item["Key"].removeprefix(self.prefix), item["Size"], item["ETag"], item["LastModified"]
+                    )
+
+    def upload(self, key: str, path: Path, size: int, *, create: bool, content_type: str) -> str:
+        """Upload a file in parts and return the ETag; the object appears whole, at the end, or not at all.
+
+        With `create` the completing request carries `If-None-Match: *` and ObjectExists is raised if the key is
+        taken. On any failure the parts are discarded. Memory: four parts of 8 MiB, more above 80 GB.
+        """
+        target = {"Bucket": self.name, "Key": self.prefix + key}
+        with botocore_errors("write", key, self._where):
+            upload_id = self._client.create_multipart_upload(**target, ContentType=content_type)["UploadId"]
+        try:
+            with botocore_errors("write", key, self._where):
+                parts = self._send_parts(target, upload_id, path, size)
+                done = self._client.complete_multipart_upload(
+                    **target,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": parts},
+                    **({"IfNoneMatch": "*"} if create else {}),
+                )
+        except BaseException as error:
+            self._abort(target, upload_id, key, error)
+            raise
+        return done["ETag"]
+
+    def _send_parts(
+        self, target: dict[str, str], upload_id: str, path: Path, size: int
+    ) -> "list[CompletedPartTypeDef]":
+        part_size = max(PART_SIZE, -(-size // MAX_PARTS))
+
+        def send(number: int) -> "CompletedPartTypeDef":
+            data = os.pread(file.fileno(), part_size, (number - 1) * part_size)
+            sent = self._client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=data)
+            return {"PartNumber": number, "ETag": sent["ETag"]}
+
+        count = -(-size // part_size)
+        with open(path, "rb") as file, ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+            return list(pool.map(send, range(1, count + 1)))
+
+    def _abort(self, target: dict[str, str], upload_id: str, key: str, cause: BaseException) -> None:
+        try:
+            with botocore_errors("abort the upload of", key, self._where):
+                self._client.abort_multipart_upload(**target, UploadId=upload_id)
+        except PipelineError as error:
+            # The cause is what counts; the parts cost storage until the bucket's lifecycle rule removes them.
+            cause.add_note(f"The unfinished upload could not be discarded: {error}")

@@ -1,0 +1,112 @@
+"""A directory as an object store: durable atomic writes and a walk in key order. Called by `objects.py`.
+
+obstore's own local writer neither syncs to disk before it renames nor lists in order, and its listing fails as a
+whole on one file name that is no valid key; those two things are done here.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors
+
+# obstore reserves names that end like this for writes in progress; ours end so too, and no key may.
+UNFINISHED = re.compile(r"#\d+\Z")
+
+
+def write_atomically(
+    target: Path, chunks: Iterable[bytes], *, key: str, where: str, create: bool = False
+) -> int:
+    """Write `target` so that a crash leaves the old file or the new one, never a part; returns its size.
+
+    The bytes go to a temporary name in the same directory, are synced, and take the final name in one step: by
+    rename, or with `create` by link(2), which fails with ObjectExists when the name is taken.
+    """
+    unfinished = target.parent / f".{secrets.token_hex(8)}#0"
+    size = 0
+    try:
+        with os_errors("write", key, where):
+            _make_directory(target.parent)
+            with open(unfinished, "xb") as file:
+                for chunk in chunks:
+                    size += file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+        if create:
+            _link(unfinished, target, key=key, where=where)
+        else:
+            with os_errors("write", key, where):
+                os.replace(unfinished, target)
+        with os_errors("write", key, where):
+            _sync_directory(target.parent)
+    finally:
+        with os_errors("write", key, where):
+            _discard(unfinished)
+    return size
+
+
+def walk_keys(root: Path, prefix: str, after: str | None) -> Iterator[str]:
+    """Keys of the files below `prefix` in the order S3 lists them, holding one directory per level in memory.
+
+    `prefix` is "" or ends with "/". Names that cannot be keys are yielded as they are: the caller judges them.
+    Links are followed as the file system does; a link to a directory above itself is not.
+    """
+    yield from _walk(root / prefix, prefix, after, (os.path.realpath(root / prefix),))
+
+
+def _walk(directory: Path, base: str, after: str | None, above: tuple[str, ...]) -> Iterator[str]:
+    try:
+        with os.scandir(directory) as entries:
+            # "/" sorts after ".", so that a folder's place among its siblings is that of its name with the slash.
+            names = sorted(
+                entry.name + ("/" if entry.is_dir() else "")
+                for entry in entries
+                if entry.is_dir() or (entry.is_file() and not UNFINISHED.search(entry.name))
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        key = base + name
+        if not name.endswith("/"):
+            if after is None or key > after:
+                yield key
+        elif after is None or key > after or after.startswith(key):
+            real = os.path.realpath(directory / name)
+            if real not in above:
+                yield from _walk(directory / name, key, after, (*above, real))
+
+
+def _link(source: Path, target: Path, *, key: str, where: str) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise exists(key, where) from None
+    except OSError as error:
+        raise link_failure(key, where, error) from None
+
+
+def _discard(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except NotADirectoryError:
+        # The parent turned out to be an object; the write has already failed for that reason.
+        return
+
+
+def _make_directory(directory: Path) -> None:
+    """mkdir -p whose new entries survive a power cut."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

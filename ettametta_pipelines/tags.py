@@ -1,0 +1,11 @@
+"""Run tags and metadata keys operators filter by. A leaf module: imports nothing, decides nothing."""
+
+ACCOUNT_TAG = "ettametta/account"
+NICHE_TAG = "ettametta/niche"
+TITLE_TAG = "ettametta/title"
+PLATFORM_TAG = "ettametta/platform"
+
+# Backfills run below everything an operator or the night is waiting for.
+PRIORITY_TAG = "dagster/priority"
+NIGHTLY_PRIORITY = {PRIORITY_TAG: "5"}
+UPLOAD_PRIORITY = {PRIORITY_TAG: "10"}

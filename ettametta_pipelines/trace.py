@@ -1,0 +1,119 @@
+"""`ettametta trace`: everything behind one source, rendition or publication, from upload to posts.
+
+Reads the lake and the publication ledger; writes nothing. Any id an operator meets works: a source id, the object
+key or render key of a rendition, a publication's id, a platform's own post id.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.session import StateDatabase, open_state
+from ettametta_pipelines.storage.lake import Lake, open_lake
+
+RENDITION_TABLES = ("rendition_9x16", "rendition_16x9", "rendition_1x1")
+
+_SOURCE_BY_RENDITION = " union all ".join(
+    f"select source_id from {table} where object_key = $id or render_key = $id or sha256 = $id"  # noqa: S608
+    for table in RENDITION_TABLES
+)
+_RENDITIONS = " union all by name ".join(
+    f"select * from {table} where source_id = $id"  # noqa: S608
+    for table in RENDITION_TABLES
+)
+
+
+def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
+    """The chain as one JSON-able document. Raises PermanentError `unknown_id` when nothing has that id."""
+    state = open_state(settings)
+    with open_lake(settings, ALL_TABLES) as lake:
+        source_id = _source_id_of(lake, state, identifier)
+        return {
+            "source_id": source_id,
+            "source": _first(lake, "select * from source_media where source_id = $id", source_id),
+            "analysis": _first(lake, "select * from media_analysis where source_id = $id", source_id),
+            "renditions": _rows(lake, _RENDITIONS, source_id),
+            "publications": publication_chain(state, source_id),
+            "metrics": _rows(
+                lake,
+                "select * from publication_metrics where source_id = $id order by observed_at",
+                source_id,
+            ),
+        }
+
+
+def _source_id_of(lake: Lake, state: StateDatabase, identifier: str) -> str:
+    lookups: tuple[Callable[[], str | None], ...] = (
+        lambda: _only(
+            lake,
+            "select source_id from source_media where $id in (source_id, object_key, sha256)",
+            identifier,
+        ),
+        lambda: _only(lake, _SOURCE_BY_RENDITION, identifier),
+        lambda: source_of_publication(state, identifier),
+    )
+    for lookup in lookups:
+        found = lookup()
+        if found is not None:
+            return found
+    raise PermanentError(
+        f"Nothing here has the id {identifier!r}.",
+        code="unknown_id",
+        remedy='List what there is with: ettametta sql "select source_id, title, verdict from source_media"',
+    )
+
+
+def _rows(lake: Lake, statement: str, identifier: str) -> list[dict[str, Any]]:
+    frame = lake.query(statement, {"id": identifier})
+    return [
+        {str(k): None if v is None or v != v else v for k, v in row.items()}
+        for row in frame.astype(object).to_dict("records")
+    ]
+
+
+def _first(lake: Lake, statement: str, identifier: str) -> dict[str, Any] | None:
+    rows = _rows(lake, statement, identifier)
+    return rows[0] if rows else None
+
+
+def _only(lake: Lake, statement: str, identifier: str) -> str | None:
+    row = _first(lake, statement, identifier)
+    return str(row["source_id"]) if row else None
+
+
+def print_trace(chain: dict[str, Any], console: Console) -> None:
+    """The chain as a tree for people."""
+    tree = Tree(f"[bold]{escape(chain['source_id'])}[/]")
+    source = chain["source"]
+    if source:
+        tree.add(
+            _line(source, "title", "verdict", "reason", "rights", "upload_key", "object_key", "duration_s")
+        )
+    if chain["analysis"]:
+        tree.add("analysis " + _line(chain["analysis"], "shot_count", "loudness_lufs", "contact_sheet_key"))
+    renditions = tree.add(f"renditions: {len(chain['renditions'])}")
+    for row in chain["renditions"]:
+        renditions.add(_line(row, "format", "recipe_name", "seed", "render_key", "object_key", "size_bytes"))
+    publications = tree.add(f"publications: {len(chain['publications'])}")
+    for row in chain["publications"]:
+        branch = publications.add(
+            _line(row, "platform", "state", "remote_id", "url", "privacy", "publication_id")
+        )
+        for event in row.get("events", []):
+            branch.add(_line(event, "at", "from_state", "to_state", "detail"))
+    metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
+    for row in chain["metrics"][-2:]:
+        metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
+    console.print(tree, soft_wrap=True)
+
+
+def _line(row: dict[str, Any], *names: str) -> str:
+    shown = [(name, row.get(name)) for name in names]
+    return "  ".join(f"[dim]{name}[/] {escape(str(value))}" for name, value in shown if value is not None)

@@ -1,0 +1,1 @@
+"""Plain clients of outside services, one file each: no Dagster, no domain, no `os.environ`."""

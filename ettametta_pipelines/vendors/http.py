@@ -1,0 +1,285 @@
+"""The one HTTP helper of all vendor clients: connections with timeouts, bounded retries, errors in our taxonomy.
+
+Also `redact`, which every error message passes: what reaches an exception ends in logs and in Dagster's event
+database, readable by whoever opens the UI. A vendor's own reasons are tables of `ErrorRule` in its file.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from ettametta_pipelines.clock import Clock, utc_now
+from ettametta_pipelines.failures import (
+    ERROR_BY_KIND,
+    FailureKind,
+    OutcomeUnknownError,
+    PipelineError,
+    TransientError,
+    kind_of_status,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ettametta_pipelines.settings import VendorEndpoint
+
+T = TypeVar("T")
+
+USER_AGENT = "ettametta-pipelines/0.1"
+CONNECT_TIMEOUT_S = 10.0
+MAX_DETAIL_CHARS = 300
+REDACTED = "[redacted]"
+
+_SECRET_FIELDS = (
+    "access_token|refresh_token|id_token|client_secret|client_key|api_key|upload_id|upload_url|upload_token"
+    "|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token|x-goog-api-key|X-Shopify-Access-Token|xi-api-key"
+)
+
+# Order matters: named values first, so that the whole value goes even where it also matches a known prefix.
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?)(?:(bearer|basic)\s+)?[^\s\"',;]+"), rf"\1{REDACTED}"),
+    (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{REDACTED}"),
+    (re.compile(rf"(?i)([\"']?\b(?:{_SECRET_FIELDS})[\"']?\s*[:=]\s*[\"']?)[^\s\"'&,;)}}\]]+"), rf"\1{REDACTED}"),
+    (re.compile(r"(?i)([?&](?:key|code|token|sig|signature|session_crd)=)[^\s\"'&)]+"), rf"\1{REDACTED}"),
+    (re.compile(r"(?<![\w&?-])(key=)[^\s\"'&,)]+"), rf"\1{REDACTED}"),
+    (re.compile(r"(://[^/\s:@]+:)[^/\s@]+(@)"), rf"\1{REDACTED}\2"),
+    (
+        re.compile(
+            r"\b(?:(?:sk|rk)_(?:live|test)_|whsec_|ya29\.|act\.|rft\.|clt\.|shp(?:at|ca|pa|ss|rt)_|AIza|GOCSPX-)"
+            r"[A-Za-z0-9._~!*+/=-]+"
+        ),
+        REDACTED,
+    ),
+    (re.compile(r"(?<![\w/:.])1//[A-Za-z0-9._-]{6,}"), REDACTED),
+)  # fmt: skip
+
+
+def redact(text: str) -> str:
+    """`text` without tokens, keys, signatures and upload addresses: by name of the value and by known prefixes."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@dataclass(frozen=True)
+class ErrorRule:
+    """What one reason code of a vendor means for us. `wait_s` is how long that vendor wants to be left alone."""
+
+    kind: FailureKind
+    code: str
+    remedy: str = ""
+    wait_s: float | None = None
+
+
+def vendor_error(
+    vendor: str,
+    doing: str,
+    *,
+    status: int,
+    reason: str = "",
+    detail: str = "",
+    rules: Mapping[str, ErrorRule] | None = None,
+    retry_after_s: float | None = None,
+) -> PipelineError:
+    """The failure for an answer that says no. By `rules[reason]` where the vendor's reason is known, else by status.
+
+    `doing` completes "YouTube refused to ..."; `detail` is the vendor's own sentence, redacted and cut here.
+    """
+    rule = (rules or {}).get(reason)
+    if rule is None:
+        kind = kind_of_status(status)
+        rule = ErrorRule(kind, _code_of_status(vendor, status), _REMEDIES[kind].format(vendor=vendor))
+    said = redact(detail).strip()
+    if len(said) > MAX_DETAIL_CHARS:
+        said = said[:MAX_DETAIL_CHARS].rstrip() + "…"
+    cause = f"HTTP {status}" + (f" {reason}" if reason else "")
+    return ERROR_BY_KIND[rule.kind](
+        f"{vendor} refused to {doing} ({cause})" + (f": {said.rstrip('.')}." if said else "."),
+        code=rule.code,
+        remedy=rule.remedy,
+        retry_after_s=retry_after_s if retry_after_s is not None else rule.wait_s,
+    )
+
+
+_REMEDIES = {
+    FailureKind.TRANSIENT: "It is tried again by itself; if it lasts, look at {vendor}'s status page.",
+    FailureKind.NEEDS_PERSON: "Check the {vendor} key or reconnect the account; `ettametta doctor` shows which it is.",
+    FailureKind.PERMANENT: "Correct what the request asks for; the same request fails the same way again.",
+}
+
+
+def _code_of_status(vendor: str, status: int) -> str:
+    names = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limited"}
+    return f"{vendor.lower()}_{names.get(status, 'unavailable' if status >= 500 else 'refused')}"
+
+
+def network_error(
+    error: Exception,
+    vendor: str,
+    doing: str,
+    *,
+    base_url: str,
+    was_sent: bool,
+    repeatable: bool,
+    timed_out: bool = False,
+) -> PipelineError:
+    """The failure for an answer that never came.
+
+    Transient when the request cannot have taken effect (never sent, or `repeatable`); OutcomeUnknownError when it may
+    have, so that no layer sends it again without looking first.
+    """
+    what = "did not answer in time" if timed_out else f"broke the connection ({type(error).__name__})"
+    if was_sent and not repeatable:
+        return OutcomeUnknownError(
+            f"{vendor} {what} when asked to {doing}, so it is not known whether that happened.",
+            code="answer_lost",
+            remedy="It is looked up before anything is sent again.",
+        )
+    if not was_sent:
+        what = f"cannot be reached at {host_of(base_url)}"
+    remedy = (
+        f"Check the network; it is tried again by itself. `ettametta doctor` shows whether {vendor} answers."
+    )
+    if is_loopback(base_url):
+        remedy = "Start the sandbox with `ettametta sandbox` (or `make dev`); it is tried again by itself."
+    return TransientError(
+        f"{vendor} {what} when asked to {doing}.",
+        code="vendor_timeout" if timed_out else "vendor_unreachable",
+        remedy=remedy,
+    )
+
+
+def host_of(url: str) -> str:
+    """Host and port of a URL: what may be said in an error, unlike its path and query."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine, where proxies of the environment must not be used."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def retry_after_seconds(value: str | None, clock: Clock = utc_now) -> float | None:
+    """Seconds of a `Retry-After` header (a number or an HTTP date); None when absent or unreadable."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - clock()).total_seconds())
+
+
+def call_with_retries(
+    fn: Callable[[], T],
+    *,
+    attempts: int,
+    sleep: Callable[[float], None] = time.sleep,
+    seed: str = "",
+    base_s: float = 0.5,
+    max_wait_s: float = 20.0,
+) -> T:
+    """Call `fn`, again after transient failures, at most `attempts` times in all.
+
+    Waits what the vendor asked for, else a doubling pause with jitter drawn from `seed`. A wait beyond `max_wait_s`
+    (a spent daily quota) is not slept here: the failure goes up, where a run can end and come back. An
+    OutcomeUnknownError is never repeated.
+    """
+    jitter = Random(seed)
+    for attempt in range(1, attempts + 1):
+        try:
+            return fn()
+        except OutcomeUnknownError:
+            raise
+        except TransientError as error:
+            wait = error.retry_after_s
+            if wait is None:
+                wait = min(base_s * 2 ** (attempt - 1), max_wait_s) * (0.5 + jitter.random() / 2)
+            if attempt == attempts or wait > max_wait_s:
+                raise
+            sleep(wait)
+    raise ValueError(f"attempts must be at least 1, not {attempts}")
+
+
+def http_client(endpoint: "VendorEndpoint", *, headers: Mapping[str, str] | None = None) -> "httpx.Client":
+    """httpx client for one vendor: base URL, connect and read timeouts, no redirects, no proxy on loopback."""
+    import httpx
+
+    return httpx.Client(
+        base_url=endpoint.base_url,
+        timeout=httpx.Timeout(endpoint.timeout_s, connect=min(CONNECT_TIMEOUT_S, endpoint.timeout_s)),
+        follow_redirects=False,
+        trust_env=not is_loopback(endpoint.base_url),
+        headers={"user-agent": USER_AGENT, **(headers or {})},
+    )
+
+
+def send(
+    client: "httpx.Client",
+    method: str,
+    url: str,
+    *,
+    vendor: str,
+    doing: str,
+    repeatable: bool = True,
+    **options: Any,
+) -> "httpx.Response":
+    """One request, any status returned. No answer raises TransientError, or OutcomeUnknownError if not `repeatable`."""
+    import httpx
+
+    try:
+        return client.request(method, url, **options)
+    except httpx.TransportError as error:
+        never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+        raise network_error(
+            error,
+            vendor,
+            doing,
+            base_url=str(client.base_url),
+            was_sent=not isinstance(error, never_sent),
+            repeatable=repeatable,
+            timed_out=isinstance(error, httpx.TimeoutException),
+        ) from None
+
+
+def raise_for_vendor(
+    response: "httpx.Response",
+    *,
+    vendor: str,
+    doing: str,
+    reason: str = "",
+    detail: str = "",
+    rules: Mapping[str, ErrorRule] | None = None,
+) -> None:
+    """Raise the failure of an answer with a status of 300 or more, honouring `Retry-After`; else return."""
+    if response.status_code < 300:
+        return
+    raise vendor_error(
+        vendor,
+        doing,
+        status=response.status_code,
+        reason=reason,
+        detail=detail,
+        rules=rules,
+        retry_after_s=retry_after_seconds(response.headers.get("retry-after")),
+    )

@@ -1,0 +1,297 @@
+"""Stripe through its SDK: the balance ledger, payouts, charges and subscriptions, read-only.
+
+Amounts come back as `Money` (minor units), instants as aware UTC datetimes. Revenue is read from balance
+transactions, never from charges. The SDK is imported when a client is made. Called by `revenue/`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ettametta_pipelines.failures import FailureKind, PipelineError
+from ettametta_pipelines.money import Money
+from ettametta_pipelines.vendors.http import (
+    CONNECT_TIMEOUT_S,
+    ErrorRule,
+    call_with_retries,
+    is_loopback,
+    network_error,
+    retry_after_seconds,
+    vendor_error,
+)
+
+if TYPE_CHECKING:
+    import stripe
+
+    from ettametta_pipelines.settings import VendorEndpoint
+
+T = TypeVar("T")
+
+VENDOR = "Stripe"
+PAGE_SIZE = 100
+
+_KEY_REMEDY = "Set STRIPE_SECRET_KEY to a key that may read balance, payouts, charges and subscriptions."
+# Where Stripe gives no `code`, the status stands for it.
+_REASON_BY_STATUS = {403: "permission_denied", 409: "conflict", 429: "rate_limit"}
+ERRORS = {
+    "api_key_expired": ErrorRule(FailureKind.NEEDS_PERSON, "stripe_key_expired", _KEY_REMEDY),
+    "permission_denied": ErrorRule(FailureKind.NEEDS_PERSON, "stripe_forbidden", _KEY_REMEDY),
+    "conflict": ErrorRule(FailureKind.TRANSIENT, "stripe_conflict"),
+    "lock_timeout": ErrorRule(FailureKind.TRANSIENT, "stripe_lock_timeout"),
+    "rate_limit": ErrorRule(FailureKind.TRANSIENT, "stripe_rate_limited"),
+}
+
+
+@dataclass(frozen=True)
+class BalanceTransaction:
+    """One movement of the account's balance. `net` = `amount` - `fee`, all three in the settlement currency.
+
+    `presented` is what the customer saw, where Stripe's source object says it; `exchange_rate` is
+    Stripe's own decimal string when the two currencies differ. `raw` is the object as received, its
+    source reduced to the id.
+    """
+
+    id: str
+    type: str
+    reporting_category: str
+    amount: Money
+    fee: Money
+    net: Money
+    fee_details: tuple[tuple[str, Money], ...]
+    created: datetime
+    available_on: datetime
+    status: str
+    source_id: str | None
+    presented: Money | None
+    exchange_rate: str | None
+    raw: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Payout:
+    """Money sent to the bank. Its transactions can be listed only for an automatic, reconciled payout."""
+
+    id: str
+    amount: Money
+    created: datetime
+    arrives: datetime
+    status: str
+    automatic: bool
+    reconciled: bool
+
+
+@dataclass(frozen=True)
+class Charge:
+    id: str
+    amount: Money
+    refunded: Money
+    created: datetime
+    status: str
+    customer_id: str | None
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A customer's subscription; its period is that of its first item, as Stripe keeps it since 2025."""
+
+    id: str
+    customer_id: str
+    status: str
+    price_id: str
+    unit_amount: Money
+    period_start: datetime
+    period_end: datetime
+    cancel_at_period_end: bool
+
+
+class StripeClient:
+    """Reader of one Stripe account.
+
+    Raises PipelineError subclasses only. The SDK's own retries are off: they ignore 429 and
+    `Retry-After`, and two layers would multiply; every call goes through `call_with_retries` instead.
+    """
+
+    def __init__(self, endpoint: "VendorEndpoint", *, sleep: Callable[[float], None] = time.sleep) -> None:
+        import requests
+        import stripe
+
+        key = endpoint.secret("stripe_secret_key")
+        self.livemode = key.startswith(("sk_live_", "rk_live_"))
+        self._endpoint = endpoint
+        self._sleep = sleep
+        session = requests.Session()
+        session.trust_env = not is_loopback(endpoint.base_url)
+        timeout = (min(CONNECT_TIMEOUT_S, endpoint.timeout_s), endpoint.timeout_s)
+        self._api = stripe.StripeClient(
+            key,
+            base_addresses={"api": endpoint.base_url.rstrip("/")},
+            max_network_retries=0,
+            http_client=stripe.RequestsClient(timeout=timeout, session=session),
+        )
+
+    def balance_transactions(
+        self, created_from: datetime, created_to: datetime
+    ) -> Iterator[BalanceTransaction]:
+        """Movements with created_from <= created < created_to (whole seconds), newest first.
+
+        Cursors are ids, so rows that arrive at the top while pages are read shift nothing.
+        """
+        params = {"created": _range(created_from, created_to), "expand": ["data.source"]}
+        rows = self._pages("list balance transactions", self._api.v1.balance_transactions.list, params)
+        return (_balance_transaction(row) for row in rows)
+
+    def payout_transactions(self, payout_id: str) -> Iterator[BalanceTransaction]:
+        """What an automatic payout paid out, its own transaction (type `payout`, minus its amount) included."""
+        params = {"payout": payout_id, "expand": ["data.source"]}
+        doing = f"list the transactions of payout {payout_id}"
+        rows = self._pages(doing, self._api.v1.balance_transactions.list, params)
+        return (_balance_transaction(row) for row in rows)
+
+    def payouts(self, created_from: datetime, created_to: datetime) -> Iterator[Payout]:
+        """Payouts with created_from <= created < created_to, newest first."""
+        params = {"created": _range(created_from, created_to)}
+        return (_payout(row) for row in self._pages("list payouts", self._api.v1.payouts.list, params))
+
+    def charge(self, charge_id: str) -> Charge:
+        """Raises PermanentError `stripe_not_found` for an id that is not there."""
+        row = self._call(
+            f"read charge {charge_id}", lambda: self._api.v1.charges.retrieve(charge_id)
+        ).to_dict()
+        return Charge(
+            id=row["id"],
+            amount=_money(row["amount"], row["currency"]),
+            refunded=_money(row["amount_refunded"], row["currency"]),
+            created=_instant(row["created"]),
+            status=row["status"],
+            customer_id=row["customer"],
+        )
+
+    def subscriptions(self, status: str = "all") -> Iterator[Subscription]:
+        """Subscriptions of a status (`all`: cancelled ones too), newest first."""
+        params = {"status": status}
+        rows = self._pages("list subscriptions", self._api.v1.subscriptions.list, params)
+        return (_subscription(row) for row in rows)
+
+    def balance(self) -> dict[str, Money]:
+        """Balance per currency, available and pending together."""
+        row = self._call("read the balance", lambda: self._api.v1.balance.retrieve()).to_dict()
+        total: dict[str, Money] = {}
+        for part in (*row["available"], *row["pending"]):
+            money = _money(part["amount"], part["currency"])
+            total[money.currency] = total.get(money.currency, Money(0, money.currency)) + money
+        return total
+
+    def _pages(
+        self, doing: str, fetch: Callable[[Any], Any], params: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        cursor: dict[str, Any] = {}
+        while True:
+            asked = {"limit": PAGE_SIZE, **params, **cursor}
+            listing = self._call(doing, partial(fetch, asked)).to_dict()
+            yield from listing["data"]
+            if not listing["has_more"]:
+                return
+            cursor = {"starting_after": listing["data"][-1]["id"]}
+
+    def _call(self, doing: str, request: Callable[[], T]) -> T:
+        import stripe
+
+        def attempt() -> T:
+            try:
+                return request()
+            except stripe.StripeError as error:
+                raise self._failure(error, doing) from None
+
+        return call_with_retries(
+            attempt, attempts=self._endpoint.max_retries + 1, sleep=self._sleep, seed=doing
+        )
+
+    def _failure(self, error: "stripe.StripeError", doing: str) -> PipelineError:
+        if error.http_status is None:
+            cause = str(error.__cause__ or error)
+            return network_error(
+                error,
+                VENDOR,
+                doing,
+                base_url=self._endpoint.base_url,
+                was_sent="Failed to establish a new connection" not in cause,
+                repeatable=True,
+                timed_out="timed out" in cause,
+            )
+        status = error.http_status
+        return vendor_error(
+            VENDOR,
+            doing,
+            status=status,
+            reason=error.code or _REASON_BY_STATUS.get(status, ""),
+            detail=error.user_message or "",
+            rules=ERRORS,
+            retry_after_s=retry_after_seconds((error.headers or {}).get("retry-after")),
+        )
+
+
+def _range(start: datetime, end: datetime) -> dict[str, int]:
+    return {"gte": int(start.timestamp()), "lt": int(end.timestamp())}
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _money(minor: int, currency: str) -> Money:
+    return Money(minor, currency.upper())
+
+
+def _balance_transaction(row: dict[str, Any]) -> BalanceTransaction:
+    source = row["source"]
+    expanded = source if isinstance(source, dict) else {}
+    presented = None
+    if "amount" in expanded and expanded.get("currency"):
+        presented = _money(expanded["amount"], expanded["currency"])
+    rate = row["exchange_rate"]
+    return BalanceTransaction(
+        id=row["id"],
+        type=row["type"],
+        reporting_category=row["reporting_category"],
+        amount=_money(row["amount"], row["currency"]),
+        fee=_money(row["fee"], row["currency"]),
+        net=_money(row["net"], row["currency"]),
+        fee_details=tuple((d["type"], _money(d["amount"], d["currency"])) for d in row["fee_details"]),
+        created=_instant(row["created"]),
+        available_on=_instant(row["available_on"]),
+        status=row["status"],
+        source_id=expanded.get("id") or source,
+        presented=presented,
+        exchange_rate=None if rate is None else str(rate),
+        raw=row | {"source": expanded.get("id") or source},
+    )
+
+
+def _payout(row: dict[str, Any]) -> Payout:
+    return Payout(
+        id=row["id"],
+        amount=_money(row["amount"], row["currency"]),
+        created=_instant(row["created"]),
+        arrives=_instant(row["arrival_date"]),
+        status=row["status"],
+        automatic=row["automatic"],
+        reconciled=row["reconciliation_status"] == "completed",
+    )
+
+
+def _subscription(row: dict[str, Any]) -> Subscription:
+    item = row["items"]["data"][0]
+    price = item["price"]
+    return Subscription(
+        id=row["id"],
+        customer_id=row["customer"],
+        status=row["status"],
+        price_id=price["id"],
+        unit_amount=_money(price["unit_amount"], price["currency"]),
+        period_start=_instant(item["current_period_start"]),
+        period_end=_instant(item["current_period_end"]),
+        cancel_at_period_end=row["cancel_at_period_end"],
+    )

@@ -1,0 +1,163 @@
+"""The upload sensor: each new content gets one partition and one run, and a tick says what it left alone."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ettametta_pipelines.automation.sensors import upload_sensor
+from ettametta_pipelines.definitions import build_definitions
+from ettametta_pipelines.media.inbox import source_id_of
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.storage.objects import ObjectStore, open_store
+
+NICHE = "home-cooking"
+DAY = "2026/11/22"
+
+
+@pytest.fixture
+def store(settings_env: Settings) -> ObjectStore:
+    return open_store(settings_env)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        yield instance
+
+
+class Ticker:
+    """Evaluates the sensor as the daemon does, applying its partition requests and recording its runs."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.definitions = build_definitions(settings)
+        self.instance = instance
+
+    def tick(self, *, launch: bool = True) -> tuple[list[dg.RunRequest], str]:
+        context = dg.build_sensor_context(
+            instance_ref=self.instance.get_ref(), definitions=self.definitions, sensor_name="upload_sensor"
+        )
+        data = upload_sensor.evaluate_tick(context)
+        for request in data.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        requests = list(data.run_requests or [])
+        for request in requests if launch else []:
+            self.instance.create_run_for_job(
+                self.definitions.resolve_job_def("ingest_upload"),
+                tags={**request.tags, "dagster/run_key": str(request.run_key)},
+            )
+        return requests, data.skip_message or ""
+
+
+@pytest.fixture
+def ticker(settings_env: Settings, instance: dg.DagsterInstance) -> Ticker:
+    return Ticker(settings_env, instance)
+
+
+def place(store: ObjectStore, name: str, data: bytes, account: str = "studio", niche: str = NICHE) -> str:
+    """An upload that was finished a while ago."""
+    key = f"uploads/{account}/{niche}/{DAY}/{name}"
+    store.put(key, data)
+    path = store.local_path(key)
+    assert path is not None
+    past = time.time() - 60
+    os.utime(path, (past, past))
+    return key
+
+
+def test_an_upload_becomes_one_partition_and_one_run_and_never_again(
+    store: ObjectStore, ticker: Ticker, instance: dg.DagsterInstance
+) -> None:
+    place(store, "clip.mp4", b"a video")
+    (request,), _ = ticker.tick()
+    assert request.partition_key in instance.get_dynamic_partitions("source_video")
+    assert request.partition_key.startswith("studio--")
+    assert request.tags["ettametta/niche"] == NICHE
+    assert ticker.tick()[0] == []
+
+
+def test_the_same_bytes_under_two_names_are_one_source_video(store: ObjectStore, ticker: Ticker) -> None:
+    place(store, "clip.mp4", b"same bytes")
+    place(store, "copy.mp4", b"same bytes")
+    requests, _ = ticker.tick(launch=False)
+    assert len(requests) == 1
+
+
+def test_the_same_bytes_of_two_accounts_are_two_source_videos(store: ObjectStore, ticker: Ticker) -> None:
+    place(store, "clip.mp4", b"same bytes", account="one")
+    place(store, "clip.mp4", b"same bytes", account="two")
+    requests, _ = ticker.tick()
+    assert len({request.partition_key for request in requests}) == 2
+
+
+def test_an_unknown_niche_is_named_with_the_known_ones_and_the_others_go_on(
+    store: ObjectStore, ticker: Ticker, caplog: pytest.LogCaptureFixture
+) -> None:
+    place(store, "lost.mp4", b"lost", niche="underwater-chess")
+    place(store, "clip.mp4", b"fine")
+    requests, _ = ticker.tick()
+    assert len(requests) == 1
+    assert store.exists(f"uploads/studio/underwater-chess/{DAY}/lost.mp4"), "a refused upload stays where it is"
+
+
+def test_keys_outside_the_layout_do_not_stop_the_tick(store: ObjectStore, ticker: Ticker) -> None:
+    store.put("uploads/readme.txt", b"hello")
+    store.put("uploads/Studio!/x.mp4", b"hello")
+    for key in ("uploads/readme.txt", "uploads/Studio!/x.mp4"):
+        path = store.local_path(key)
+        assert path is not None
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    requests, message = ticker.tick()
+    assert requests == []
+    assert "2 refused" in message
+
+
+def test_a_file_still_being_written_waits(store: ObjectStore, ticker: Ticker) -> None:
+    key = place(store, "clip.mp4", b"half")
+    path = store.local_path(key)
+    assert path is not None
+    os.utime(path)
+    requests, message = ticker.tick()
+    assert requests == []
+    assert "1 still being written" in message
+
+
+def test_an_accepted_upload_whose_run_was_never_created_is_asked_for_again(
+    store: ObjectStore, ticker: Ticker
+) -> None:
+    place(store, "clip.mp4", b"a video")
+    first, _ = ticker.tick(launch=False)
+    second, _ = ticker.tick(launch=False)
+    assert [r.run_key for r in first] == [r.run_key for r in second] != []
+
+
+def test_the_same_bytes_with_a_corrected_sidecar_run_again(store: ObjectStore, ticker: Ticker) -> None:
+    place(store, "clip.mp4", b"a video")
+    (first,), _ = ticker.tick()
+    store.put(f"uploads/studio/{NICHE}/{DAY}/again.mp4.json", json.dumps({"rights": "owned"}).encode())
+    place(store, "again.mp4", b"a video")
+    (second,), _ = ticker.tick()
+    assert first.partition_key == second.partition_key == source_id_of("studio", _sha256(b"a video"))
+    assert first.run_key != second.run_key
+
+
+def test_a_crowded_inbox_is_worked_off_over_several_ticks(store: ObjectStore, ticker: Ticker) -> None:
+    for number in range(25):
+        place(store, f"clip{number:02}.mp4", str(number).encode())
+    first, _ = ticker.tick()
+    second, _ = ticker.tick()
+    assert (len(first), len(second)) == (20, 5)
+
+
+def test_an_empty_inbox_says_so(ticker: Ticker) -> None:
+    assert ticker.tick() == ([], "Looked at 0 uploads, 0 new.")
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()

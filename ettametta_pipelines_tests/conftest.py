@@ -1,0 +1,74 @@
+"""Fixtures of the whole suite: a sandbox over HTTP on a fresh home, and settings that point at it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines_tests.databases import (  # noqa: F401 (fixtures of the state and publishing tests)
+    database,
+    database_url,
+    empty_database_url,
+    open_database,
+    postgres,
+)
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.sandbox.server import SandboxServer
+
+
+class SandboxUnderTest:
+    """A running sandbox as a test sees it: its address, its faults, what it was asked."""
+
+    def __init__(self, server: "SandboxServer", home: Path) -> None:
+        self.server = server
+        self.home = home
+        self.url = server.url
+        self.port = server.port
+
+    def fault(self, vendor: str, **rule: Any) -> None:
+        """Add a fault rule; fields as in `sandbox.core.FaultRule`."""
+        httpx.post(f"{self.url}/_control/faults", json={"vendor": vendor, **rule}).raise_for_status()
+
+    def clear_faults(self) -> None:
+        httpx.delete(f"{self.url}/_control/faults").raise_for_status()
+
+    def requests(self, vendor: str | None = None) -> list[dict[str, Any]]:
+        """Requests so far: dicts of id, at, vendor, method, path, status, fault."""
+        query = {"vendor": vendor} if vendor else {}
+        return httpx.get(f"{self.url}/_control/requests", params=query).raise_for_status().json()
+
+    def count(self, vendor: str, method: str, path_part: str) -> int:
+        """How many requests of a vendor had this method and `path_part` in their path."""
+        return sum(r["method"] == method and path_part in r["path"] for r in self.requests(vendor))
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[SandboxUnderTest]:
+    """A sandbox on a free port with a home of its own, stopped after the test."""
+    from ettametta_pipelines.sandbox.server import SandboxServer
+
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    with SandboxServer(home) as server:
+        yield SandboxUnderTest(server, home)
+
+
+@pytest.fixture
+def settings_env(
+    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Settings]:
+    """Settings on the embedded default: home and sandbox of this test, no vendor key, no `.env`."""
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.alias or name).upper(), raising=False)
+    monkeypatch.setenv("ETTAMETTA_HOME", str(sandbox.home))
+    monkeypatch.setenv("ETTAMETTA_SANDBOX_PORT", str(sandbox.port))
+    workdir = tmp_path / "workdir"
+    workdir.mkdir()
+    monkeypatch.chdir(workdir)
+    get_settings.cache_clear()
+    yield get_settings()
+    get_settings.cache_clear()

@@ -1,0 +1,223 @@
+"""The two databases the state is tested on: SQLite in a directory, and a Postgres server of this test session.
+
+The server's data lie in a temporary directory, it listens on 127.0.0.1 on a free port, runs as an unprivileged user
+(Postgres refuses root) and is stopped by its process id. Every test gets a database of its own, copied from one
+that is migrated once. Fixtures are exported by `conftest.py`.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from ettametta_pipelines.state.session import StateDatabase
+
+START_TIMEOUT_S = 60
+TEMPLATE = "migrated"
+
+
+def find_postgres_binaries() -> Path | None:
+    """Directory of `postgres` and `initdb`: the ones on PATH, else the newest under /usr/lib/postgresql."""
+    on_path = shutil.which("initdb")
+    candidates = [Path(on_path).resolve().parent] if on_path else []
+    candidates += sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name), reverse=True
+    )
+    return next((p for p in candidates if (p / "initdb").exists() and (p / "postgres").exists()), None)
+
+
+def _unprivileged_user() -> str | None:
+    """User to run the server as; None to stay who we are."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise RuntimeError("Postgres does not run as root, and there is neither a user postgres nor nobody")
+
+
+class PostgresServer:
+    """One server over a temporary directory; `start` raises RuntimeError with the server's log."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._user = _unprivileged_user()
+        self._directory = Path(tempfile.mkdtemp(prefix="ettametta-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> "PostgresServer":
+        if self._user:
+            shutil.chown(self._directory, self._user)
+        self._run("initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8", "--locale=C")
+        for _ in range(5):
+            self.port = _free_port()
+            self._process = self._launch()
+            if self._answers():
+                return self
+            self.stop(remove=False)
+        raise RuntimeError(f"Postgres did not start:\n{self._log.read_text()}")
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://tests@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        """One statement outside a transaction, in the maintenance database."""
+        import psycopg
+
+        with psycopg.connect(self._maintenance, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def stop(self, *, remove: bool = True) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if remove:
+            shutil.rmtree(self._directory)
+
+    @property
+    def _maintenance(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout=5"
+
+    @property
+    def _data(self) -> Path:
+        return self._directory / "data"
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "server.log"
+
+    def _run(self, program: str, *options: str) -> None:
+        done = subprocess.run(
+            [self._binaries / program, "-D", self._data, *options],
+            user=self._user, group=self._group, extra_groups=[] if self._user else None,
+            cwd=self._directory, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr}")
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "port": str(self.port),
+            "fsync": "off",
+            "max_connections": "60",
+            "shared_buffers": "16MB",
+        }
+        arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data, *arguments],
+                user=self._user, group=self._group, extra_groups=[] if self._user else None,
+                cwd=self._directory, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    @property
+    def _group(self) -> int | None:
+        return pwd.getpwnam(self._user).pw_gid if self._user else None
+
+    def _answers(self) -> bool:
+        """True once the server takes connections; False when it ended, as it does when the port was taken."""
+        import psycopg
+
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                psycopg.connect(self._maintenance).close()
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return True
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The session's Postgres server. Missing binaries skip the test, but fail it in CI."""
+    binaries = find_postgres_binaries()
+    if binaries is None:
+        reason = "no postgres and initdb here; scripts/install_test_servers.sh installs them"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        server.execute(f"CREATE DATABASE {TEMPLATE}")
+        template = StateDatabase(server.url(TEMPLATE))
+        template.migrate()
+        template.close()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without tables, once per kind of database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'state.db'}"
+        return
+    yield from _database_of(request, "template1")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database at the newest schema, once per kind of database."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'state.db'}"
+        StateDatabase(url).migrate()
+        yield url
+        return
+    yield from _database_of(request, TEMPLATE)
+
+
+def _database_of(request: pytest.FixtureRequest, template: str) -> Iterator[str]:
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"test_{uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.url(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def open_database(database_url: str) -> Iterator[Callable[[], StateDatabase]]:
+    """Opens the test's database again and again, as separate processes would."""
+    opened: list[StateDatabase] = []
+
+    def open_it() -> StateDatabase:
+        opened.append(StateDatabase(database_url))
+        return opened[-1]
+
+    yield open_it
+    for database in opened:
+        database.close()
+
+
+@pytest.fixture
+def database(open_database: Callable[[], StateDatabase]) -> StateDatabase:
+    """The state database at the newest schema, on SQLite and on Postgres."""
+    return open_database()

@@ -1,0 +1,68 @@
+"""The seen-table of uploads."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ettametta_pipelines.state import uploads
+from ettametta_pipelines.state.session import StateDatabase
+
+T0 = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+
+
+def arrival(database: StateDatabase, **changes: Any) -> None:
+    columns: dict[str, Any] = {
+        "object_key": "uploads/acme/cooking/2026/11/22/a.mp4", "etag": "e1", "size": 10, "account_id": "acme",
+        "niche": "cooking", "sha256": "ab" * 32, "source_id": "acme--abababababababab", "sidecar_key": None,
+        "seen_at": T0,
+    }  # fmt: skip
+    with database.session() as session:
+        uploads.record_arrival(session, **columns | changes)
+
+
+def test_an_object_is_found_again_by_key_and_version_only(database: StateDatabase) -> None:
+    arrival(database)
+    with database.session(write=False) as session:
+        found = uploads.find(session, "uploads/acme/cooking/2026/11/22/a.mp4", "e1")
+        assert uploads.find(session, "uploads/acme/cooking/2026/11/22/a.mp4", "e2") is None
+    assert found is not None
+    assert (found.status, found.source_id, found.seen_at) == ("accepted", "acme--abababababababab", T0)
+
+
+def test_the_newest_accepted_upload_of_a_content_is_the_one_that_counts(database: StateDatabase) -> None:
+    arrival(database, object_key="uploads/first.mp4", seen_at=T0)
+    arrival(
+        database,
+        object_key="uploads/second.mp4",
+        seen_at=T0 + timedelta(hours=1),
+        sidecar_key="uploads/second.mp4.json",
+    )
+    with database.session(write=False) as session:
+        found = uploads.for_source(session, "acme--abababababababab")
+        assert uploads.for_source(session, "acme--unknown") is None
+        assert uploads.accepted_sources(session) == ["acme--abababababababab"]
+    assert found is not None
+    assert found.sidecar_key == "uploads/second.mp4.json"
+
+
+def test_a_refused_object_can_be_accepted_later_in_the_same_row(database: StateDatabase) -> None:
+    with database.session() as session:
+        refused = uploads.record_refusal(
+            session, object_key="uploads/acme/nope/2026/11/22/a.mp4", etag="e1", size=10, account_id="acme",
+            niche="nope", reason_code="unknown_niche", reason="There is no niche nope.", seen_at=T0,
+        )  # fmt: skip
+    assert refused.source_id is None
+    with database.session(write=False) as session:
+        assert uploads.accepted_sources(session) == []
+    arrival(database, object_key="uploads/acme/nope/2026/11/22/a.mp4", niche="nope")
+    with database.session(write=False) as session:
+        found = uploads.find(session, "uploads/acme/nope/2026/11/22/a.mp4", "e1")
+    assert found is not None
+    assert (found.id, found.status, found.reason_code) == (refused.id, "accepted", None)
+
+
+def test_arrivals_are_listed_from_an_instant_on(database: StateDatabase) -> None:
+    for hour in range(3):
+        arrival(database, object_key=f"uploads/{hour}.mp4", seen_at=T0 + timedelta(hours=hour))
+    with database.session(write=False) as session:
+        recent = uploads.accepted_since(session, T0 + timedelta(hours=1))
+    assert [upload.object_key for upload in recent] == ["uploads/1.mp4", "uploads/2.mp4"]

@@ -1,0 +1,126 @@
+"""The command line: exit codes scripts rely on, and one clear sentence per failure."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ettametta_pipelines.cli import app
+from ettametta_pipelines.settings import VENDORS, Settings
+from ettametta_pipelines.storage.objects import open_store
+
+runner = CliRunner()
+
+
+def ettametta(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "ettametta_pipelines.cli", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=60, check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "ETTAMETTA_HOME": str(cwd / "home"), **environment},
+    )  # fmt: skip
+
+
+def test_doctor_on_a_fresh_machine_shows_the_sandbox_everywhere(settings_env: Settings) -> None:
+    answer = runner.invoke(app, ["doctor", "--json"])
+    assert answer.exit_code == 0, answer.output
+    document = json.loads(answer.stdout)
+    assert [row["integration"] for row in document["integrations"]] == list(VENDORS)
+    assert {row["standing"] for row in document["integrations"]} == {"sandbox"}
+    assert all(part["ok"] for part in document["parts"])
+
+
+def test_doctor_fails_when_something_configured_does_not_answer(
+    settings_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ettametta_pipelines.settings import get_settings
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("GEMINI_API_KEY", "canary-key-value")
+        monkeypatch.setenv("GEMINI_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+        get_settings.cache_clear()
+        answer = runner.invoke(app, ["doctor", "--json"])
+    assert answer.exit_code == 1
+    rows = {row["integration"]: row for row in json.loads(answer.stdout)["integrations"]}
+    assert rows["gemini"]["standing"] == "broken"
+    assert rows["gemini"]["remedy"]
+    assert "canary-key-value" not in answer.output
+
+
+def test_upload_puts_the_file_and_its_sidecar_where_the_sensor_looks(
+    settings_env: Settings, tmp_path: Path
+) -> None:
+    clip = tmp_path / "beach day.mp4"
+    clip.write_bytes(b"bytes")
+    answer = runner.invoke(
+        app, ["upload", str(clip), "--account", "studio", "--niche", "travel", "--rights", "owned"]
+    )
+    assert answer.exit_code == 0, answer.output
+    keys = [info.key for info in open_store(settings_env).list("uploads/")]
+    assert [key.rsplit("/", 1)[-1] for key in keys] == ["beach day.mp4", "beach day.mp4.json"]
+    assert keys[0].startswith("uploads/studio/travel/")
+
+
+def test_an_unknown_niche_is_refused_naming_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"bytes")
+    done = ettametta("upload", "clip.mp4", "--account", "studio", "--niche", "chess", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "chess" in done.stderr
+    assert "home-cooking" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_dotenv_value_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ETTAMETTA_GATEWAY_PORT=front-door\n")
+    done = ettametta("doctor", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ETTAMETTA_GATEWAY_PORT" in done.stderr
+    assert "front-door" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        ("sandbox", "ETTAMETTA_SANDBOX_PORT"),
+        ("gateway", "ETTAMETTA_GATEWAY_PORT"),
+        ("dev", "ETTAMETTA_UI_PORT"),
+    ],
+)
+def test_a_taken_port_is_named_with_the_variable_that_changes_it(
+    command: str, variable: str, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = ettametta(command, cwd=tmp_path, **{variable: str(port)})
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert variable in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_probe_says_why_a_file_would_be_rejected_and_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("not a video")
+    done = ettametta("probe", "notes.mp4", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["reason_code"] == "not_a_video"
+
+
+def test_sql_on_an_empty_lake_prints_typed_empty_tables(settings_env: Settings) -> None:
+    answer = runner.invoke(app, ["sql", "select * from daily_revenue", "--json"])
+    assert (answer.exit_code, json.loads(answer.stdout)) == (0, [])
+
+
+def test_an_unknown_id_says_how_to_list_what_there_is(tmp_path: Path) -> None:
+    done = ettametta("trace", "nothing--0000", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nothing--0000" in done.stderr
+    assert "ettametta sql" in done.stderr

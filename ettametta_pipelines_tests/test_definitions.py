@@ -1,0 +1,120 @@
+"""What the UI shows: everything loads, loads light, and each asset tells an operator what it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.definitions import defs
+
+EXPECTED_ASSETS = {
+    "discovery": {"youtube_candidates", "tiktok_candidates", "trend_candidates", "niche_trends"},
+    "scoring": {"candidate_assessments", "scored_candidates", "creative_briefs"},
+    "media": {"source_media", "media_analysis"},
+    "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1"},
+    "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
+    "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
+}
+
+HEAVY = (
+    "googleapiclient", "google.genai", "google.auth", "stripe", "shopify", "boto3", "botocore", "kubernetes",
+    "duckdb", "av", "torch", "obstore", "PIL", "fastapi", "httpx", "alembic", "imageio_ffmpeg", "ffmpeg",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return defs()
+
+
+@pytest.fixture(scope="module")
+def specs(definitions: dg.Definitions) -> list[dg.AssetSpec]:
+    return list(definitions.resolve_all_asset_specs())
+
+
+def test_definitions_are_loadable(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_the_asset_graph_is_the_one_operators_know(specs: list[dg.AssetSpec]) -> None:
+    found: dict[str, set[str]] = {}
+    for spec in specs:
+        found.setdefault(str(spec.group_name), set()).add(spec.key.to_user_string())
+    assert found == EXPECTED_ASSETS
+
+
+def test_every_asset_says_what_it_is_who_owns_it_and_what_to_do_when_it_fails(
+    specs: list[dg.AssetSpec],
+) -> None:
+    for spec in specs:
+        name = spec.key.to_user_string()
+        assert spec.owners == [f"team:{spec.group_name}"], name
+        assert 1 <= len(spec.kinds) <= 3, name
+        assert spec.description, name
+        assert len(spec.description) > 120, name
+        assert "fail" in spec.description.lower(), f"{name} does not say what to do when it fails"
+        assert "dagster/column_schema" in spec.metadata, name
+
+
+def test_every_asset_has_a_table_contract_with_described_columns(specs: list[dg.AssetSpec]) -> None:
+    assert {spec.key.to_user_string() for spec in specs} == set(ALL_TABLES)
+    for contract in ALL_TABLES.values():
+        assert contract.description
+        assert set(contract.key) <= {column.name for column in contract.columns}
+        assert all(column.description for column in contract.columns), contract.name
+
+
+def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    assert jobs == {
+        "nightly_discovery", "niche_overview", "ingest_upload", "publish_video",
+        "refresh_publication_metrics", "book_daily_revenue",
+    }  # fmt: skip
+    schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
+    assert schedules == {
+        "nightly_discovery": "0 2 * * *",
+        "morning_overview": "0 5 * * *",
+        "hourly_publication_metrics": "15 * * * *",
+        "nightly_books": "30 3 * * *",
+    }
+    assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
+    assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]
+
+
+def test_loading_definitions_imports_no_sdk_driver_or_media_library() -> None:
+    program = (
+        "import json, sys; import ettametta_pipelines.definitions as d; d.defs();"
+        f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_no_resource_configuration_holds_a_secret(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, resource in (definitions.resources or {}).items():
+        fields = getattr(type(resource), "model_fields", {})
+        assert not [f for f in fields if any(w in f for w in ("key", "secret", "token"))], name
+
+
+def test_the_workspace_file_names_this_module_and_works_uninstalled() -> None:
+    root = Path(__file__).resolve().parent.parent
+    (entry,) = yaml.safe_load((root / "workspace.yaml").read_text())["load_from"]
+    assert entry["python_module"]["module_name"] == "ettametta_pipelines.definitions"
+    assert entry["python_module"]["working_directory"] == "."
+
+
+def test_the_instance_file_is_valid_and_sends_nothing_home(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    (tmp_path / "dagster.yaml").write_bytes((root / "dagster.yaml").read_bytes())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert not instance.telemetry_enabled
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled

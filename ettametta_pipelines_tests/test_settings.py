@@ -1,0 +1,110 @@
+"""Settings: what switches a vendor live, and what a bad value says."""
+
+from pathlib import Path
+
+import pytest
+
+from ettametta_pipelines.settings import VENDORS, Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.alias or name).upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_any_key_every_vendor_is_the_sandbox() -> None:
+    settings = load_settings()
+    for vendor in VENDORS:
+        endpoint = settings.endpoint(vendor)
+        assert endpoint.mode == "sandbox"
+        assert endpoint.base_url.startswith(settings.sandbox_url)
+        assert "not set" in endpoint.why
+
+
+def test_one_key_switches_one_vendor_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "secret-gemini-key")
+    settings = load_settings()
+    assert settings.endpoint("gemini").mode == "live"
+    assert settings.endpoint("gemini").base_url == VENDORS["gemini"].live_url
+    assert {settings.endpoint(v).mode for v in VENDORS if v != "gemini"} == {"sandbox"}
+
+
+def test_a_base_url_wins_over_sandbox_and_live_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_abc")
+    monkeypatch.setenv("STRIPE_BASE_URL", "http://127.0.0.1:9/")
+    endpoint = load_settings().endpoint("stripe")
+    assert (endpoint.mode, endpoint.base_url) == ("live", "http://127.0.0.1:9/")
+
+
+def test_half_a_pair_of_keys_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIKTOK_CLIENT_KEY", "abc")
+    with pytest.raises(SettingsError, match="TIKTOK_CLIENT_SECRET not set") as caught:
+        load_settings().endpoint("tiktok")
+    assert "TIKTOK_CLIENT_SECRET" in caught.value.remedy
+
+
+def test_a_bad_value_in_dotenv_names_variable_value_and_remedy(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ETTAMETTA_SANDBOX_PORT=eighty\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "ETTAMETTA_SANDBOX_PORT" in str(caught.value)
+    assert "'eighty'" in str(caught.value)
+    assert ".env" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ETTAMETTA_BUSINESS_TIMEZONE", "Mars/Olympus"),
+        ("ETTAMETTA_STORE", "ftp://bucket"),
+        ("ETTAMETTA_UI_PORT", "70000"),
+        ("ETTAMETTA_CURRENCY", "euro"),
+    ],
+)
+def test_values_out_of_range_are_refused_when_read(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable):
+        load_settings()
+
+
+def test_a_bad_database_url_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://user:hunter2@host/db")
+    with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_are_hidden_in_representations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_canary")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:canary@host/db")
+    settings = load_settings()
+    assert "canary" not in repr(settings)
+    assert "canary" not in repr(settings.endpoint("stripe"))
+    assert settings.endpoint("stripe").secret("stripe_secret_key") == "sk_live_canary"
+
+
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOUTUBE_API_KEY", "")
+    monkeypatch.setenv("ETTAMETTA_HOME", "")
+    settings = load_settings()
+    assert settings.endpoint("youtube").mode == "sandbox"
+    assert settings.home_dir.name == ".ettametta"
+
+
+def test_plain_postgres_urls_get_the_psycopg_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://user@host/db")
+    assert load_settings().database_url == "postgresql+psycopg://user@host/db"
+
+
+def test_a_bucket_name_moves_the_store_to_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_STORAGE_BUCKET_NAME", "agency-media")
+    assert load_settings().object_store_url == "s3://agency-media"
+
+
+def test_the_shells_own_home_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    assert load_settings().home_dir == tmp_path / ".ettametta"
