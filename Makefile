@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test lint types unit format clean
+.PHONY: help demo dev test lint types unit bench format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
 	@echo "make demo VIDEOS=\"a.mp4 b.mov\"  the same on your own files"
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
+	@echo "make bench                    print the benchmark tables"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -45,6 +46,9 @@ types: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
 	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

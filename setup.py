@@ -13,6 +13,7 @@ setup(
     install_requires=[
         "alembic",
         "av",
+        "boto3",
         "cryptography",
         "dagster",
         "dagster-aws",
@@ -45,7 +46,9 @@ setup(
     ],
     extras_require={
         "dev": [
+            "boto3-stubs[s3]",
             "hypothesis",
+            "jsonschema",
             "moto[s3,server]",
             "mypy",
             "pandas-stubs",

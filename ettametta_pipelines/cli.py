@@ -172,7 +172,7 @@ def connect(
     ] = None,
 ) -> None:
     """Connect an account's channel, so that its videos can be published."""
-    from ettametta_pipelines.publishing.connections import connect_platform
+    from ettametta_pipelines.channels import connect_platform
 
     connection = connect_platform(get_settings(), account, platform, code)
     out.print(f"{account} publishes to {platform} as {connection.channel_title}.", soft_wrap=True)

@@ -25,6 +25,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -38,8 +39,9 @@ from ettametta_pipelines.automation.jobs import (
     PUBLISH_JOB,
     REVENUE_JOB,
 )
-from ettametta_pipelines.automation.sensors import upload_sensor
+from ettametta_pipelines.automation.sensors import sensor_context, upload_sensor
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.channels import connect_platform
 from ettametta_pipelines.clock import business_day_of, utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.devserver import prepare_home, uses_sandbox
@@ -49,7 +51,6 @@ from ettametta_pipelines.media.inbox import drop_upload, source_id_of
 from ettametta_pipelines.media.samples import make_samples
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.partitions import day_niche_key
-from ettametta_pipelines.publishing.connections import connect_platform
 from ettametta_pipelines.sandbox.server import SandboxServer
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import uploads
@@ -60,6 +61,8 @@ from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG
 
 DEMO_ACCOUNT = "demo-studio"
 NICHES_SHOWN = 2
+Say = Callable[[str], None]
+StageFunction = Callable[["Demo", Say], str]
 RENDITIONS = ("rendition_9x16", "rendition_16x9", "rendition_1x1")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -158,7 +161,7 @@ def run_demo(settings: Settings, videos: list[Path], console: Console) -> int:
     with _sandbox(settings), dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         demo = Demo(settings, instance, console)
         with _progress(console) as progress:
-            stages = (
+            stages: tuple[tuple[str, StageFunction], ...] = (
                 ("Preparing", partial(prepare_stage, videos=videos)),
                 ("Discovering", discover_stage),
                 ("Taking uploads", upload_stage),
@@ -169,18 +172,14 @@ def run_demo(settings: Settings, videos: list[Path], console: Console) -> int:
             )
             bar = progress.add_task("", total=len(stages))
             for name, stage in stages:
-                progress.update(bar, description=name)
+                say = partial(_say, progress, bar, name)
+                say("")
                 started = time.monotonic()
-                found = stage(
-                    demo, lambda detail, name=name: progress.update(bar, description=f"{name}: {detail}")
-                )
+                found = stage(demo, say)
                 demo.report.stages.append(Stage(name, time.monotonic() - started, found))
                 progress.advance(bar)
         print_summary(demo)
     return 1 if demo.report.problems else 0
-
-
-Say = Callable[[str], None]
 
 
 def prepare_stage(demo: Demo, say: Say, *, videos: list[Path]) -> str:
@@ -254,7 +253,7 @@ def discover_stage(demo: Demo, say: Say) -> str:
 def upload_stage(demo: Demo, say: Say) -> str:
     """Evaluate the upload sensor once, as the daemon would; its run requests are executed by the next stage."""
     say("looking at the inbox")
-    context = dg.build_sensor_context(instance=demo.instance, definitions=demo.definitions)
+    context = sensor_context(demo.instance, demo.definitions)
     tick = upload_sensor.evaluate_tick(context)
     for added in tick.dynamic_partitions_requests or []:
         if isinstance(added, dg.AddDynamicPartitionsRequest):
@@ -425,7 +424,11 @@ def _serves_sandbox(url: str, home: Path) -> bool:
         health = httpx.get(f"{url}/healthz", timeout=2.0).json()
     except (httpx.HTTPError, ValueError):
         return False
-    return health == {"service": "ettametta-sandbox", "home": str(home)}
+    return bool(health == {"service": "ettametta-sandbox", "home": str(home)})
+
+
+def _say(progress: Progress, bar: TaskID, stage: str, detail: str) -> None:
+    progress.update(bar, description=f"{stage}: {detail}" if detail else stage)
 
 
 def _progress(console: Console) -> Progress:

@@ -6,10 +6,13 @@ is written and no quota bucket is touched beyond that call.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.settings import VENDORS, Settings
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.publishing.tokens import RefreshingApp
 
 Standing = Literal["live", "sandbox", "missing", "broken"]
 
@@ -78,11 +81,27 @@ def _probe_youtube(settings: Settings) -> str:
 
 
 def _probe_google(settings: Settings) -> str:
-    return "used when a channel is connected"
+    from ettametta_pipelines.resources import YouTubeResource
+
+    return _probe_client_credentials(YouTubeResource().app())
 
 
 def _probe_tiktok(settings: Settings) -> str:
-    return "used when a creator is connected"
+    from ettametta_pipelines.resources import TikTokResource
+
+    return _probe_client_credentials(TikTokResource().app())
+
+
+def _probe_client_credentials(app: "RefreshingApp") -> str:
+    """Refresh with a token nobody holds: a vendor that knows our client says so, one that does not refuses us."""
+    from ettametta_pipelines.publishing.tokens import DEAD_GRANT_CODES
+
+    try:
+        app.refresh("ettametta-doctor")
+    except PipelineError as error:
+        if error.code not in DEAD_GRANT_CODES:
+            raise
+    return "knows this client; channels are connected with `ettametta connect`"
 
 
 def _probe_gemini(settings: Settings) -> str:

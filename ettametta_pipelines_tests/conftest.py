@@ -1,12 +1,14 @@
 """Fixtures of the whole suite: a sandbox over HTTP on a fresh home, and settings that point at it."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines_tests.databases import (  # noqa: F401 (fixtures of the state and publishing tests)
     database,
@@ -20,14 +22,29 @@ if TYPE_CHECKING:
     from ettametta_pipelines.sandbox.server import SandboxServer
 
 
-class SandboxUnderTest:
-    """A running sandbox as a test sees it: its address, its faults, what it was asked."""
+class MovingClock:
+    """The sandbox's time: the real one until a test moves it ahead."""
 
-    def __init__(self, server: "SandboxServer", home: Path) -> None:
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
+
+
+class SandboxUnderTest:
+    """A running sandbox as a test sees it: its address, its clock, its faults, what it was asked."""
+
+    def __init__(self, server: "SandboxServer", home: Path, clock: MovingClock) -> None:
         self.server = server
+        self.clock = clock
         self.home = home
         self.url = server.url
         self.port = server.port
+
+    def advance(self, **by: float) -> None:
+        """Move the sandbox's clock ahead; arguments as for `timedelta`."""
+        self.clock.ahead += timedelta(**by)
 
     def fault(self, vendor: str, **rule: Any) -> None:
         """Add a fault rule; fields as in `sandbox.core.FaultRule`."""
@@ -53,8 +70,9 @@ def sandbox(tmp_path: Path) -> Iterator[SandboxUnderTest]:
 
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
-    with SandboxServer(home) as server:
-        yield SandboxUnderTest(server, home)
+    clock = MovingClock()
+    with SandboxServer(home, clock=clock) as server:
+        yield SandboxUnderTest(server, home, clock)
 
 
 @pytest.fixture

@@ -24,17 +24,18 @@ FAILURE_KIND_TAG = "ettametta/failure_kind"
 def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_OP_RETRIES) -> Iterator[None]:
     """Translate a PipelineError raised inside into what Dagster should do about it.
 
-    Transient: the step is retried at most `op_retries` times, after the wait the vendor asked for (capped at ten
-    minutes) or exponential backoff from five seconds. Permanent or needs-a-person: the step fails once, the run is
-    tagged so that no daemon tries again, and code and remedy stand in the failure's metadata.
+    Transient: the step is retried at most `op_retries` times, after the wait the vendor asked for or exponential
+    backoff from five seconds. A wait beyond ten minutes (a spent daily quota) is not sat out in a run: the step
+    fails and may run again later. Permanent or needs-a-person: the step fails once, the run is tagged so that no
+    daemon tries again, and code and remedy stand in the failure's metadata.
     Steps with side effects pass `op_retries=0` and resume through their own ledger instead.
     """
     try:
         yield
     except PipelineError as error:
         attempt = context.retry_number
-        if error.kind is FailureKind.TRANSIENT and attempt < op_retries:
-            wait = min(error.retry_after_s or DEFAULT_WAIT_S * 2**attempt, MAX_WAIT_S)
+        wait = error.retry_after_s or DEFAULT_WAIT_S * 2**attempt
+        if error.kind is FailureKind.TRANSIENT and attempt < op_retries and wait <= MAX_WAIT_S:
             context.log.warning(f"{error} Attempt {attempt + 1} of {op_retries + 1}; next in {wait:.0f} s.")
             raise dg.RetryRequested(max_retries=op_retries, seconds_to_wait=wait) from error
         tags = {FAILURE_CODE_TAG: error.code, FAILURE_KIND_TAG: error.kind.value}

@@ -5,6 +5,7 @@ Each description says when it runs and why then. All are on by default.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -27,7 +28,7 @@ def _local_day(context: dg.ScheduleEvaluationContext, zone: str, days_ago: int) 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """All schedules, on wall-clock times of `settings.business_timezone`."""
     zone = settings.business_timezone
-    on = {"execution_timezone": zone, "default_status": dg.DefaultScheduleStatus.RUNNING}
+    on: dict[str, Any] = {"execution_timezone": zone, "default_status": dg.DefaultScheduleStatus.RUNNING}
 
     @dg.schedule(
         name="nightly_discovery",

@@ -105,4 +105,15 @@ def _in_words(scan: "InboxScan") -> str:
     return ", ".join(parts).capitalize() + "."
 
 
+def sensor_context(instance: dg.DagsterInstance, definitions: dg.Definitions) -> dg.SensorEvaluationContext:
+    """What the daemon hands to `upload_sensor`, for whoever evaluates a tick without a daemon."""
+    resources = {name: (definitions.resources or {})[name] for name in upload_sensor.required_resource_keys}
+    return dg.build_sensor_context(
+        instance_ref=instance.get_ref(),
+        definitions=definitions,
+        sensor_name=upload_sensor.name,
+        resources=resources,
+    )
+
+
 SENSORS = [upload_sensor]

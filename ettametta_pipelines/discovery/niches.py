@@ -4,7 +4,7 @@ Light on purpose (pydantic and yaml only): `partitions.py` reads it while defini
 whether a niche exists. Nothing here talks to a vendor; what is done with a niche lives in the collectors.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +91,17 @@ def load_niches(path: Path | None = None) -> dict[str, Niche]:
     if problems:
         raise _bad_file(file, "; ".join(problems), " ".join(dict.fromkeys(filter(None, hints))))
     return niches
+
+
+def find_niche(niches: Mapping[str, Niche], slug: str) -> Niche:
+    """The niche of this name. Raises PermanentError `unknown_niche` naming those there are."""
+    if slug not in niches:
+        raise PermanentError(
+            f"There is no niche {slug!r}; there are {', '.join(sorted(niches))}.",
+            code="unknown_niche",
+            remedy="Use one of these, or add it to the niches file and reload the code location.",
+        )
+    return niches[slug]
 
 
 def _read_entries(file: Path) -> dict[Any, Any]:

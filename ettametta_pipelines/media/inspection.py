@@ -37,7 +37,6 @@ MATROSKA_SEGMENT = 0x18538067
 UNKNOWN_SIZE = -1
 
 MAX_STREAMS_READ = 64
-FRAMES_TO_DECODE = 3
 
 
 class Found(Exception):
@@ -179,15 +178,12 @@ def pick_streams(container: Any) -> tuple[Any, Any]:
     return video, audio
 
 
-def decode_first_frames(context: VideoCodecContext, packets: list[Any]) -> Any:
-    """The first decoded frame; raises Found when the decoder refuses."""
+def decode(context: VideoCodecContext, packet: Any) -> Any:
+    """The first frame a packet (None: the end) brings out of the decoder, or None if it needs more."""
     try:
-        for packet in [*packets, None]:
-            for frame in context.decode(packet):
-                return frame
+        return next(iter(context.decode(packet)), None)
     except (av.FFmpegError, ValueError) as error:
         raise Found("unreadable", f"its first frames cannot be decoded ({type(error).__name__})") from error
-    raise Found("unreadable", "no frame can be decoded from its beginning")
 
 
 def check_samples_inside(streams: list[Any], size: int) -> None:
@@ -216,21 +212,24 @@ class Clockwork:
         self.ends = end if self.ends is None else max(self.ends, end)
 
 
-def demux(container: Any, video: Any, audio: Any) -> tuple[dict[int, Clockwork], list[Any]]:
-    """Read every packet of both streams once; returns their clocks and the first video packets."""
-    streams = [video] + ([audio] if audio is not None else [])
+def demux(container: Any, video: Any, audio: Any) -> tuple[dict[int, Clockwork], Any]:
+    """Read every packet of both streams once; returns their clocks and the first picture."""
+    streams = [video] if audio is None else [video, audio]
     clocks = {stream.index: Clockwork() for stream in streams}
-    head: list[Any] = []
+    picture = None
     try:
         for packet in container.demux(streams):
             if packet.size == 0:
                 continue
             clocks[packet.stream_index].add(packet)
-            if packet.stream_index == video.index and len(head) < FRAMES_TO_DECODE * 8:
-                head.append(packet)
+            if picture is None and packet.stream_index == video.index:
+                picture = decode(video.codec_context, packet)
     except av.FFmpegError as error:
         raise Found("truncated_media", f"reading stopped early ({type(error).__name__})") from error
-    return clocks, head
+    picture = picture or decode(video.codec_context, None)
+    if picture is None:
+        raise Found("unreadable", "no frame of it can be decoded")
+    return clocks, picture
 
 
 def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
@@ -246,9 +245,6 @@ def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "container": form,
             "stream_count": len(container.streams),
-            "video_count": sum(
-                not s.disposition & av.stream.Disposition.attached_pic for s in container.streams.video
-            ),
             "video_codec": video.codec_context.name,
             "video_index": video.index,
             "coded_width": video.codec_context.width,
@@ -265,9 +261,9 @@ def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
             return facts
         if form == "mov":
             check_samples_inside([video] if audio is None else [video, audio], size)
-        clocks, head = demux(container, video, audio)
+        clocks, picture = demux(container, video, audio)
         facts |= time_facts(container, video, audio, clocks)
-        facts |= picture_facts(video, head)
+        facts |= picture_facts(video, picture)
     return facts
 
 
@@ -297,10 +293,9 @@ def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwo
     }
 
 
-def picture_facts(video: Any, head: list[Any]) -> dict[str, Any]:
-    """Geometry and colour of the first decoded frame."""
+def picture_facts(video: Any, frame: Any) -> dict[str, Any]:
+    """Geometry and colour as the decoder gives them."""
     context = video.codec_context
-    frame = decode_first_frames(context, head)
     aspect = video.sample_aspect_ratio or context.sample_aspect_ratio
     return {
         "frame_width": frame.width,

@@ -156,7 +156,7 @@ def _check_scopes(account: str, platform: str, tokens: TokenSet) -> None:
         )
 
 
-def _select(account: str, platform: str) -> sa.Select[tuple[OAuthConnection]]:
+def _select(account: str, platform: str) -> sa.Select[OAuthConnection]:
     return sa.select(OAuthConnection).where(
         OAuthConnection.account_id == account, OAuthConnection.platform == platform
     )

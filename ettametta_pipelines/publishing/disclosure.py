@@ -56,4 +56,4 @@ def disclosure_for(rights: str, attribution: str | None, *, upload_key: str) -> 
             remedy=f'Add "attribution": "Title by Author, CC BY 4.0" to {sidecar}, materialize source_media again, '
             "then publish.",
         )
-    return Disclosure(synthetic=rule.synthetic, credit=credit if rule.needs_attribution else None)
+    return Disclosure(synthetic=rule.synthetic, credit=credit)

@@ -29,7 +29,7 @@ REFRESH_TOKEN_COLUMN = "oauth_connections.refresh_token"
 # A token handed out must outlive the chunk it is used for.
 EXPIRY_MARGIN = timedelta(minutes=5)
 # What vendors say when a refresh token is dead for good.
-DEAD_GRANT_CODES = frozenset({"invalid_grant", REAUTH_REQUIRED})
+DEAD_GRANT_CODES = frozenset({"invalid_grant", "tiktok_invalid_grant"})
 
 
 class RefreshingApp(Protocol):

@@ -34,7 +34,7 @@ class SandboxServer:
     def __init__(self, home: Path, port: int = 0, *, host: str = "127.0.0.1", clock: Clock = utc_now) -> None:
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{host}:{self.port}"
+        self.url = _url(host, self.port)
         self._app = create_app(home, public_url=self.url, clock=clock)
         self._server = _Server(_config(self._app))
         self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
@@ -75,8 +75,7 @@ class SandboxServer:
 def serve(home: Path, host: str = "127.0.0.1", port: int = 8400) -> None:
     """Run in the foreground until interrupted. Raises PermanentError `port_in_use` when the port is taken."""
     with contextlib.closing(_bind(host, port)) as listener:
-        url = f"http://{host}:{listener.getsockname()[1]}"
-        app = create_app(home, public_url=url)
+        app = create_app(home, public_url=_url(host, listener.getsockname()[1]))
         server = _Server(_config(app))
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -88,6 +87,8 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Listening now and not when the server starts: two sandboxes started at once must not both get the port.
+        listener.listen()
     except OSError as error:
         listener.close()
         if error.errno != errno.EADDRINUSE:
@@ -102,6 +103,12 @@ def _bind(host: str, port: int) -> socket.socket:
             remedy="Stop the program that holds it, or set ETTAMETTA_SANDBOX_PORT to a free port.",
         ) from error
     return listener
+
+
+def _url(host: str, port: int) -> str:
+    """Where this machine reaches the sandbox; a server on all addresses is named by the loopback one."""
+    names = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    return f"http://{names.get(host, f'[{host}]' if ':' in host else host)}:{port}"
 
 
 class _Server(uvicorn.Server):

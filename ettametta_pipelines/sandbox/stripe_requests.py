@@ -62,7 +62,8 @@ def authorise(request: Request) -> None:
             "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
         )
     if not TEST_KEY.fullmatch(key):
-        raise Refusal(401, f"Invalid API Key provided: {key[:8]}{'*' * max(0, len(key) - 12)}{key[-4:]}")
+        shown = f"{key[:8]}{'*' * (len(key) - 12)}{key[-4:]}" if len(key) > 20 else "*" * len(key)
+        raise Refusal(401, f"Invalid API Key provided: {shown}")
     version = request.headers.get("stripe-version", "")
     if version and not API_VERSION.fullmatch(version):
         raise Refusal(400, f"Invalid Stripe API version: {version}", param="stripe_version")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
@@ -39,6 +39,7 @@ CHART_LOOKBACK = timedelta(days=10)
 CHARTS = {"0": "music video", "10": "music video", "1": "movie trailer", "20": "gaming"}
 DURATION_FILTERS = {"short": (0, 240), "medium": (240, 1200), "long": (1200, 10**9)}
 
+T = TypeVar("T")
 Answer = dict[str, Any] | Response
 
 
@@ -180,12 +181,12 @@ class YouTubeSandbox:
             raise GoogleRefusal(
                 400, "invalidParameter", f"Invalid type: {', '.join(sorted(unknown))}", location="type"
             )
-        found: list[dict[str, Any]] = []
+        found: list[CatalogVideo | CatalogChannel] = []
         if "video" in kinds:
-            found += [self._search_result(video) for video in self._matching_videos(call, subject)]
-        if "channel" in kinds and kinds != ["video"]:
-            found += [self._channel_result(channel) for channel in self.catalog.channels(subject)]
-        page = self._page(found, call)
+            found += self._matching_videos(call, subject)
+        if "channel" in kinds:
+            found += self.catalog.channels(subject)
+        page = self._page(found, call, self._search_result)
         region = {"regionCode": call.one("regionCode") or "US"}
         return {"kind": "youtube#searchListResponse", **page, **region}
 
@@ -229,7 +230,10 @@ class YouTubeSandbox:
         order = orders.get(call.one("order") or "relevance", orders["relevance"])
         return sorted(videos, key=lambda video: (order(video), video.id))
 
-    def _search_result(self, video: CatalogVideo) -> dict[str, Any]:
+    def _search_result(self, found: CatalogVideo | CatalogChannel) -> dict[str, Any]:
+        return self._video_result(found) if isinstance(found, CatalogVideo) else self._channel_result(found)
+
+    def _video_result(self, video: CatalogVideo) -> dict[str, Any]:
         snippet = self.resources.snippet(video)
         # As the real search does: its titles and descriptions come with HTML entities.
         for name in ("title", "description", "channelTitle"):
@@ -280,7 +284,7 @@ class YouTubeSandbox:
         subject = f"{CHARTS[category]}@{call.one('regionCode') or 'US'}"
         videos = self.catalog.search(subject, now - CHART_LOOKBACK, None, now)
         videos.sort(key=lambda video: (-video.statistics(now).views, video.id))
-        page = self._page([self.resources.video(video, call.parts) for video in videos[:200]], call)
+        page = self._page(videos[:200], call, lambda video: self.resources.video(video, call.parts))
         return {"kind": "youtube#videoListResponse", **page}
 
     async def batch_get_stats(self, call: ApiCall, caller: Caller, request: Request) -> Answer:
@@ -352,12 +356,15 @@ class YouTubeSandbox:
                 )
             listed = list(self.catalog.uploads(channel, self.clock(), 200))
         wanted = call.one("videoId")
-        items = [
-            self.resources.playlist_item(playlist, position, video, call.parts)
+        placed = [
+            (position, video)
             for position, video in enumerate(listed)
             if wanted is None or id_of(video) == wanted
         ]
-        return {"kind": "youtube#playlistItemListResponse", **self._page(items, call)}
+        page = self._page(
+            placed, call, lambda item: self.resources.playlist_item(playlist, *item, call.parts)
+        )
+        return {"kind": "youtube#playlistItemListResponse", **page}
 
     async def list_categories(self, call: ApiCall, caller: Caller, request: Request) -> Answer:
         wanted = call.values("id") or list(CATEGORIES)
@@ -412,13 +419,15 @@ class YouTubeSandbox:
             raise GoogleRefusal(403, "forbidden", "The video may not be changed by this account.")
         return video
 
-    def _page(self, items: list[dict[str, Any]], call: ApiCall) -> dict[str, Any]:
+    def _page(
+        self, items: Sequence[T], call: ApiCall, resource: Callable[[T], dict[str, Any]]
+    ) -> dict[str, Any]:
         """One page of a list with its tokens, from `maxResults` and `pageToken`."""
         size = call.integer("maxResults")
         start = _offset_of(call.one("pageToken"))
         page: dict[str, Any] = {
             "etag": etag(start, size, *call.values("q")),
-            "items": items[start : start + size],
+            "items": [resource(item) for item in items[start : start + size]],
             "pageInfo": {"totalResults": len(items), "resultsPerPage": size},
         }
         if size and start + size < len(items):

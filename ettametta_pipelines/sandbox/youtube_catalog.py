@@ -21,7 +21,7 @@ CHANNELS_PER_SUBJECT = 28
 OUTLIER_CHANCE = 0.05
 FIRST_START = datetime(2024, 1, 1, tzinfo=UTC)
 # Without bounds a search looks this far back; further adds cost and nothing a trend needs.
-DEFAULT_LOOKBACK = timedelta(days=90)
+DEFAULT_LOOKBACK = timedelta(days=30)
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SUBJECT_BITS, _CHANNEL_BITS, _NUMBER_BITS, _CHECK_BITS = 24, 6, 20, 16

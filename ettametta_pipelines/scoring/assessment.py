@@ -6,7 +6,7 @@ close the fence. Called by `assets.py`; the model behind it is `vendors/gemini.p
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -97,6 +97,27 @@ class Evidence:
         return "video" if self.video_uri else "thumbnail"
 
 
+def gather_evidence(
+    candidates: Sequence[Row], *, http_hosts: Collection[str], watch_up_to_s: int
+) -> dict[Key, Evidence]:
+    """Preview pictures of all candidates, fetched side by side within limits.
+
+    `watch_up_to_s` lets the judge watch public YouTube videos up to that many seconds by their address; 0 is never.
+    """
+    from ettametta_pipelines.vendors.pictures import fetch_pictures
+
+    pictures = fetch_pictures([c["thumbnail_url"] for c in candidates], http_hosts=http_hosts)
+    return {
+        _key(c): Evidence(picture, c["url"] if _is_watchable(c, watch_up_to_s) else None)
+        for c, picture in zip(candidates, pictures, strict=True)
+    }
+
+
+def _is_watchable(candidate: Row, up_to_s: int) -> bool:
+    # Google's own path takes YouTube addresses only, and every second watched is paid for.
+    return candidate["platform"] == "youtube" and 0 < (candidate["duration_s"] or 0) <= up_to_s
+
+
 class Judge(Protocol):
     """Somebody who can judge one candidate: columns of `candidate_assessments`, or a PipelineError."""
 
@@ -111,9 +132,9 @@ class GeminiJudge:
 
     provider = "gemini"
 
-    def __init__(self, client: "GeminiClient", model: str) -> None:
+    def __init__(self, client: "GeminiClient") -> None:
         self._client = client
-        self.model = model
+        self.model = client.model
 
     def judge(self, niche_title: str, candidate: Row, evidence: Evidence) -> Row:
         images = []

@@ -105,7 +105,6 @@ def write_briefs(
     *,
     niche_title: str,
     client: "GeminiClient",
-    model: str,
     earlier: Sequence[Row],
     clock: Clock,
 ) -> Briefs:
@@ -118,7 +117,7 @@ def write_briefs(
         row["brief_id"]: row
         for row in earlier
         if (row["provider"], row["requested_model"], row["prompt_version"])
-        == (PROVIDER, model, PROMPT_VERSION)
+        == (PROVIDER, client.model, PROMPT_VERSION)
     }
     rows: list[Row] = []
     failed: list[FailedBrief] = []
@@ -130,7 +129,7 @@ def write_briefs(
             reused += 1
             continue
         try:
-            row = _written(pick, identity, niche_title, client, model, clock)
+            row = _written(pick, identity, niche_title, client, clock)
         except NeedsPersonError:
             raise
         except PipelineError as error:
@@ -143,9 +142,7 @@ def write_briefs(
     return Briefs(rows, failed, reused, cost)
 
 
-def _written(
-    pick: Row, identity: str, niche_title: str, client: "GeminiClient", model: str, clock: Clock
-) -> Row:
+def _written(pick: Row, identity: str, niche_title: str, client: "GeminiClient", clock: Clock) -> Row:
     answer = client.generate_json(build_prompt(niche_title, pick), schema=BriefDraft)
     assert isinstance(answer.value, BriefDraft)
     return (
@@ -155,7 +152,7 @@ def _written(
             "brief_id": identity,
             "provider": PROVIDER,
             "model": answer.model,
-            "requested_model": model,
+            "requested_model": client.model,
             "prompt_version": PROMPT_VERSION,
             "cost_microusd": answer.cost_microusd,
             "written_at": clock(),

@@ -8,14 +8,13 @@ which is imported on first use. Called by `objects.py`.
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from ettametta_pipelines.failures import PipelineError, TransientError
-from ettametta_pipelines.storage.object_errors import botocore_errors
+from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.storage.addressing import AwsOptions, ObjectInfo
+from ettametta_pipelines.storage.directory import SourceFile
+from ettametta_pipelines.storage.object_errors import botocore_errors, os_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,29 +25,17 @@ MAX_PARTS = 10_000
 PARALLEL_PARTS = 4
 
 
-@dataclass(frozen=True)
-class AwsOptions:
-    """How to reach S3. Without keys the usual chain applies (environment, web identity, instance role).
-
-    An `endpoint_url` means an S3-compatible server: the bucket goes into the path, and plain http is allowed
-    when the URL says http.
-    """
-
-    access_key_id: str | None = field(default=None, repr=False)
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    endpoint_url: str = ""
-    region: str = "us-east-1"
+class _Target(TypedDict):
+    Bucket: str
+    Key: str
 
 
-@dataclass(frozen=True)
-class ListedObject:
-    """One entry of a listing; `key` is relative to the store's prefix and may be no valid key of ours."""
+class _Start(TypedDict, total=False):
+    StartAfter: str
 
-    key: str
-    size: int
-    etag: str
-    modified_at: datetime
+
+class _Condition(TypedDict, total=False):
+    IfNoneMatch: str
 
 
 class Bucket:
@@ -84,37 +71,39 @@ class Bucket:
             ),
         )
 
-    def walk(self, prefix: str, after: str | None) -> Iterator[ListedObject]:
-        """Objects below `prefix` in key order, a page of 1000 at a time."""
+    def walk(self, prefix: str, after: str | None) -> Iterator[ObjectInfo]:
+        """Objects below `prefix` in key order, a page of 1000 at a time; keys may be none of ours."""
+        start: _Start = {"StartAfter": self.prefix + after} if after else {}
         with botocore_errors("list", prefix, self._where):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name,
-                Prefix=self.prefix + prefix,
-                **({"StartAfter": self.prefix + after} if after else {}),
+                Bucket=self.name, Prefix=self.prefix + prefix, **start
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield ListedObject(
-                        item["Key"].removeprefix(self.prefix), item["Size"], item["ETag"], item["LastModified"]
+                    yield ObjectInfo(
+                        item["Key"].removeprefix(self.prefix),
+                        item["Size"],
+                        item["ETag"],
+                        item["LastModified"],
                     )
 
-    def upload(self, key: str, path: Path, size: int, *, create: bool, content_type: str) -> str:
+    def upload(self, key: str, source: SourceFile, *, create: bool, content_type: str) -> str:
         """Upload a file in parts and return the ETag; the object appears whole, at the end, or not at all.
 
         With `create` the completing request carries `If-None-Match: *` and ObjectExists is raised if the key is
         taken. On any failure the parts are discarded. Memory: four parts of 8 MiB, more above 80 GB.
         """
-        target = {"Bucket": self.name, "Key": self.prefix + key}
+        condition: _Condition = {"IfNoneMatch": "*"} if create else {}
+        target: _Target = {"Bucket": self.name, "Key": self.prefix + key}
         with botocore_errors("write", key, self._where):
             upload_id = self._client.create_multipart_upload(**target, ContentType=content_type)["UploadId"]
         try:
-            with botocore_errors("write", key, self._where):
-                parts = self._send_parts(target, upload_id, path, size)
+            with os_errors("write", key, self._where), botocore_errors("write", key, self._where):
+                parts = self._send_parts(target, upload_id, source)
+            source.require_unchanged()
+            with botocore_errors("create" if create else "write", key, self._where):
                 done = self._client.complete_multipart_upload(
-                    **target,
-                    UploadId=upload_id,
-                    MultipartUpload={"Parts": parts},
-                    **({"IfNoneMatch": "*"} if create else {}),
+                    **target, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
                 )
         except BaseException as error:
             self._abort(target, upload_id, key, error)
@@ -122,20 +111,20 @@ class Bucket:
         return done["ETag"]
 
     def _send_parts(
-        self, target: dict[str, str], upload_id: str, path: Path, size: int
+        self, target: "_Target", upload_id: str, source: SourceFile
     ) -> "list[CompletedPartTypeDef]":
-        part_size = max(PART_SIZE, -(-size // MAX_PARTS))
+        part_size = max(PART_SIZE, -(-source.size // MAX_PARTS))
+        count = -(-source.size // part_size)
 
         def send(number: int) -> "CompletedPartTypeDef":
             data = os.pread(file.fileno(), part_size, (number - 1) * part_size)
             sent = self._client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=data)
             return {"PartNumber": number, "ETag": sent["ETag"]}
 
-        count = -(-size // part_size)
-        with open(path, "rb") as file, ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+        with open(source.path, "rb") as file, ThreadPoolExecutor(PARALLEL_PARTS) as pool:
             return list(pool.map(send, range(1, count + 1)))
 
-    def _abort(self, target: dict[str, str], upload_id: str, key: str, cause: BaseException) -> None:
+    def _abort(self, target: "_Target", upload_id: str, key: str, cause: BaseException) -> None:
         try:
             with botocore_errors("abort the upload of", key, self._where):
                 self._client.abort_multipart_upload(**target, UploadId=upload_id)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from ettametta_pipelines.failures import PermanentError
@@ -119,6 +120,14 @@ class TableContract:
         ]
         return self.to_pandas(self._checked(pa.Table.from_arrays(arrays, schema=schema)))
 
+    def rows(self, frame: "pd.DataFrame") -> list[dict[str, Any]]:
+        """Checked rows as plain Python: None for null, int, float, bool, str, date, aware datetime, list.
+
+        Meant for domain code: straight from pandas, an empty string cell is NaN and a list a NumPy array.
+        """
+        rows: list[dict[str, Any]] = self.to_arrow(frame).to_pylist()
+        return rows
+
     def empty(self) -> "pd.DataFrame":
         """No rows, every column with its type."""
         return self.frame([])
@@ -159,7 +168,9 @@ class TableContract:
             schema=schema,
         )
 
-    def _fit(self, values: "pd.Series[Any] | Sequence[Any]", column: Column, kind: "pa.DataType") -> "pa.Array":
+    def _fit(
+        self, values: "pd.Series[Any] | Sequence[Any]", column: Column, kind: "pa.DataType"
+    ) -> "pa.Array":
         """One column as `kind`, or ContractViolation. Every check here is one that pyarrow does not make."""
         import pandas as pd
         import pyarrow as pa
@@ -228,7 +239,8 @@ def arrow_to_pandas(table: "pa.Table") -> "pd.DataFrame":
         pa.uint64(): pd.UInt64Dtype(),
         pa.bool_(): pd.BooleanDtype(),
     }
-    return table.to_pandas(types_mapper=extension.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=extension.get)
+    return frame
 
 
 def _is_null(value: Any) -> bool:
@@ -239,18 +251,14 @@ def _is_null(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     """Integers, and floats that are integers: pandas turns a nullable int column built by hand into float64."""
-    from numbers import Integral
-
     if isinstance(value, float):
         return value.is_integer()
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
-    from numbers import Integral, Real
-
-    # Decimal and Fraction are no float64 without a loss somebody has to decide on.
-    return isinstance(value, float | Integral | Real) and not isinstance(value, bool) and hasattr(value, "real")
+    # Decimal is no Real: making it a float64 is a loss somebody has to decide on.
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_bool(value: Any) -> bool:
@@ -303,6 +311,8 @@ def _stores_as(array: "pa.Array", kind: ColumnType) -> bool:
     if kind == "date":
         import pyarrow as pa
 
-        midnights = t.is_timestamp(type_) and type_.tz is None and array.cast(pa.date32()).cast(type_).equals(array)
+        midnights = (
+            t.is_timestamp(type_) and type_.tz is None and array.cast(pa.date32()).cast(type_).equals(array)
+        )
         return bool(t.is_date(type_) or midnights)
     return bool(t.is_list(type_) or t.is_large_list(type_))

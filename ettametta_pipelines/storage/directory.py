@@ -1,19 +1,60 @@
-"""A directory as an object store: durable atomic writes and a walk in key order. Called by `objects.py`.
+"""A directory as an object store: durable atomic writes, a walk in key order, and files on their way in.
 
 obstore's own local writer neither syncs to disk before it renames nor lists in order, and its listing fails as a
-whole on one file name that is no valid key; those two things are done here.
+whole on one file name that is no valid key; those two things are done here. Called by `objects.py` and `bucket.py`.
 """
 
+import errno
 import os
-import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors
+from ettametta_pipelines.failures import PermanentError, TransientError
+from ettametta_pipelines.storage.addressing import UNFINISHED
+from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors, os_failure
 
-# obstore reserves names that end like this for writes in progress; ours end so too, and no key may.
-UNFINISHED = re.compile(r"#\d+\Z")
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A regular file to be stored, and how it looked when that began."""
+
+    path: Path
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "SourceFile":
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise PermanentError(
+                f"There is no file {path}.", code="file_missing", remedy="Check the path."
+            ) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise PermanentError(
+                f"{path} is not a regular file.",
+                code="not_a_file",
+                remedy="Name a file, not a folder or device.",
+            )
+        return cls(path, found.st_size, found.st_mtime_ns)
+
+    def chunks(self, size: int = 1 << 20) -> Iterator[bytes]:
+        """The file's bytes; raises instead of ending when the file is not what it was at the start."""
+        with open(self.path, "rb") as file:
+            while chunk := file.read(size):
+                yield chunk
+        self.require_unchanged()
+
+    def require_unchanged(self) -> None:
+        if SourceFile.of(self.path) != self:
+            raise TransientError(
+                f"{self.path} changed while it was being stored.",
+                code="file_changed",
+                remedy="Wait until whatever writes the file has finished, then store it again.",
+            )
 
 
 def write_atomically(
@@ -82,6 +123,8 @@ def _link(source: Path, target: Path, *, key: str, where: str) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
+        if target.is_dir():
+            raise os_failure("create", key, where, errno.EISDIR) from None
         raise exists(key, where) from None
     except OSError as error:
         raise link_failure(key, where, error) from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ettametta_pipelines.failures import (
     FailureKind,
     NeedsPersonError,
+    OutcomeUnknownError,
     PermanentError,
     PipelineError,
     TransientError,
@@ -28,6 +29,10 @@ class ObjectMissing(PermanentError):
 
 class ObjectExists(PermanentError):
     """A conditional create found an object under this key; the one that was there is untouched."""
+
+
+class RangeBeyondEnd(PermanentError):
+    """The object ends before the range begins. Stays inside the store: readers get no bytes."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,34 @@ _CREDENTIALS = _Meaning(
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary keys) to valid ones.",
 )
 _REGION = _Meaning(
-    NeedsPersonError, "store_wrong_region", "Set AWS_REGION to the bucket's region, or correct AWS_ENDPOINT_URL."
+    NeedsPersonError,
+    "store_wrong_region",
+    "Set AWS_REGION to the bucket's region, or correct AWS_ENDPOINT_URL.",
 )
 _CLOCK = _Meaning(NeedsPersonError, "clock_skewed", "Set this machine's clock; S3 allows 15 minutes.")
-_UNAVAILABLE = _Meaning(TransientError, "store_unavailable", "Try again; the store answers with server errors.")
+_UNAVAILABLE = _Meaning(
+    TransientError, "store_unavailable", "Try again; the store answers with server errors."
+)
 _UNREACHABLE = _Meaning(
     TransientError, "store_unreachable", "Check the network and AWS_ENDPOINT_URL, then try again."
 )
 _CONFLICT = _Meaning(
-    TransientError, "store_write_conflict", "Try again; another writer touched the same key at the same moment."
+    TransientError,
+    "store_write_conflict",
+    "Try again; another writer touched the same key at the same moment.",
 )
 _FULL = _Meaning(TransientError, "disk_full", "Free space where the store is, then try again.")
-_TOO_LARGE = _Meaning(PermanentError, "object_too_large", "S3 takes objects up to 50 TB; store a smaller file.")
-_BAD_KEY = _Meaning(PermanentError, "bad_object_key", "Use a shorter key.")
+_TOO_LARGE = _Meaning(
+    PermanentError, "object_too_large", "Store a smaller file; S3 limits the size of an object."
+)
+_UNKNOWN = _Meaning(
+    OutcomeUnknownError,
+    "store_outcome_unknown",
+    "Look at what the key holds now: the write may have happened although no answer came.",
+)
+_BAD_KEY = _Meaning(
+    PermanentError, "bad_object_key", "Use a shorter key; names in a directory have 255 bytes."
+)
 _OBSTRUCTED = _Meaning(
     PermanentError,
     "object_key_obstructed",
@@ -96,6 +116,7 @@ _BY_S3_CODE: dict[str, _Meaning] = {
     "RequestTimeTooSkewed": _CLOCK,
     "ConditionalRequestConflict": _CONFLICT,
     "OperationAborted": _CONFLICT,
+    "NoSuchUpload": _UNKNOWN,
     "SlowDown": _UNAVAILABLE,
     "InternalError": _UNAVAILABLE,
     "ServiceUnavailable": _UNAVAILABLE,
@@ -136,8 +157,13 @@ def exists(key: str, where: str) -> ObjectExists:
     )
 
 
-def s3_failure(doing: str, key: str, where: str, *, s3_code: str = "", status: int | None = None) -> PipelineError:
-    """The error for an S3 answer; `status` None means that no answer came."""
+def s3_failure(
+    doing: str, key: str, where: str, *, s3_code: str = "", status: int | None = None
+) -> PipelineError:
+    """The error for an S3 answer; `status` None means that no answer came.
+
+    A create that got no answer, or a server error, may have happened all the same: OutcomeUnknownError.
+    """
     if s3_code in ("NoSuchKey", "404") or (status == 404 and not s3_code):
         return missing(key, where)
     meaning = _BY_S3_CODE.get(s3_code) or _BY_STATUS.get(status or 0)
@@ -145,13 +171,20 @@ def s3_failure(doing: str, key: str, where: str, *, s3_code: str = "", status: i
         meaning = _UNREACHABLE
     if meaning is None:
         meaning = _UNAVAILABLE if kind_of_status(status or 0) is FailureKind.TRANSIENT else _REFUSED
+    if doing == "create" and meaning in (_UNREACHABLE, _UNAVAILABLE):
+        meaning = _UNKNOWN
     said = "no answer" if status is None else f"HTTP {status} {s3_code}".rstrip()
     return _error(meaning, doing, key, where, said)
 
 
 def os_failure(doing: str, key: str, where: str, number: int | None) -> PipelineError:
-    """The error for an OS error number; a key that cannot exist is simply missing when it is read."""
-    if doing == "read" and number in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+    """The error for an OS error number; a key that cannot exist is simply missing to readers."""
+    if doing in ("read", "delete") and number in (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+    ):
         return missing(key, where)
     meaning = _BY_ERRNO.get(number or 0, _IO)
     return _error(meaning, doing, key, where, os.strerror(number) if number else "unknown error")
@@ -188,6 +221,8 @@ def obstore_errors(doing: str, key: str, where: str) -> Iterator[None]:
         known = s3_code is not None and s3_code[1] in _BY_S3_CODE
         if isinstance(error, AlreadyExistsError) and not known:
             raise exists(key, where) from None
+        if "Requested range was invalid" in text or (s3_code and s3_code[1] == "InvalidRange"):
+            raise RangeBeyondEnd(f"{key!r} in {where} ends before the range.", code="bad_range") from None
         if number is not None:
             raise os_failure(doing, key, where, int(number[1])) from None
         if isinstance(error, FileNotFoundError) and not known:

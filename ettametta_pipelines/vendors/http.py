@@ -4,6 +4,7 @@ Also `redact`, which every error message passes: what reaches an exception ends 
 database, readable by whoever opens the UI. A vendor's own reasons are tables of `ErrorRule` in its file.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +42,8 @@ _SECRET_FIELDS = (
     "access_token|refresh_token|id_token|client_secret|client_key|api_key|upload_id|upload_url|upload_token"
     "|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token|x-goog-api-key|X-Shopify-Access-Token|xi-api-key"
 )
+
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,79}")
 
 # Order matters: named values first, so that the whole value goes even where it also matches a known prefix.
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -90,8 +93,10 @@ def vendor_error(
 ) -> PipelineError:
     """The failure for an answer that says no. By `rules[reason]` where the vendor's reason is known, else by status.
 
-    `doing` completes "YouTube refused to ..."; `detail` is the vendor's own sentence, redacted and cut here.
+    `doing` completes "YouTube refused to ..."; `detail` is the vendor's own sentence, redacted and cut here. A
+    `reason` that is no plain word is not one of the vendor's reasons and is left out.
     """
+    reason = reason if _REASON.fullmatch(reason) else ""
     rule = (rules or {}).get(reason)
     if rule is None:
         kind = kind_of_status(status)
@@ -225,6 +230,7 @@ def http_client(endpoint: "VendorEndpoint", *, headers: Mapping[str, str] | None
     """httpx client for one vendor: base URL, connect and read timeouts, no redirects, no proxy on loopback."""
     import httpx
 
+    quiet_request_logs()
     return httpx.Client(
         base_url=endpoint.base_url,
         timeout=httpx.Timeout(endpoint.timeout_s, connect=min(CONNECT_TIMEOUT_S, endpoint.timeout_s)),
@@ -232,6 +238,13 @@ def http_client(endpoint: "VendorEndpoint", *, headers: Mapping[str, str] | None
         trust_env=not is_loopback(endpoint.base_url),
         headers={"user-agent": USER_AGENT, **(headers or {})},
     )
+
+
+def quiet_request_logs() -> None:
+    """Keep the HTTP libraries from logging addresses: those of uploads are as good as a password."""
+    for name in ("httpx", "httpx2", "httpcore", "httpcore2"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
 
 
 def send(

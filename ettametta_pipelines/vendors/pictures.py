@@ -5,7 +5,7 @@ operator configured (the sandbox). Called by discovery for previews and by scori
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from ettametta_pipelines.vendors.http import USER_AGENT, host_of, network_error
 
 if TYPE_CHECKING:
     import httpx
+
+    from ettametta_pipelines.settings import VendorEndpoint
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_SECONDS = 10.0
@@ -42,12 +44,17 @@ def picture_type(data: bytes) -> str | None:
     return next((mime for at, magic, mime in _SIGNATURES if data[at : at + len(magic)] == magic), None)
 
 
+def trusted_hosts(endpoints: Iterable["VendorEndpoint"]) -> frozenset[str]:
+    """Hosts that may serve pictures over plain http: those of endpoints configured so, which means the sandbox."""
+    return frozenset(host_of(e.base_url) for e in endpoints if e.base_url.startswith("http://"))
+
+
 def fetch_pictures(
-    urls: Sequence[str | None], *, trusted_hosts: Collection[str] = (), max_bytes: int = MAX_BYTES
+    urls: Sequence[str | None], *, http_hosts: Collection[str] = (), max_bytes: int = MAX_BYTES
 ) -> list[Picture | PipelineError]:
     """Fetch side by side, one result per address in the same order: the picture, or why there is none.
 
-    `trusted_hosts` (`host:port`) may be asked over plain http. Nothing is raised: a missing thumbnail concerns
+    `http_hosts` (see `trusted_hosts`) may be asked over plain http. Nothing is raised: a missing thumbnail concerns
     one candidate, and the caller says what that means.
     """
     import httpx
@@ -62,14 +69,14 @@ def fetch_pictures(
         ) as client,
         ThreadPoolExecutor(max_workers=PARALLEL) as pool,
     ):
-        return list(pool.map(lambda url: _fetched(client, url, trusted_hosts, max_bytes), urls))
+        return list(pool.map(lambda url: _fetched(client, url, http_hosts, max_bytes), urls))
 
 
 def _fetched(
-    client: "httpx.Client", url: str | None, trusted_hosts: Collection[str], max_bytes: int
+    client: "httpx.Client", url: str | None, http_hosts: Collection[str], max_bytes: int
 ) -> Picture | PipelineError:
     try:
-        return fetch_picture(client, url, trusted_hosts=trusted_hosts, max_bytes=max_bytes)
+        return fetch_picture(client, url, http_hosts=http_hosts, max_bytes=max_bytes)
     except PipelineError as error:
         return error
 
@@ -78,7 +85,7 @@ def fetch_picture(
     client: "httpx.Client",
     url: str | None,
     *,
-    trusted_hosts: Collection[str] = (),
+    http_hosts: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
     max_seconds: float = MAX_SECONDS,
 ) -> Picture:
@@ -89,7 +96,7 @@ def fetch_picture(
         raise _no_picture("The video has no preview picture", "picture_missing")
     parts = urlsplit(url)
     host = host_of(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and host in trusted_hosts):
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in http_hosts):
         raise _no_picture(
             f"The preview picture at {host or 'no host'} is not served by https", "picture_refused"
         )

@@ -227,7 +227,8 @@ class StripeClient:
             doing,
             status=status,
             reason=error.code or _REASON_BY_STATUS.get(status, ""),
-            detail=error.user_message or "",
+            # Stripe repeats part of a key it does not know.
+            detail="" if status == 401 else error.user_message or "",
             rules=ERRORS,
             retry_after_s=retry_after_seconds((error.headers or {}).get("retry-after")),
         )

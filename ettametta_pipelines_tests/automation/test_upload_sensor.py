@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ettametta_pipelines.automation.sensors import upload_sensor
+from ettametta_pipelines.automation.sensors import sensor_context, upload_sensor
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.inbox import source_id_of
 from ettametta_pipelines.settings import Settings
@@ -38,10 +38,7 @@ class Ticker:
         self.instance = instance
 
     def tick(self, *, launch: bool = True) -> tuple[list[dg.RunRequest], str]:
-        context = dg.build_sensor_context(
-            instance_ref=self.instance.get_ref(), definitions=self.definitions, sensor_name="upload_sensor"
-        )
-        data = upload_sensor.evaluate_tick(context)
+        data = upload_sensor.evaluate_tick(sensor_context(self.instance, self.definitions))
         for request in data.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
         requests = list(data.run_requests or [])

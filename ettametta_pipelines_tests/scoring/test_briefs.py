@@ -1,11 +1,14 @@
 """Briefs: stable ids, and answers held to what the next room accepts."""
 
 from datetime import date
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ettametta_pipelines
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.scoring.briefs import RECIPES, BriefDraft, brief_id, check_draft, hashtag
 
@@ -32,8 +35,15 @@ def test_the_same_day_niche_and_video_give_the_same_id_and_others_do_not() -> No
     assert brief_id(DAY, "fitness", "youtube", "a") in ids
 
 
-def test_the_recipe_is_one_of_the_render_presets() -> None:
-    assert set(RECIPES) == set(BriefDraft.model_fields["recipe"].annotation.__args__)  # type: ignore[union-attr]
+def test_every_recipe_that_can_be_suggested_is_a_preset_of_the_render_room() -> None:
+    presets = {
+        file.stem for file in (Path(ettametta_pipelines.__file__).parent / "renders/recipes").glob("*.yaml")
+    }
+    assert set(RECIPES) <= presets
+    assert set(RECIPES) == set(get_args(BriefDraft.model_fields["recipe"].annotation))
+
+
+def test_another_recipe_is_no_answer() -> None:
     with pytest.raises(ValueError):
         draft(recipe="vaporwave")
 

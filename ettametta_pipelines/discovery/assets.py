@@ -1,0 +1,315 @@
+"""Discovery in the Dagster UI: candidates of each platform, one ranked list, the morning overview.
+
+Assets only: they read settings and the clock, call one function of this room and report. One partition is one niche
+on one day, so a niche can be run again alone and a range of days backfilled.
+"""
+
+from collections import Counter
+from datetime import date
+from time import monotonic
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from ettametta_pipelines.automation.failure_policy import failure_policy
+from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.discovery.contracts import (
+    NICHE_TRENDS,
+    TIKTOK_CANDIDATES,
+    TREND_CANDIDATES,
+    YOUTUBE_CANDIDATES,
+)
+from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
+from ettametta_pipelines.partitions import DAY, DAY_NICHE
+from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.tables import table_metadata
+
+GROUP = "discovery"
+OWNERS = ["team:discovery"]
+PREVIEW_PICTURES = 8
+
+# With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation and needs
+# the type of the value said apart.
+
+
+def _partition(context: dg.AssetExecutionContext) -> tuple[date, Niche]:
+    assert isinstance(context.partition_key, dg.MultiPartitionKey)
+    keys = context.partition_key.keys_by_dimension
+    niche = find_niche(load_niches(get_settings().niches_file), keys["niche"])
+    return date.fromisoformat(keys["date"]), niche
+
+
+class YouTubeConfig(dg.Config):
+    """What one niche may cost on one day."""
+
+    searches: int = Field(
+        default=6, ge=1, le=100, description="Searches for a niche of weight 1, of 100 a day"
+    )
+    baseline_channels: int = Field(
+        default=50, ge=0, description="Channels whose usual views are looked up, fastest candidates first"
+    )
+    baseline_uploads: int = Field(default=15, ge=5, le=50, description="Recent uploads read per channel")
+
+
+@dg.asset(
+    partitions_def=DAY_NICHE,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"youtube", "python"},
+    io_manager_key="tables",
+    dagster_type=pd.DataFrame,
+    metadata=table_metadata(YOUTUBE_CANDIDATES),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "statistics_were_read",
+            asset="youtube_candidates",
+            description="At least nine in ten candidates have a view count.",
+        )
+    ],
+    description="""
+Videos YouTube returned for a niche's queries and watched channels, published on the partition day, with their
+statistics **at the moment of the run** (`observed_at`) and what their channels usually reach. A backfilled day
+has that day's videos and today's counts; nothing pretends to have been seen in the past.
+
+Every call is paid from the shared daily quota before it is made. When a bucket is spent, the partition holds what
+was found so far and *left_out* names the rest.
+
+**If it fails:** `quota_exhausted` means that not even one search was left: run it again after midnight Pacific.
+`api_key_rejected` needs a look at YOUTUBE_API_KEY. Everything else is tried again by itself.
+""",
+)
+def youtube_candidates(
+    context: dg.AssetExecutionContext, config: YouTubeConfig, state: StateResource, youtube: YouTubeResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.window import publication_window
+    from ettametta_pipelines.discovery.youtube_collector import (
+        CollectionLimits,
+        MeteredYouTube,
+        YouTubeCollector,
+    )
+
+    started = monotonic()
+    with failure_policy(context), state.open() as db:
+        day, niche = _partition(context)
+        window = publication_window(day, get_settings().timezone, utc_now())
+        client = youtube.data()
+        metered = MeteredYouTube(client, db, utc_now)
+        limits = CollectionLimits(**config.model_dump())
+        found = YouTubeCollector(metered, niche, window, clock=utc_now, limits=limits).collect(day)
+        frame = YOUTUBE_CANDIDATES.frame(found.rows)
+    known = int(frame["views"].notna().sum())
+    return dg.MaterializeResult(
+        value=frame,
+        metadata={
+            "vendor": f"{client.endpoint.mode} ({client.endpoint.why})",
+            "published": report.window_line(window),
+            "candidates": len(frame),
+            "searches": f"{found.searches_made} of {found.searches_planned}",
+            "vanished": found.vanished,
+            "known_baselines": int(frame["baseline_views"].notna().sum()),
+            **{f"quota_{bucket}": used for bucket, used in sorted(found.quota_used.items())},
+            "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
+            "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),
+            "duration_s": round(monotonic() - started, 2),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="statistics_were_read",
+                passed=known >= 0.9 * len(frame),
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"with_views": known, "candidates": len(frame)},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    partitions_def=DAY_NICHE,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"tiktok", "python"},
+    io_manager_key="tables",
+    metadata=table_metadata(TIKTOK_CANDIDATES),
+    description="""
+Posts of our own connected TikTok accounts, published on the partition day, with their statistics at the moment of
+the run. An account belongs to a niche when the niches file lists it under `tiktok_accounts`.
+
+Only own posts: TikTok's Research API could search, but is closed to commercial use, and its pages are not scraped.
+Without a connected account the table is empty and *left_out* says how to connect one; nothing else waits for it.
+
+**If it fails:** TikTok did not answer, which is tried again by itself. An account whose consent has ended does not
+fail the run; it is named in *left_out* with the command that reconnects it.
+""",
+)
+def tiktok_candidates(
+    context: dg.AssetExecutionContext, state: StateResource, tiktok: TikTokResource
+) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.tiktok_collector import TikTokAccount, collect_tiktok
+    from ettametta_pipelines.discovery.window import publication_window
+    from ettametta_pipelines.publishing.connections import connected
+    from ettametta_pipelines.publishing.tokens import access_token
+
+    started = monotonic()
+    with failure_policy(context), state.open() as db:
+        day, niche = _partition(context)
+        window = publication_window(day, get_settings().timezone, utc_now())
+        app = tiktok.app()
+        found = collect_tiktok(
+            niche,
+            day,
+            window,
+            connected={
+                c.account: TikTokAccount(c.account, c.channel_id, c.channel_title)
+                for c in connected(db)
+                if c.platform == "tiktok"
+            },
+            creator_of=lambda account: app.creator(access_token(db, app, account, "tiktok")),
+            clock=utc_now,
+        )
+        frame = TIKTOK_CANDIDATES.frame(found.rows)
+    return dg.MaterializeResult(
+        value=frame,
+        metadata={
+            "published": report.window_line(window),
+            "candidates": len(frame),
+            "accounts_read": ", ".join(found.accounts_read) or "none",
+            "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
+            "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),
+            "duration_s": round(monotonic() - started, 2),
+        },
+    )
+
+
+class TrendConfig(dg.Config):
+    """What the ranked list shows in the UI."""
+
+    preview_pictures: int = Field(
+        default=PREVIEW_PICTURES, ge=0, le=20, description="Thumbnails of the strongest candidates to show"
+    )
+
+
+@dg.asset(
+    partitions_def=DAY_NICHE,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    io_manager_key="tables",
+    dagster_type=pd.DataFrame,
+    metadata=table_metadata(TREND_CANDIDATES),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "something_was_found",
+            asset="trend_candidates",
+            description="The niche has at least one candidate that can be ranked.",
+        )
+    ],
+    description="""
+All platforms' candidates in one list, each video once, strongest first. **Views/h** is the mean since publication,
+from one observation. **× usual** is `views / (max(usual, 500) · age / (age + 36 h))`: views against what the channel's
+other recent uploads had at the same age; empty where fewer than five are known, never zero. Rank is by the mean
+percentile of both within a platform, so no giant drowns the rest. These columns are ours, not the platforms'.
+
+Live streams, hidden counts and impossible values are left out and counted under *excluded*.
+
+**If it fails:** it only computes from stored tables, so a failure is a defect: the message names table and column.
+It can be materialized again for any past day without a single call.
+""",
+)
+def trend_candidates(
+    context: dg.AssetExecutionContext,
+    config: TrendConfig,
+    youtube_candidates: pd.DataFrame,
+    tiktok_candidates: pd.DataFrame,
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.trends import rank_trends
+    from ettametta_pipelines.previews import Thumb, picture_strip
+    from ettametta_pipelines.vendors.pictures import Picture, fetch_pictures, trusted_hosts
+
+    started = monotonic()
+    with failure_policy(context):
+        raw = YOUTUBE_CANDIDATES.to_arrow(youtube_candidates).to_pylist()
+        raw += TIKTOK_CANDIDATES.to_arrow(tiktok_candidates).to_pylist()
+        ranked = rank_trends(raw)
+        frame = TREND_CANDIDATES.frame(ranked.rows)
+        top = ranked.rows[: config.preview_pictures]
+        hosts = trusted_hosts(get_settings().endpoint(name) for name in ("youtube", "tiktok"))
+        pictures = fetch_pictures([row["thumbnail_url"] for row in top], http_hosts=hosts)
+    thumbs = [
+        Thumb(row["title"], picture.data)
+        for row, picture in zip(top, pictures, strict=True)
+        if isinstance(picture, Picture)
+    ]
+    strip = picture_strip(thumbs)
+    return dg.MaterializeResult(
+        value=frame,
+        metadata={
+            "candidates": len(frame),
+            "by_platform": dict(Counter(row["platform"] for row in ranked.rows)),
+            "duplicates": ranked.duplicates,
+            "excluded": ranked.excluded,
+            "known_outlier_ratios": int(frame["outlier_ratio"].notna().sum()),
+            "top_views_per_hour": max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0),
+            "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
+            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
+            "duration_s": round(monotonic() - started, 2),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="something_was_found",
+                passed=len(frame) > 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"candidates": len(frame), "excluded": sum(ranked.excluded.values())},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    partitions_def=DAY,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    io_manager_key="tables",
+    metadata=table_metadata(NICHE_TRENDS),
+    ins={
+        "trend_candidates": dg.AssetIn(
+            partition_mapping=dg.MultiToSingleDimensionPartitionMapping("date"),
+            metadata={"allow_missing_partitions": True},
+        )
+    },
+    description="""
+The morning look: one line per niche, with how many candidates it has, how fast they move, how many are outliers and
+which video leads. Niches that were not discovered that day are missing here, and *missing* names them.
+
+**If it fails:** it only computes from stored `trend_candidates`; the message names the niche whose table cannot be
+read. Materialize that niche's `trend_candidates` again, then this.
+""",
+)
+def niche_trends(
+    context: dg.AssetExecutionContext, trend_candidates: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.trends import roll_up_niches
+
+    with failure_policy(context):
+        rows = roll_up_niches(trend_candidates)
+        frame = NICHE_TRENDS.frame(rows)
+        missing = sorted(set(load_niches(get_settings().niches_file)) - set(frame["niche"]))
+    return dg.MaterializeResult(
+        value=frame,
+        metadata={
+            "niches": len(frame),
+            "missing": ", ".join(missing) or "none",
+            "candidates": int(frame["candidates"].sum()),
+            "outliers": int(frame["outliers"].sum()),
+            "overview": dg.MetadataValue.md(report.niche_table(rows)),
+        },
+    )
+
+
+ASSETS = [youtube_candidates, tiktok_candidates, trend_candidates, niche_trends]

@@ -1,0 +1,155 @@
+"""Assets of the media room: the verdict on an upload, and a look at the accepted footage. Thin: logic is beside."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from ettametta_pipelines.automation.failure_policy import failure_policy
+from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
+from ettametta_pipelines.partitions import SOURCE_VIDEO
+from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.tables import table_metadata
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.media.intake import Upload
+
+GROUP = "media"
+OWNERS = ["team:media"]
+ACCEPTED_CHECK = "accepted"
+
+
+@dg.asset(
+    partitions_def=SOURCE_VIDEO,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"ffmpeg", "parquet"},
+    io_manager_key="tables",
+    dagster_type=pd.DataFrame,
+    metadata=table_metadata(SOURCE_MEDIA),
+    check_specs=[
+        dg.AssetCheckSpec(
+            ACCEPTED_CHECK,
+            asset="source_media",
+            blocking=True,
+            description="The upload is a video that can be taken; if not, nothing after it runs.",
+        )
+    ],
+    description="""
+The verdict on one upload: a video with a known length, size and rights, kept unchanged under its content's hash; or
+a rejection that says in a sentence what is wrong and what to do. Strangers' files are examined in a confined process.
+
+Title, rights, attribution and recipe come from the sidecar `{name}.json` next to the upload; without one the title
+is the file's name and nobody has declared rights, so it is rendered but not published.
+
+**If the check *accepted* fails:** the file is not taken, and its reason stands in the check. Upload a good file; it
+becomes a source video of its own. After correcting a sidecar, materialize this again. **If the step fails:** the
+store or the machine did; transient failures are tried again by themselves.
+""",
+)
+def source_media(
+    context: dg.AssetExecutionContext, store: StoreResource, state: StateResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    from ettametta_pipelines.media.intake import accept_upload
+    from ettametta_pipelines.media.rights import publishing_obstacle
+
+    with failure_policy(context):
+        upload = _find_upload(state, context.partition_key)
+        scratch = get_settings().home_dir / "scratch"
+        row = accept_upload(store.open(), upload, scratch=scratch, clock=utc_now)
+    accepted = row["verdict"] == "accepted"
+    obstacle = publishing_obstacle(row["rights"], row["attribution"]) if accepted else "The file is not taken."
+    facts = (
+        "title",
+        "rights",
+        "upload_key",
+        "object_key",
+        "width",
+        "height",
+        "fps",
+        "duration_s",
+        "has_audio",
+    )
+    return dg.MaterializeResult(
+        value=SOURCE_MEDIA.frame([row]),
+        metadata={
+            "verdict": row["verdict"],
+            "reason": row["reason"] or "none",
+            "publishing": obstacle or "Nothing is missing.",
+            "size_mb": round(row["size_bytes"] / 1e6, 3),
+            **{name: row[name] for name in facts if row.get(name) is not None},
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=ACCEPTED_CHECK,
+                passed=accepted,
+                description="Accepted." if accepted else row["reason"],
+                metadata={} if accepted else {"reason_code": row["reason_code"]},
+            )
+        ],
+    )
+
+
+def _find_upload(state: StateResource, source_id: str) -> "Upload":
+    """The newest accepted upload with this content, as the inbox recorded it."""
+    from ettametta_pipelines.media.intake import Upload
+    from ettametta_pipelines.state import uploads
+
+    with state.open().session() as session:
+        seen = uploads.for_source(session, source_id)
+        if seen is None or seen.account_id is None or seen.niche is None or seen.sha256 is None:
+            raise PermanentError(
+                f"No upload with the content of {source_id} was ever taken in.",
+                code="upload_unknown",
+                remedy="Upload the video with `ettametta upload`; the upload sensor adds its partition by itself.",
+            )
+        return Upload(source_id, seen.object_key, seen.account_id, seen.niche, seen.sha256)
+
+
+@dg.asset(
+    partitions_def=SOURCE_VIDEO,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"ffmpeg", "numpy"},
+    io_manager_key="tables",
+    metadata=table_metadata(MEDIA_ANALYSIS),
+    description="""
+One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), and a
+contact sheet of twelve frames. Renders take the loudness from here instead of measuring it again.
+
+**If it fails:** *decode_failed* means the file is damaged somewhere after its beginning: export it again and upload
+that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
+""",
+)
+def media_analysis(
+    context: dg.AssetExecutionContext, store: StoreResource, source_media: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.media.analysis import analyse_source
+    from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.media.pictures import inline_picture
+
+    source = source_media.iloc[0]
+    with failure_policy(context):
+        require_accepted(source.to_dict())
+        scratch = get_settings().home_dir / "scratch"
+        row, sheet = analyse_source(
+            store.open(), context.partition_key, source["object_key"], scratch=scratch
+        )
+    seconds = row["analysis_seconds"]
+    metadata: dict[str, Any] = {
+        "contact_sheet": dg.MetadataValue.md(inline_picture(sheet, "contact sheet")),
+        "shots": row["shot_count"],
+        "mean_shot_s": round(row["mean_shot_s"], 2),
+        "mean_luma": round(row["mean_luma"], 3),
+        "mean_motion": round(row["mean_motion"], 4),
+        "loudness_lufs": row["loudness_lufs"] if row["loudness_lufs"] is not None else "silent",
+        "duration_s": round(seconds, 2),
+        "speed_factor": round(float(source["duration_s"]) / seconds, 2) if seconds else 0.0,
+    }
+    return dg.MaterializeResult(value=MEDIA_ANALYSIS.frame([row]), metadata=metadata)
+
+
+ASSETS = [source_media, media_analysis]

@@ -1,0 +1,83 @@
+"""The sidecar: a small JSON file next to an upload, `{name}.json`, in which the uploader says what it is.
+
+Everything in it is optional and nothing unknown is passed over: a misspelt `righst` must not become 'undeclared'.
+Reading it from the store is intake's work.
+"""
+
+import json
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from ettametta_pipelines.media.rights import UNDECLARED, Rights
+from ettametta_pipelines.untrusted import plain_text
+
+SUFFIX = ".json"
+MAX_BYTES = 64 * 1024
+MAX_TITLE = 100  # YouTube's limit, the shorter one
+
+
+class SidecarInvalid(ValueError):
+    """The sidecar cannot be used; the message says where and why, without the file's name."""
+
+
+def _visible(text: str) -> str:
+    shown = plain_text(text, 10_000)
+    if not shown:
+        raise ValueError("has no visible text")
+    return shown
+
+
+Line = Annotated[str, AfterValidator(_visible)]
+
+
+class Sidecar(BaseModel):
+    """What an uploader may state about a video."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    title: Annotated[Line, Field(max_length=MAX_TITLE)] | None = None
+    rights: Rights | None = None
+    attribution: Annotated[Line, Field(max_length=500)] | None = None
+    recipe: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")] | None = None
+
+    @property
+    def declared_rights(self) -> str:
+        return self.rights or UNDECLARED
+
+    def title_for(self, file_name: str) -> str:
+        """The stated title, else one made from the file's name."""
+        return self.title or title_from_name(file_name)
+
+
+def title_from_name(file_name: str) -> str:
+    """`my_trip-2.MP4` -> `my trip 2`; `Untitled` when nothing readable is left."""
+    words = PurePosixPath(file_name).stem.replace("_", " ").replace("-", " ")
+    return plain_text(words, MAX_TITLE) or "Untitled"
+
+
+def parse_sidecar(data: bytes) -> Sidecar:
+    """Read a sidecar; raises SidecarInvalid naming every key that cannot be used and what is allowed."""
+    if len(data) > MAX_BYTES:
+        raise SidecarInvalid(f"it has {len(data)} bytes, at most {MAX_BYTES}")
+    try:
+        document = json.loads(data.decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise SidecarInvalid(f"it is not JSON ({error.__class__.__name__})") from error
+    if not isinstance(document, dict):
+        raise SidecarInvalid("it is not a JSON object")
+    try:
+        return Sidecar.model_validate(document)
+    except ValidationError as error:
+        problems = [
+            _in_words(item["loc"], item["type"], item["msg"]) for item in error.errors(include_url=False)
+        ]
+        raise SidecarInvalid("; ".join(problems)) from error
+
+
+def _in_words(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = plain_text(str(location[0]), 40) if location else "it"
+    if kind == "extra_forbidden":
+        return f"{key!r} is not a key it may have ({', '.join(Sidecar.model_fields)})"
+    return f"{key}: {plain_text(message.removeprefix('Value error, '), 200)}"

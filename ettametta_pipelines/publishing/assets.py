@@ -1,0 +1,294 @@
+"""Assets of the publishing room: the post on each platform, and how the posts are doing. Thin: logic is beside."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from ettametta_pipelines.automation.failure_policy import failure_policy
+from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.partitions import DAY, SOURCE_VIDEO
+from ettametta_pipelines.publishing.contracts import (
+    PUBLICATION_METRICS,
+    TIKTOK_PUBLICATIONS,
+    YOUTUBE_PUBLICATIONS,
+)
+from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.contracts import TableContract
+from ettametta_pipelines.storage.tables import table_metadata
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.publishing.delivery import Outcome, Workshop
+    from ettametta_pipelines.publishing.orders import Wishes
+
+PUBLISHED_CHECK = "published"
+ANSWERED_CHECK = "every_channel_answered"
+
+# What an operator does about a post that is not on the platform, by the ledger's state.
+WHAT_NOW = {
+    "RECONCILING": "It may be posted: the answer to the last bytes was lost. Run this again later; it is looked for "
+    "on the channel, and handed to a person after a day.",
+    "NEEDS_REVIEW": "Look at the channel. If the post is there, run this again with `live_remote_id` set to its id. "
+    "If it is not, run it with the next higher `intent_no`.",
+    "FAILED_DEFINITE": "The platform refused it and nothing was posted. Correct the cause, then run this with the "
+    "next higher `intent_no`.",
+    "INCIDENT": "The channel has the video more than once. Delete all but one there, then run this again with "
+    "`live_remote_id` set to the id of the one that stays.",
+}
+
+
+class PublicationConfig(dg.Config):
+    """What may be chosen for one post. Everything has a safe default: only the owner sees what is posted."""
+
+    title: str = Field(default="", description="Title or caption; empty takes the source video's title.")
+    description: str = Field(default="", description="Text below the video; the credit is added by itself.")
+    tags: list[str] = Field(default=[], description="Tags on YouTube, hashtags on TikTok, without the #.")
+    privacy: str = Field(
+        default="",
+        description="YouTube: private, unlisted, public. TikTok: SELF_ONLY, MUTUAL_FOLLOW_FRIENDS, "
+        "FOLLOWER_OF_CREATOR, PUBLIC_TO_EVERYONE, as far as offered. Empty: only the owner.",
+    )
+    made_for_kids: bool = Field(default=False, description="YouTube: declare the video made for kids.")
+    paid_promotion: bool = Field(default=False, description="Declare a paid promotion.")
+    allow_comments: bool = Field(default=False, description="TikTok: let people comment.")
+    allow_remixes: bool = Field(default=False, description="TikTok: let people make duets and stitches.")
+    intent_no: int = Field(
+        default=1, ge=1, description="Raise by one only to post the same video again on purpose."
+    )
+    live_remote_id: str = Field(
+        default="", description="For a held post: its id on the platform, after you have found it there."
+    )
+
+    def wishes(self) -> "Wishes":
+        from ettametta_pipelines.publishing.orders import Wishes
+
+        return Wishes(**self.model_dump())
+
+
+def _workshop(context: dg.AssetExecutionContext, state: StateResource, store: StoreResource) -> "Workshop":
+    from ettametta_pipelines.publishing.delivery import Workshop
+    from ettametta_pipelines.publishing.tokens import open_envelope
+
+    return Workshop(
+        db=state.open(),
+        store=store.open(),
+        envelope=open_envelope(get_settings()),
+        owner=f"run {context.run_id}",
+    )
+
+
+def _only_row(frame: pd.DataFrame) -> dict[str, Any]:
+    """The one row of a source video's table, empty values as None."""
+    row = frame.astype(object).where(frame.notna(), None).iloc[0]
+    return {str(name): value for name, value in row.items()}
+
+
+def _published_spec(asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        PUBLISHED_CHECK,
+        asset=asset,
+        description="The post is on the platform, or being processed there.",
+        blocking=True,
+    )
+
+
+def _told(contract: TableContract, outcome: "Outcome", seconds: float) -> dg.MaterializeResult:
+    """The outcome as table, metadata and check."""
+    row = outcome.row()
+    state = row["state"]
+    facts: dict[str, Any] = {
+        "url": dg.MetadataValue.url(row["url"]) if row["url"] else "none",
+        "duration_s": seconds,
+        "size_bytes": outcome.publication.size_bytes,
+    }
+    facts |= {
+        name: "none" if row[name] is None else row[name]
+        for name in (
+            "state",
+            "posted",
+            "remote_id",
+            "privacy",
+            "title",
+            "account",
+            "publication_id",
+            "intent_no",
+        )
+    }
+    if outcome.publication.error_code:
+        facts["error"] = f"{outcome.publication.error_message} [{outcome.publication.error_code}]"
+    return dg.MaterializeResult(
+        value=contract.frame([row]),
+        metadata=facts,
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=PUBLISHED_CHECK,
+                passed=state not in WHAT_NOW,
+                description=WHAT_NOW.get(state),
+                metadata={"state": state},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    partitions_def=SOURCE_VIDEO,
+    group_name="publishing",
+    owners=["team:publishing"],
+    kinds={"youtube"},
+    io_manager_key="tables",
+    dagster_type=dg.Any,
+    pool="publish_youtube",
+    metadata=table_metadata(YOUTUBE_PUBLICATIONS),
+    check_specs=[_published_spec("youtube_publications")],
+)
+def youtube_publications(
+    context: dg.AssetExecutionContext,
+    config: PublicationConfig,
+    rendition_9x16: pd.DataFrame,
+    source_media: pd.DataFrame,
+    store: StoreResource,
+    state: StateResource,
+    youtube: YouTubeResource,
+) -> dg.MaterializeResult:
+    """The vertical rendition as a video on the account's YouTube channel, private unless configured otherwise.
+
+    Why: the post is what the line is for. It is made exactly once per source video: running this again, in whatever
+    way, finds the post and says `posted: false`.
+
+    When it fails: without a right or a channel the message says what to declare or connect. After a crash or a lost
+    connection just run it again; it goes on at the exact byte. If the check `published` fails, do what it says.
+    """
+    with failure_policy(context, op_retries=0):
+        from ettametta_pipelines.publishing import youtube_upload
+        from ettametta_pipelines.publishing.orders import order_for
+
+        started = utc_now()
+        order = order_for(
+            "youtube", _only_row(source_media), _only_row(rendition_9x16), config.wishes(),
+            request_id=context.run_id,
+        )  # fmt: skip
+        outcome = youtube_upload.publish(_workshop(context, state, store), youtube.app(), order)
+        return _told(YOUTUBE_PUBLICATIONS, outcome, (utc_now() - started).total_seconds())
+
+
+@dg.asset(
+    partitions_def=SOURCE_VIDEO,
+    group_name="publishing",
+    owners=["team:publishing"],
+    kinds={"tiktok"},
+    io_manager_key="tables",
+    dagster_type=dg.Any,
+    pool="publish_tiktok",
+    metadata=table_metadata(TIKTOK_PUBLICATIONS),
+    check_specs=[_published_spec("tiktok_publications")],
+)
+def tiktok_publications(
+    context: dg.AssetExecutionContext,
+    config: PublicationConfig,
+    rendition_9x16: pd.DataFrame,
+    source_media: pd.DataFrame,
+    store: StoreResource,
+    state: StateResource,
+    tiktok: TikTokResource,
+) -> dg.MaterializeResult:
+    """The vertical rendition as a post on the account's TikTok, visible to its owner only unless configured otherwise.
+
+    Why: the second channel of the same video, with its own ledger row. Running this again never posts again. TikTok
+    names a post's id only when it is public, so a private post has none here.
+
+    When it fails: without a right or a channel the message says what to declare or connect; `privacy_not_offered`
+    lists what TikTok offers the creator today. If the check `published` fails, do what it says.
+    """
+    with failure_policy(context, op_retries=0):
+        from ettametta_pipelines.publishing import tiktok_upload
+        from ettametta_pipelines.publishing.orders import order_for
+
+        started = utc_now()
+        order = order_for(
+            "tiktok", _only_row(source_media), _only_row(rendition_9x16), config.wishes(),
+            request_id=context.run_id,
+        )  # fmt: skip
+        outcome = tiktok_upload.publish(_workshop(context, state, store), tiktok.app(), order)
+        return _told(TIKTOK_PUBLICATIONS, outcome, (utc_now() - started).total_seconds())
+
+
+@dg.asset(
+    partitions_def=DAY,
+    group_name="publishing",
+    owners=["team:publishing"],
+    kinds={"youtube", "tiktok"},
+    io_manager_key="tables",
+    dagster_type=dg.Any,
+    deps=[
+        dg.AssetDep("youtube_publications", partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep("tiktok_publications", partition_mapping=dg.AllPartitionMapping()),
+    ],
+    metadata=table_metadata(PUBLICATION_METRICS),
+    check_specs=[
+        dg.AssetCheckSpec(
+            ANSWERED_CHECK,
+            asset="publication_metrics",
+            description="Every connected channel with posts gave its figures.",
+        )
+    ],
+)
+def publication_metrics(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    state: StateResource,
+    youtube: YouTubeResource,
+    tiktok: TikTokResource,
+) -> dg.MaterializeResult:
+    """Views, likes, comments and shares of our own posts, as the platforms show them when this runs.
+
+    Why: what a post earns in attention decides what is made next. The platforms tell figures of now only, so a past
+    day cannot be read later: `observed_at` says when a row was read. Posts without public figures are counted in
+    `unseen`.
+
+    When it fails: `reauth_required` asks to connect a channel again; an exhausted quota comes back at midnight
+    Pacific. One channel's trouble does not stop the others; it is named in the check.
+    """
+    with failure_policy(context):
+        from datetime import date
+
+        from ettametta_pipelines.publishing.metrics import observe_posts
+
+        started = utc_now()
+        seen = observe_posts(
+            _workshop(context, state, store),
+            {"youtube": youtube.app(), "tiktok": tiktok.app()},
+            date.fromisoformat(context.partition_key),
+        )
+        frame = PUBLICATION_METRICS.frame(seen.rows)
+        return dg.MaterializeResult(
+            value=frame,
+            metadata={
+                "posts": len(frame),
+                "unseen": seen.unseen,
+                "channels": seen.channels,
+                "views": int(frame["views"].sum()),
+                "duration_s": (utc_now() - started).total_seconds(),
+                "preview": dg.MetadataValue.md(_best_posts(frame)),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=ANSWERED_CHECK,
+                    passed=not seen.problems,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description="; ".join(seen.problems) or None,
+                )
+            ],
+        )
+
+
+def _best_posts(frame: pd.DataFrame) -> str:
+    """Markdown table of the ten most viewed posts."""
+    lines = ["| platform | source | views | likes | comments |", "|---|---|---|---|---|"]
+    for row in frame.sort_values("views", ascending=False).head(10).itertuples():
+        lines.append(f"| {row.platform} | {row.source_id} | {row.views} | {row.likes} | {row.comments} |")
+    return "\n".join(lines)
+
+
+ASSETS = [youtube_publications, tiktok_publications, publication_metrics]

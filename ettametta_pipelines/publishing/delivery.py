@@ -1,0 +1,340 @@
+"""What both uploads share: the file as it is read, how patient a worker is, and the walk through the ledger's states.
+
+A platform's file says what is done in each state; this one repeats the step of the state the ledger is in until the
+publication rests. Every call to the platform goes through `Delivery.call`, which first makes sure that this worker
+still holds the publication.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from ettametta_pipelines.clock import Clock, utc_now
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
+from ettametta_pipelines.publishing.connections import Connection, require
+from ettametta_pipelines.publishing.ledger import (
+    LEASE_S,
+    ON_THE_PLATFORM,
+    SETTLED,
+    Claim,
+    Intent,
+    Ledger,
+    State,
+)
+from ettametta_pipelines.publishing.posts import Post
+from ettametta_pipelines.publishing.tokens import Envelope, RefreshingApp, access_token
+from ettametta_pipelines.state.models import Publication
+from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.vendors.http import redact
+
+Client = TypeVar("Client")
+T = TypeVar("T")
+MAX_STALL_WAIT_S = 30.0
+MAX_POLL_WAIT_S = 15.0
+MAX_SESSIONS_PER_RUN = 3
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one run waits before it leaves the rest to the next one.
+
+    `stalls`: failed calls in a row without a byte of progress. `looks` and `look_for`: both must be exceeded before a
+    publication in doubt is handed to a person, since listings lag.
+    """
+
+    polls: int = 8
+    poll_wait_s: float = 1.0
+    stalls: int = 5
+    stall_wait_s: float = 1.0
+    looks: int = 3
+    look_for: timedelta = timedelta(hours=24)
+    look_again_in: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Rendition:
+    """The finished file to post, as its table names it."""
+
+    source_id: str
+    object_key: str
+    sha256: str
+    size_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one run was asked to post. `intent_no` above 1 orders the same video again.
+
+    `live_remote_id` is a person's word that a parked post was found on the channel under this id.
+    """
+
+    account: str
+    post: Post
+    rendition: Rendition
+    intent_no: int = 1
+    live_remote_id: str = ""
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a worker works with, the same for every order."""
+
+    db: StateDatabase
+    store: ObjectStore
+    envelope: Envelope
+    patience: Patience = Patience()
+    clock: Clock = utc_now
+    sleep: Callable[[float], None] = time.sleep
+    lease_s: float = LEASE_S
+    owner: str | None = None
+
+
+@dataclass(frozen=True)
+class Media:
+    """The file of one publication in the object store, read in ranges."""
+
+    store: ObjectStore
+    key: str
+    size: int
+
+    def check(self) -> None:
+        """Raise PermanentError `rendition_changed` unless the object still has the size it was planned with."""
+        found = self.store.head(self.key).size
+        if found != self.size:
+            raise PermanentError(
+                f"{self.key} has {found} bytes, but {self.size} were planned to be posted.",
+                code="rendition_changed",
+                remedy="Materialize the rendition again, then publish.",
+            )
+
+    def read(self, start: int, length: int) -> bytes:
+        data = self.store.read_range(self.key, start, length)
+        if len(data) != length:
+            raise PermanentError(
+                f"{self.key} ended {length - len(data)} bytes early while it was posted.",
+                code="rendition_changed",
+                remedy="Materialize the rendition again, then publish.",
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a publication rests after a run. `posted` is True when this run sent its last byte."""
+
+    publication: Publication
+    posted: bool
+
+    def row(self) -> dict[str, Any]:
+        """Row of the platform's publications table."""
+        row = self.publication
+        return {
+            "source_id": row.content_id,
+            "platform": row.platform,
+            "account": row.account_id,
+            "channel_id": row.channel_id,
+            "publication_id": row.id,
+            "state": row.state,
+            "remote_id": row.remote_id,
+            "url": row.url if row.state in ON_THE_PLATFORM else None,
+            "privacy": row.privacy,
+            "posted": self.posted,
+            "intent_no": row.intent_no,
+            "title": row.title,
+            "object_key": row.object_key,
+            "sha256": row.sha256,
+            "published_at": self._published_at(),
+            "error_code": row.error_code,
+        }
+
+    def _published_at(self) -> datetime | None:
+        return self.publication.settled_at if self.publication.state == State.PUBLISHED else None
+
+
+class Delivery(ABC, Generic[Client]):
+    """One worker's work on one claimed publication. A platform's subclass says what to do in which state."""
+
+    # Failure codes by which the platform's client says that the access token was refused.
+    unauthorized_codes: frozenset[str]
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        order: Order,
+        connection: Connection,
+        ledger: Ledger,
+        claim: Claim,
+        media: Media,
+        *,
+        app: RefreshingApp,
+    ) -> None:
+        self._refreshing_app = app
+        self.workshop = workshop
+        self.order = order
+        self.connection = connection
+        self.ledger = ledger
+        self.claim = claim
+        self.media = media
+        self.patience = workshop.patience
+        self.sent_last_byte = False
+        self._sessions = 0
+        self._token: str | None = None
+        self._client: Client | None = None
+
+    @property
+    @abstractmethod
+    def steps(self) -> Mapping[State, Callable[[Publication], Publication | None]]:
+        """What to do in which state. A step returns the moved publication, or None to leave the rest for later."""
+
+    @abstractmethod
+    def make_client(self, token: str) -> Client:
+        """The platform's client for this token."""
+
+    def run(self) -> Outcome:
+        """Take steps until the publication rests. What goes wrong is noted in the ledger, then raised."""
+        publication = self.ledger.get(self.claim.publication_id)
+        try:
+            while (step := self.steps.get(State(publication.state))) is not None:
+                moved = step(publication)
+                if moved is None:
+                    break
+                publication = moved
+        except PipelineError as error:
+            self.ledger.note_trouble(self.claim, error)
+            raise
+        publication = self.ledger.get(self.claim.publication_id)
+        return Outcome(publication, self.sent_last_byte and State(publication.state) in ON_THE_PLATFORM)
+
+    def call(self, ask: Callable[[Client], T], *, received_bytes: int | None = None) -> T:
+        """One call to the platform, under a lengthened lease; once more with a new token if the old one is refused."""
+        self.ledger.renew(self.claim, received_bytes=received_bytes)
+        try:
+            return ask(self._client or self._new_client(None))
+        except NeedsPersonError as error:
+            if error.code not in self.unauthorized_codes:
+                raise
+        return ask(self._new_client(self._token))
+
+    def _new_client(self, rejected: str | None) -> Client:
+        self._token = access_token(
+            self.workshop.db,
+            self._refreshing_app,
+            self.connection.account,
+            self.connection.platform,
+            envelope=self.workshop.envelope,
+            rejected=rejected,
+        )
+        self._client = self.make_client(self._token)
+        return self._client
+
+    def count_session(self) -> None:
+        """Raise TransientError once this run has opened too many sessions in vain."""
+        self._sessions += 1
+        if self._sessions > MAX_SESSIONS_PER_RUN:
+            raise TransientError(
+                f"Upload sessions for {self.media.key} keep vanishing.",
+                code="upload_sessions_vanish",
+                remedy="Run the publication again later; nothing has been posted.",
+            )
+
+    def poll_waits(self) -> Iterator[None]:
+        """Iterates over the status polls of one run, waiting longer before each but the first."""
+        for number in range(self.patience.polls):
+            if number:
+                self.workshop.sleep(min(self.patience.poll_wait_s * 2 ** (number - 1), MAX_POLL_WAIT_S))
+            yield
+
+    def stalls(self) -> "Stalls":
+        return Stalls(self.patience, self.workshop.sleep)
+
+    def refuse(self, error: PipelineError) -> Publication:
+        """The platform said no for good, and nothing can have been posted."""
+        return self.ledger.advance(
+            self.claim,
+            State.FAILED_DEFINITE,
+            reason=error.code,
+            error_code=error.code,
+            error_message=redact(error.message),
+        )
+
+    def park(self, reason: str, message: str) -> Publication:
+        """Nobody but a person can tell whether the post exists."""
+        return self.ledger.advance(
+            self.claim, State.NEEDS_REVIEW, reason=reason, error_code=reason, error_message=redact(message)
+        )
+
+    def look_again_or_park(self) -> Publication | None:
+        """After a look at the channel that found nothing: wait for the next run, or give up after long enough."""
+        looks = self.ledger.count_check(self.claim, next_in=self.patience.look_again_in)
+        doubt = self.ledger.age_of_doubt(self.claim)
+        if looks < self.patience.looks or doubt < self.patience.look_for:
+            return None
+        return self.park(
+            "post_not_found", f"{looks} looks at the channel over {doubt} did not find the post."
+        )
+
+
+class Stalls:
+    """Counts failed calls in a row; `after` waits, doubling, and raises the failure when there were too many."""
+
+    def __init__(self, patience: Patience, sleep: Callable[[float], None]) -> None:
+        self._patience = patience
+        self._sleep = sleep
+        self._count = 0
+
+    def progress(self) -> None:
+        self._count = 0
+
+    def after(self, error: TransientError) -> None:
+        self._count += 1
+        wait = error.retry_after_s
+        if wait is None:
+            wait = min(self._patience.stall_wait_s * 2 ** (self._count - 1), MAX_STALL_WAIT_S)
+        if self._count > self._patience.stalls or wait > MAX_STALL_WAIT_S:
+            raise error
+        self._sleep(wait)
+
+
+Begin = Callable[[Workshop, Order, Connection, Ledger, Claim, Media], Delivery[Any]]
+
+
+def deliver(workshop: Workshop, order: Order, begin: Begin) -> Outcome:
+    """Post what was ordered, or find that it is posted: plan, claim, and let the platform's delivery do the rest.
+
+    Raises NeedsPersonError without a usable connection, QuotaExhausted, PublicationBusy, and what the platform says.
+    """
+    post, rendition = order.post, order.rendition
+    connection = require(workshop.db, order.account, post.platform)
+    ledger = Ledger(
+        workshop.db, workshop.envelope, clock=workshop.clock, owner=workshop.owner, lease_s=workshop.lease_s
+    )
+    publication = ledger.plan(
+        Intent(
+            platform=post.platform,
+            account=order.account,
+            channel_id=connection.channel_id,
+            content_id=rendition.source_id,
+            object_key=rendition.object_key,
+            sha256=rendition.sha256,
+            size_bytes=rendition.size_bytes,
+            title=post.title,
+            privacy=post.privacy,
+            intent_no=order.intent_no,
+            request_id=order.request_id,
+        )
+    )
+    if order.live_remote_id and publication.state != State.PUBLISHED:
+        publication = ledger.declare_live(publication.id, order.live_remote_id)
+    if State(publication.state) in SETTLED:
+        return Outcome(publication, posted=False)
+    with ledger.claimed(publication.id) as claim:
+        # The file the publication began with, which a newer rendition does not replace half-way.
+        publication = ledger.get(publication.id)
+        media = Media(workshop.store, publication.object_key, publication.size_bytes)
+        return begin(workshop, order, connection, ledger, claim, media).run()

@@ -1,0 +1,66 @@
+"""From the tables of a source video to an order that can be posted: the file, the words, the right to publish."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ettametta_pipelines.publishing.delivery import Order, Rendition
+from ettametta_pipelines.publishing.disclosure import disclosure_for
+from ettametta_pipelines.publishing.posts import compose_post
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What an operator may choose for one post; the field names are those of the run configuration."""
+
+    title: str = ""
+    description: str = ""
+    tags: Sequence[str] = ()
+    privacy: str = ""
+    made_for_kids: bool = False
+    paid_promotion: bool = False
+    allow_comments: bool = False
+    allow_remixes: bool = False
+    intent_no: int = 1
+    live_remote_id: str = ""
+
+
+def order_for(
+    platform: str,
+    source: Mapping[str, Any],
+    rendition: Mapping[str, Any],
+    wishes: Wishes,
+    *,
+    request_id: str | None = None,
+) -> Order:
+    """What to post, from one row of `source_media` and one of `rendition_9x16`.
+
+    Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits.
+    """
+    disclosure = disclosure_for(source["rights"], source["attribution"], upload_key=source["upload_key"])
+    post = compose_post(
+        platform,
+        disclosure,
+        title=wishes.title or source["title"],
+        description=wishes.description,
+        tags=wishes.tags,
+        privacy=wishes.privacy,
+        made_for_kids=wishes.made_for_kids,
+        paid=wishes.paid_promotion,
+        comments=wishes.allow_comments,
+        remixes=wishes.allow_remixes,
+    )
+    return Order(
+        account=source["account"],
+        post=post,
+        rendition=Rendition(
+            source_id=source["source_id"],
+            object_key=rendition["object_key"],
+            sha256=rendition["sha256"],
+            size_bytes=int(rendition["size_bytes"]),
+            duration_s=float(rendition["duration_s"]),
+        ),
+        intent_no=wishes.intent_no,
+        live_remote_id=wishes.live_remote_id.strip(),
+        request_id=request_id,
+    )

@@ -1,0 +1,5 @@
+"""The renders room: one source and one recipe become finished files in up to three formats, from one decode.
+
+`recipe.py` says what to do, `formats.py` for which screens, `graph.py` writes it as a filter graph, `ffmpeg.py` runs
+it, `quality.py` judges what came out, `engine.py` is the whole. Judging sources is done next door in `media/`.
+"""

@@ -1,0 +1,232 @@
+"""Assets of the renders room: the three renditions of a source video, any subset from one decode. Thin."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from ettametta_pipelines.automation.failure_policy import failure_policy
+from ettametta_pipelines.partitions import SOURCE_VIDEO
+from ettametta_pipelines.renders.contracts import CONTRACTS, FORMAT_NAMES, rendition_asset
+from ettametta_pipelines.resources import StoreResource
+from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.tables import table_metadata
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.renders.ffmpeg import RenderProgress
+    from ettametta_pipelines.renders.library import Rendition, RenditionOrder
+    from ettametta_pipelines.renders.quality import Finding
+
+TABLES = dict(zip(FORMAT_NAMES, CONTRACTS, strict=True))
+
+CHECKS = {
+    "readable": "The finished file is probed like an upload: a video that plays to its end.",
+    "exact_size": "Exactly the format's width and height, square pixels.",
+    "duration_matches": "As long as the source, within 2 percent.",
+    "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+}
+
+SHAPES = {
+    "9x16": "upright, 1080x1920, for Shorts, TikTok and Reels",
+    "16x9": "wide, 1920x1080, for YouTube and the web",
+    "1x1": "square, 1080x1080, for feeds",
+}
+
+DESCRIPTION = """
+The finished {shape}. Made by one recipe (mirror, zoom, colour, letterbox, vignette, grain) together with the other
+formats of the same run, from one decode; sound is brought towards -14 LUFS.
+
+What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
+launchpad to get another version beside it.
+
+**If it fails:** *decode_failed* or *quality_check_failed* mean the source is damaged: export it again and upload it.
+*disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
+*unknown_recipe* names the recipes there are. Nothing is stored unless every check passed.
+"""
+
+
+class RenditionConfig(dg.Config):
+    """How a source is rendered. Everything has a default."""
+
+    recipe: str | None = Field(
+        default=None,
+        description="Preset: cinematic, clean, punchy or vintage. Empty takes the uploader's wish, else cinematic.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**31,
+        description="Another seed gives other grain. Empty derives it from the source.",
+    )
+
+
+def _rendition_out(name: str) -> dg.AssetOut:
+    return dg.AssetOut(
+        key=rendition_asset(name),
+        description=DESCRIPTION.format(shape=SHAPES[name]),
+        group_name="renders",
+        owners=["team:renders"],
+        kinds={"ffmpeg", "mp4"},
+        metadata=table_metadata(TABLES[name]),
+        io_manager_key="tables",
+        is_required=False,
+    )
+
+
+@dg.multi_asset(
+    name="renditions",
+    outs={rendition_asset(name): _rendition_out(name) for name in FORMAT_NAMES},
+    check_specs=[
+        dg.AssetCheckSpec(check, asset=rendition_asset(name), blocking=True, description=meaning)
+        for name in FORMAT_NAMES
+        for check, meaning in CHECKS.items()
+    ],
+    partitions_def=SOURCE_VIDEO,
+    can_subset=True,
+    pool="renders",
+)
+def renditions(
+    context: dg.AssetExecutionContext,
+    config: RenditionConfig,
+    store: StoreResource,
+    source_media: pd.DataFrame,
+    media_analysis: pd.DataFrame,
+) -> Iterator[Any]:
+    from ettametta_pipelines.renders.engine import QualityFailure
+    from ettametta_pipelines.renders.library import obtain_renditions
+
+    wanted = [
+        name for name in FORMAT_NAMES if dg.AssetKey(rendition_asset(name)) in context.selected_asset_keys
+    ]
+    with failure_policy(context):
+        order = _order(source_media, media_analysis, config)
+        scratch = get_settings().home_dir / "scratch"
+        report = _progress_log(context, ", ".join(wanted))
+        try:
+            made = obtain_renditions(store.open(), order, wanted, scratch=scratch, progress=report)
+        except QualityFailure as failure:
+            for name, findings in failure.findings.items():
+                if not all(finding.passed for finding in findings):
+                    yield from (_check_result(name, finding) for finding in findings)
+            raise
+        for rendition in made:
+            yield _materialization(rendition, order, store)
+
+
+def _order(
+    source_media: pd.DataFrame, media_analysis: pd.DataFrame, config: RenditionConfig
+) -> "RenditionOrder":
+    """What to render, from the tables and the launchpad; refuses a source that was rejected."""
+    from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.renders.library import RenditionOrder
+    from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for
+    from ettametta_pipelines.renders.sound import Loudness
+
+    source, analysis = _only_row(source_media), _only_row(media_analysis)
+    require_accepted(source)
+    recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
+    lufs = analysis["loudness_lufs"]
+    return RenditionOrder(
+        source_id=source["source_id"],
+        source_key=source["object_key"],
+        source_sha256=source["sha256"],
+        duration_s=source["duration_s"],
+        has_audio=source["has_audio"],
+        recipe=recipe,
+        seed=seed_for(recipe, source["sha256"], config.seed),
+        loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
+    )
+
+
+def _only_row(frame: pd.DataFrame) -> dict[str, Any]:
+    """The one row of a source video's table, empty values as None."""
+    row = frame.astype(object).where(frame.notna(), None).iloc[0]
+    return {str(name): value for name, value in row.items()}
+
+
+def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
+    """Logs progress at each tenth; a line for every block would bury the rest of the run's log."""
+    last_tenth = -1
+
+    def report(update: "RenderProgress") -> None:
+        nonlocal last_tenth
+        tenth = int(update.percent // 10)
+        if tenth > last_tenth:
+            last_tenth = tenth
+            left = "" if update.eta_s is None else f", {update.eta_s:.0f} s left"
+            context.log.info(
+                f"Rendering {what}: {update.percent:.0f} %, {update.fps:.0f} frames a second{left}"
+            )
+
+    return report
+
+
+def _materialization(
+    rendition: "Rendition", order: "RenditionOrder", store: StoreResource
+) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.media.pictures import inline_picture
+
+    name, key = rendition.format.name, rendition.object_key
+    local = store.open().local_path(key)
+    metadata: dict[str, Any] = {
+        "watch": dg.MetadataValue.url(f"{get_settings().gateway_url}/{key}"),
+        "poster": dg.MetadataValue.md(inline_picture(rendition.poster, f"{name} rendition")),
+        "rendered": rendition.rendered,
+        "recipe": order.recipe.name,
+        "seed": order.seed,
+        "duration_s": rendition.probe.duration_s,
+        "size_mb": round(rendition.size_bytes / 1e6, 3),
+        "render_key": rendition.render_key,
+        "object_key": key,
+    }
+    if rendition.rendered:
+        metadata |= {
+            "render_seconds": round(rendition.render_seconds, 2),
+            "speed_factor": round(rendition.speed, 3),
+        }
+    if local is not None:
+        metadata["file"] = dg.MetadataValue.path(str(local))
+    return dg.MaterializeResult(
+        asset_key=rendition_asset(name),
+        value=TABLES[name].frame([_row(rendition, order)]),
+        metadata=metadata,
+        check_results=[_check_result(name, finding) for finding in rendition.findings],
+    )
+
+
+def _check_result(name: str, finding: "Finding") -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=rendition_asset(name),
+        check_name=finding.name,
+        passed=finding.passed,
+        description=finding.sentence,
+    )
+
+
+def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    from ettametta_pipelines.renders.recipe import canonical_json
+
+    return {
+        "source_id": order.source_id,
+        "format": rendition.format.name,
+        "object_key": rendition.object_key,
+        "sha256": rendition.sha256,
+        "size_bytes": rendition.size_bytes,
+        "render_key": rendition.render_key,
+        "recipe_name": order.recipe.name,
+        "recipe_json": canonical_json(order.recipe),
+        "seed": order.seed,
+        "width": rendition.probe.width,
+        "height": rendition.probe.height,
+        "fps": rendition.probe.fps,
+        "duration_s": rendition.probe.duration_s,
+        "has_audio": rendition.probe.has_audio,
+        "ffmpeg_build": rendition.ffmpeg_build,
+        "rendered": rendition.rendered,
+        "render_seconds": rendition.render_seconds,
+    }
+
+
+ASSETS = [renditions]

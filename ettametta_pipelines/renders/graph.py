@@ -1,0 +1,254 @@
+"""From recipe to ffmpeg arguments: one decode, one common chain, one branch per format.
+
+Everything stays in yuv420p: a single trip through RGB costs more than all treatments together. Colour and mirror run
+once on the source's frames; crop and scale are one step per format; grain and plate come after scaling. All
+values in the graph are numbers of ours; no text from outside ever enters it. `engine.py` is the caller.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from ettametta_pipelines.media.probe import Probe
+from ettametta_pipelines.renders.ffmpeg import source_options
+from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
+from ettametta_pipelines.renders.recipe import Colour, Recipe
+
+Stream = Any  # ffmpeg-python's nodes have no types
+
+SCALER = "bicubic"
+# A format this near to the source's shape is cut to fit even where the recipe would blur: no one sees 4 %.
+SAME_SHAPE = 0.04
+BLUR_DIVISOR = 10
+BLUR_SIGMA = 2.5
+
+# ITU-T H.273 matrix codes a file may carry, as ffmpeg names them. 0 and 2 say nothing; what applies then is a
+# convention of players: HD is BT.709, everything smaller BT.601.
+MATRICES = {1: "bt709", 5: "bt470bg", 6: "smpte170m"}
+BT2020_MATRICES = frozenset((9, 10))
+# ITU-R BT.2408: reference white is 203 cd/m2; highlights up to 5 times that keep their drawing.
+HDR_WHITE_NITS = 203
+HDR_PEAK = 5
+UNSTATED = frozenset((0, 2, 3))
+HD_HEIGHT = 720
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the source's stored pixels; x and y are even, so that chroma keeps its place."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes."""
+
+    source: Path
+    probe: Probe
+    recipe: Recipe
+    seed: int
+    formats: Sequence[Format]
+    plates: Mapping[str, Path]
+    sound: Path | None
+    outputs: Mapping[str, Path]
+
+    @property
+    def rate(self) -> Fraction:
+        return output_rate(self.probe.fps, variable=self.probe.variable_rate)
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of every output: the source's length at the output's rate."""
+        return max(1, round(self.probe.duration_s * self.rate))
+
+
+def crop_window(probe: Probe, aspect: Fraction | None, zoom: float) -> Window:
+    """The centred window of this display aspect (None: the source's own), made smaller by the zoom."""
+    pixel = Fraction(*probe.sample_aspect)
+    wanted = aspect or probe.display_aspect
+    if probe.display_aspect > wanted:
+        width, height = probe.height * wanted / pixel, Fraction(probe.height)
+    else:
+        width, height = Fraction(probe.width), probe.width * pixel / wanted
+    across = max(2, min(probe.width, round(float(width) / zoom)))
+    down = max(2, min(probe.height, round(float(height) / zoom)))
+    return Window((probe.width - across) // 4 * 2, (probe.height - down) // 4 * 2, across, down)
+
+
+def fitted_size(probe: Probe, format: Format) -> tuple[int, int]:
+    """The largest even size of the source's shape inside a format."""
+    if probe.display_aspect > format.aspect:
+        return format.width, 2 * round(format.width / probe.display_aspect / 2)
+    return 2 * round(format.height * probe.display_aspect / 2), format.height
+
+
+def render_arguments(plan: RenderPlan) -> list[str]:
+    """ffmpeg's arguments for a whole render: inputs, graph and one output per format."""
+    source = ffmpeg.input(
+        f"file:{plan.source}", **source_options(plan.probe), t=f"{plan.probe.duration_s + 1:.3f}"
+    )
+    sound = (
+        ffmpeg.input(f"file:{plan.sound}", f="mov", protocol_whitelist="file")["a:0"] if plan.sound else None
+    )
+    picture = common_chain(source[str(plan.probe.video_index)], plan)
+    branches = picture.filter_multi_output("split") if len(plan.formats) > 1 else None
+    outputs = []
+    for place, format in enumerate(plan.formats):
+        branch = branches[place] if branches is not None else picture
+        streams = [format_branch(branch, plan, format)] + ([sound] if sound is not None else [])
+        outputs.append(ffmpeg.output(*streams, f"file:{plan.outputs[format.name]}", **output_options(plan)))
+    arguments: list[str] = ffmpeg.merge_outputs(*outputs).get_args()
+    return arguments
+
+
+def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
+    """What all formats share: constant rate, 8 bits of limited range, mirror and colour."""
+    probe, originality = plan.probe, plan.recipe.originality
+    # From time 0 on, so that a picture starting after its sound keeps that distance.
+    stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
+    if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
+        stream = to_standard_range(stream, probe)
+    stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
+    matrix = color_matrix(probe)
+    transfer = "bt709" if matrix == "bt709" else "smpte170m"
+    stream = stream.filter(
+        "setparams", range="tv", colorspace=matrix, color_primaries=matrix, color_trc=transfer
+    )
+    if originality.mirror:
+        stream = stream.filter("hflip")
+    return shift_colour(stream, originality.colour)
+
+
+def to_standard_range(stream: Stream, probe: Probe) -> Stream:
+    """BT.2020 to BT.709, with HDR highlights rolled off instead of clipped.
+
+    Below 60 % of reference white brightness is kept as it is; Hable's curve left faces at half of it.
+
+    Half-tagged files are common, and zscale refuses to guess: what is not stated counts as BT.2020.
+    """
+    guesses = {}
+    if probe.color_matrix in UNSTATED:
+        guesses["colorspace"] = "bt2020nc"
+    if probe.color_primaries in UNSTATED:
+        guesses["color_primaries"] = "bt2020"
+    if probe.color_transfer in UNSTATED:
+        guesses["color_trc"] = "bt2020-10"
+    if guesses:
+        stream = stream.filter("setparams", **guesses)
+    if probe.is_hdr:
+        stream = stream.filter("zscale", transfer="linear", npl=HDR_WHITE_NITS)
+        stream = stream.filter("format", pix_fmts="gbrpf32le")
+        stream = stream.filter("zscale", primaries="bt709")
+        stream = stream.filter("tonemap", tonemap="mobius", param=0.6, desat=0, peak=HDR_PEAK)
+    return stream.filter("zscale", transfer="bt709", matrix="bt709", primaries="bt709", range="tv")
+
+
+def color_matrix(probe: Probe) -> str:
+    """The matrix the 8-bit picture is in, as the outputs state it."""
+    if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
+        return "bt709"
+    assumed = "bt709" if min(probe.width, probe.height) >= HD_HEIGHT else "smpte170m"
+    return MATRICES.get(probe.color_matrix, assumed)
+
+
+def shift_colour(stream: Stream, colour: Colour) -> Stream:
+    tone = {
+        "saturation": (colour.saturation, 1.0),
+        "contrast": (colour.contrast, 1.0),
+        "brightness": (colour.brightness, 0.0),
+        # On planes of chroma a gamma bends neutral grey towards a tint: warmth without leaving YUV. Less of red than
+        # of blue makes the tint golden; equal parts make it pink.
+        "gamma_r": (1 + 0.08 * colour.warmth, 1.0),
+        "gamma_b": (1 - 0.12 * colour.warmth, 1.0),
+    }
+    changed = {name: f"{value:.5g}" for name, (value, neutral) in tone.items() if value != neutral}
+    if changed:
+        stream = stream.filter("eq", **changed)
+    if colour.hue_degrees:
+        stream = stream.filter("hue", h=f"{colour.hue_degrees:.5g}")
+    return stream
+
+
+def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
+    """Fill one format, then grain, then the plate, so that letterbox bars stay clean."""
+    zoom = plan.recipe.originality.zoom or 1.0
+    other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
+    if plan.recipe.fit == "blur" and other_shape:
+        stream = fill_with_blur(stream, plan.probe, format, zoom)
+    else:
+        stream = fill_by_crop(stream, plan.probe, format, zoom)
+    if plan.recipe.grain is not None:
+        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", c0_seed=plan.seed)
+    plate = plan.plates.get(format.name)
+    if plate is not None:
+        black = ffmpeg.input(
+            f"file:{plate}",
+            f="rawvideo",
+            pixel_format="yuva420p",
+            video_size=(format.width, format.height),
+            framerate=str(plan.rate),
+        )
+        stream = ffmpeg.filter([stream, black["v:0"]], "overlay", format="yuv420")
+    return stream
+
+
+def fill_by_crop(stream: Stream, probe: Probe, format: Format, zoom: float) -> Stream:
+    return scale(cut(stream, crop_window(probe, format.aspect, zoom)), format.width, format.height)
+
+
+def fill_with_blur(stream: Stream, probe: Probe, format: Format, zoom: float) -> Stream:
+    """The whole picture in the middle, over an enlarged and blurred copy of itself."""
+    copies = stream.filter_multi_output("split")
+    behind = cut(copies[0], crop_window(probe, format.aspect, 1.0))
+    small = (format.width // BLUR_DIVISOR // 2 * 2, format.height // BLUR_DIVISOR // 2 * 2)
+    behind = scale(behind, *small, flags="area").filter("gblur", sigma=BLUR_SIGMA)
+    # Darker while it is small, where it costs nothing: the eye then goes to the middle.
+    behind = behind.filter("eq", brightness=-0.06, saturation=0.9)
+    behind = scale(behind, format.width, format.height)
+    width, height = fitted_size(probe, format)
+    front = scale(cut(copies[1], crop_window(probe, None, zoom)), width, height)
+    x, y = (format.width - width) // 4 * 2, (format.height - height) // 4 * 2
+    return ffmpeg.filter([behind, front], "overlay", x=x, y=y, format="yuv420")
+
+
+def cut(stream: Stream, window: Window) -> Stream:
+    return stream.filter("crop", w=window.width, h=window.height, x=window.x, y=window.y, exact=1)
+
+
+def scale(stream: Stream, width: int, height: int, flags: str = SCALER) -> Stream:
+    return stream.filter("scale", w=width, h=height, flags=flags).filter("setsar", sar=1)
+
+
+def output_options(plan: RenderPlan) -> dict[str, Any]:
+    """Options of every output: encoder, sound copied as it is, nothing of the source's metadata."""
+    keyframes = round(plan.rate * ENCODER.keyframe_every_s)
+    options: dict[str, Any] = {
+        "c:v": ENCODER.codec,
+        "preset": ENCODER.preset,
+        "crf": ENCODER.crf,
+        "profile:v": ENCODER.profile,
+        "pix_fmt": "yuv420p",
+        "maxrate": f"{ENCODER.maxrate_kbps}k",
+        "bufsize": f"{ENCODER.buffer_kbits}k",
+        "g": keyframes,
+        "threads": ENCODER.threads,
+        "frames:v": plan.frame_count,
+        "fps_mode": "passthrough",
+        "map_metadata": -1,
+        "map_chapters": -1,
+        "fflags": "+bitexact",
+        "flags:v": "+bitexact",
+        "movflags": "+faststart",
+        "f": "mp4",
+    }
+    if plan.sound is not None:
+        options["c:a"] = "copy"
+    return options

@@ -1,0 +1,196 @@
+"""The recipe: a typed, versioned description of what is done to footage, and the key that names its result.
+
+Presets by mood lie in `recipes/*.yaml`; an operator's own recipe is a YAML or JSON file of the same shape. Strengths
+have stated ranges and unknown keys are refused, so that a recipe that loads can be rendered. How a treatment is
+carried out is `graph.py`'s business.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.renders.formats import ENCODER, FORMATS, SOUND
+from ettametta_pipelines.untrusted import plain_text
+
+PRESETS_DIR = Path(__file__).with_name("recipes")
+DEFAULT_RECIPE = "cinematic"
+MAX_RECIPE_BYTES = 64 * 1024
+
+# Raised whenever the same recipe would give other bytes: the graph, the plates or the sound chain changed.
+GRAPH_REVISION = 1
+
+
+class RecipeError(PermanentError):
+    """A recipe does not exist or holds something that cannot be used."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Colour(_Part):
+    """A shift of colour and tone; the defaults change nothing."""
+
+    hue_degrees: float = Field(default=0.0, ge=-12, le=12, description="Rotation of the colour circle.")
+    saturation: float = Field(default=1.0, ge=0.7, le=1.3, description="1 leaves colours as they are.")
+    contrast: float = Field(default=1.0, ge=0.85, le=1.2, description="1 leaves contrast as it is.")
+    brightness: float = Field(default=0.0, ge=-0.06, le=0.06, description="Added to brightness, 1 is white.")
+    warmth: float = Field(default=0.0, ge=-1, le=1, description="-1 is bluish, 1 is golden.")
+
+
+class Originality(_Part):
+    """What makes the rendition its own picture rather than a copy of the source frame."""
+
+    mirror: bool = Field(
+        default=False, description="Flip left and right. Not for footage with writing in it."
+    )
+    zoom: float | None = Field(default=None, ge=1.02, le=1.08, description="Enlarge about the centre.")
+    colour: Colour = Field(default=Colour(), description="Shift of colour and tone.")
+
+
+class Letterbox(_Part):
+    """Black bars above and below."""
+
+    height: float = Field(
+        ge=0.02, le=0.15, description="Height of each bar as a share of the picture's height."
+    )
+
+
+class Vignette(_Part):
+    """Corners fade towards black."""
+
+    strength: float = Field(ge=0.05, le=0.8, description="How dark the very corner gets: 1 would be black.")
+
+
+class Grain(_Part):
+    """Film grain: noise on brightness that changes with every frame."""
+
+    strength: int = Field(ge=1, le=20, description="Amplitude in steps of 255; 4 is fine, 12 is coarse.")
+
+
+class Recipe(_Part):
+    """What is done to a source, in any combination; what is left out is not done."""
+
+    version: Literal[1] = 1
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="Short name, shown with every rendition."
+    )
+    mood: str = Field(default="", max_length=200, description="When to choose it, in words.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**31,
+        description="Seed of everything random; empty derives it from the source.",
+    )
+    fit: Literal["crop", "blur"] = Field(
+        default="crop",
+        description="How a format of another shape is filled: cut the sides, or show all over a blurred copy.",
+    )
+    originality: Originality = Field(default=Originality(), description="Mirror, zoom and colour.")
+    letterbox: Letterbox | None = None
+    vignette: Vignette | None = None
+    grain: Grain | None = None
+
+
+def canonical_json(recipe: Recipe) -> str:
+    """What of a recipe decides the picture, as JSON with sorted keys: its name, mood and seed do not."""
+    return json.dumps(
+        recipe.model_dump(mode="json", exclude={"name", "mood", "seed"}),
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+
+
+def render_key(source_sha256: str, recipe: Recipe, seed: int, format_name: str, build: str) -> str:
+    """32 hex digits that name a rendition: the same key means the same bytes of video.
+
+    Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph.
+    """
+    parts = {
+        "source": source_sha256,
+        "recipe": canonical_json(recipe),
+        "seed": seed,
+        "format": FORMATS[format_name].as_dict(),
+        "encoder": ENCODER.as_dict(),
+        "sound": SOUND.as_dict(),
+        "ffmpeg": build,
+        "graph": GRAPH_REVISION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def seed_for(recipe: Recipe, source_sha256: str, seed: int | None = None) -> int:
+    """The seed that counts: one given for this run, else the recipe's, else one derived from the source."""
+    for stated in (seed, recipe.seed):
+        if stated is not None:
+            return stated
+    return int(source_sha256[:8], 16) & 0x7FFFFFFF
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
+
+
+def load_preset(name: str) -> Recipe:
+    """A preset by name; raises RecipeError `unknown_recipe` naming the presets."""
+    if name not in preset_names():
+        raise _unknown_recipe(name, f"Use one of {', '.join(preset_names())}.")
+    return _read_recipe(PRESETS_DIR / f"{name}.yaml")
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A preset by name, or a recipe file (.yaml, .yml or .json) by path.
+
+    Raises RecipeError: `unknown_recipe` names the presets, `bad_recipe` names every key that cannot be used.
+    """
+    path = Path(name_or_path)
+    if path.suffix.lower() in (".yaml", ".yml", ".json") and path.is_file():
+        return _read_recipe(path)
+    if str(name_or_path) in preset_names():
+        return load_preset(str(name_or_path))
+    raise _unknown_recipe(
+        str(name_or_path),
+        f"Use one of {', '.join(preset_names())}, or the path of a .yaml or .json recipe file.",
+    )
+
+
+def _unknown_recipe(asked: str, remedy: str) -> RecipeError:
+    return RecipeError(
+        f"There is no recipe {plain_text(asked, 120)!r}.", code="unknown_recipe", remedy=remedy
+    )
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise _bad_recipe(path, f"it is larger than {MAX_RECIPE_BYTES} bytes")
+        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad_recipe(path, f"it cannot be read ({error.__class__.__name__})") from error
+    except yaml.YAMLError as error:
+        raise _bad_recipe(
+            path, f"it is neither YAML nor JSON ({' '.join(str(error).split())[:160]})"
+        ) from error
+    if not isinstance(document, dict):
+        raise _bad_recipe(path, "it is not a mapping of keys to values")
+    try:
+        return Recipe.model_validate({"name": path.stem, **document})
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_url=False, include_context=False)
+        ]
+        raise _bad_recipe(path, plain_text("; ".join(problems), 600)) from error
+
+
+def _bad_recipe(path: Path, problem: str) -> RecipeError:
+    return RecipeError(
+        f"Recipe {path.name} cannot be used: {problem}.",
+        code="bad_recipe",
+        remedy=f"Correct it; {DEFAULT_RECIPE}.yaml among the presets shows the shape.",
+    )

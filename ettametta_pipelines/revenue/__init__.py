@@ -1,0 +1,1 @@
+"""Revenue: the payment ledgers as booked, and marts over them."""

@@ -1,0 +1,84 @@
+"""Tables of the revenue room: one ledger per payment service, day by day, and the daily mart over them.
+
+Money is whole minor units beside its currency and exponent. A row belongs to the business day it was
+posted on.
+"""
+
+from ettametta_pipelines.storage.contracts import Column, TableContract
+
+# What the books say. Fetching a closed day again gives these columns the same values.
+_BUSINESS = (
+    Column("day", "date", "Posting date: the business day the row was posted on"),
+    Column("source", "string", "Service whose ledger it is: stripe or shopify"),
+    Column("entry_id", "string", "Balance transaction at the service"),
+    Column("type", "string", "Type in the service's words"),
+    Column("reporting_category", "string", "Accounting category in Stripe's words, for both services"),
+    Column("booking_class", "string", "revenue, cost, transfer, test or unclassified"),
+    Column(
+        "amount_minor", "int64", "Gross, in minor units of the settlement currency; money out is negative"
+    ),
+    Column("fee_minor", "int64", "The service's fee"),
+    Column("net_minor", "int64", "What the balance changed by: amount - fee"),
+    Column("currency", "string", "ISO 4217 code of the settlement currency"),
+    Column("exponent", "int64", "Decimals of the currency: 2 for USD, 0 for JPY"),
+    Column(
+        "fee_details", "string", "Parts of the fee as JSON [[type, minor], ...]; Stripe only", nullable=True
+    ),
+    Column("source_object_id", "string", "Charge, refund, dispute or payout behind the row", nullable=True),
+    Column(
+        "presented_minor", "int64", "What the customer saw, in minor units of its currency", nullable=True
+    ),
+    Column("presented_currency", "string", "Currency the customer saw", nullable=True),
+    Column("exchange_rate", "string", "The service's own rate, as it wrote it", nullable=True),
+    Column("occurred_at", "timestamp", "Instant the service posted it"),
+    Column("business_timezone", "string", "Zone whose midnights bound the day"),
+    Column("livemode", "bool", "True for real money; false for test keys, test rows and the sandbox"),
+)
+
+# How far the money has travelled; these change until it is at the bank.
+_SETTLEMENT = (
+    Column("available_on", "timestamp", "When the money can be paid out", nullable=True),
+    Column("status", "string", "State at the time of fetching, in the service's words", nullable=True),
+    Column("payout_id", "string", "Payout that took it to the bank, once there is one", nullable=True),
+    Column("fetched_at", "timestamp", "When this row was read"),
+)
+
+BUSINESS_COLUMNS = tuple(column.name for column in _BUSINESS)
+
+STRIPE_LEDGER = TableContract(
+    "stripe_ledger",
+    "Every movement of the Stripe balance, by posting date",
+    (*_BUSINESS, *_SETTLEMENT),
+    key=("entry_id",),
+)
+
+SHOPIFY_LEDGER = TableContract(
+    "shopify_ledger",
+    "Every movement of the Shopify Payments balance, by posting date",
+    (*_BUSINESS, *_SETTLEMENT),
+    key=("entry_id",),
+)
+
+DAILY_REVENUE = TableContract(
+    "daily_revenue",
+    "What was earned per business day, service and currency; transfers to the bank stand beside it, not in it",
+    (
+        Column("day", "date", "Business day"),
+        Column("source", "string", "Service: stripe or shopify"),
+        Column("currency", "string", "ISO 4217 code; currencies are never added up"),
+        Column("exponent", "int64", "Decimals of the currency"),
+        Column("gross_minor", "int64", "Charges less refunds, disputes and adjustments"),
+        Column("fee_minor", "int64", "Fees on any row, and costs the service booked on their own"),
+        Column("net_minor", "int64", "gross - fee"),
+        Column("refunds_minor", "int64", "Part of gross that is refunds; negative"),
+        Column("disputes_minor", "int64", "Part of gross that is disputes and their reversals"),
+        Column("transactions", "int64", "Rows that count as revenue or cost"),
+        Column("transfers_minor", "int64", "Payouts and other moves of our own money; not revenue"),
+        Column("transfers", "int64", "Rows that are transfers"),
+        Column("business_timezone", "string", "Zone whose midnights bound the day"),
+        Column("livemode", "bool", "True when every row is real money"),
+    ),
+    key=("day", "source", "currency"),
+)
+
+CONTRACTS = (STRIPE_LEDGER, SHOPIFY_LEDGER, DAILY_REVENUE)

@@ -1,0 +1,172 @@
+"""The Parquet IO manager: how assets hand tables to one another, one file per partition.
+
+What a file is and how it is checked lives in `parquet.py`; here are only Dagster's partitions, metadata and
+failures. Made by `definitions.py` under the resource key `tables`; assets name it as their IO manager.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ettametta_pipelines.failures import FailureKind, PermanentError, PipelineError
+from ettametta_pipelines.storage.contracts import Column, TableContract
+from ettametta_pipelines.storage.parquet import PartitionMissing, read_table, table_key, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ettametta_pipelines.storage.objects import ObjectStore
+
+__all__ = ["ParquetTables", "PartitionMissing", "read_table", "table_key", "table_metadata", "write_table"]
+
+ALLOW_MISSING = "allow_missing_partitions"
+PARALLEL_READS = 8
+MAX_RETRIES = 3
+FIRST_WAIT_S = 5.0
+
+
+class ParquetTables(dg.IOManager):
+    """DataFrames in and out of the object store, checked against the contract of the asset's name.
+
+    An asset that depends on several partitions of an upstream (a roll-up) gets them in one DataFrame. A partition
+    that is not there is an error, unless the input (`dg.AssetIn(metadata=...)`) or the upstream asset says
+    `allow_missing_partitions: True`; then it counts as no rows.
+    """
+
+    def __init__(
+        self, store_opener: Callable[[], "ObjectStore"], contracts: Mapping[str, TableContract]
+    ) -> None:
+        self._open = store_opener
+        self._contracts = contracts
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        with _step_policy(context):
+            contract = self._contract_of(context)
+            partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
+            if len(partitions) != 1:
+                raise PermanentError(
+                    f"{contract.name} was run for {len(partitions)} partitions at once, but a table is written "
+                    "one partition at a time.",
+                    code="several_partitions_written",
+                    remedy="Run one partition per run: give the asset no single-run backfill policy.",
+                )
+            store = self._open()
+            key = write_table(store, contract, _frame_of(contract, obj), partitions[0])
+            rows = "dagster/row_count" if partitions[0] is None else "dagster/partition_row_count"
+            context.add_output_metadata(
+                {
+                    "dagster/uri": dg.MetadataValue.text(f"{store.url}/{key}"),
+                    rows: dg.MetadataValue.int(len(obj)),
+                }
+            )
+
+    def load_input(self, context: dg.InputContext) -> "pd.DataFrame":
+        import pandas as pd
+
+        with _step_policy(context):
+            contract = self._contract_of(context)
+            store = self._open()
+            if not context.has_asset_partitions:
+                return read_table(store, contract, None)
+            partitions = sorted(context.asset_partition_keys)
+            may_miss = _allows_missing(context)
+
+            def read(partition: str) -> "pd.DataFrame | None":
+                try:
+                    return read_table(store, contract, partition)
+                except PartitionMissing:
+                    if may_miss:
+                        return None
+                    raise
+
+            with ThreadPoolExecutor(PARALLEL_READS) as pool:
+                frames = [frame for frame in pool.map(read, partitions) if frame is not None]
+            if len(frames) < len(partitions):
+                context.log.info(
+                    f"{len(partitions) - len(frames)} of {len(partitions)} partitions of {contract.name} are not "
+                    "there yet and count as empty."
+                )
+            return pd.concat(frames, ignore_index=True) if frames else contract.empty()
+
+    def _contract_of(self, context: dg.InputContext | dg.OutputContext) -> TableContract:
+        if not context.has_asset_key:
+            raise PermanentError(
+                f"{context.name} is no asset; tables are stored by asset name only.",
+                code="table_without_asset",
+                remedy="Use the tables IO manager for assets, and pass other values between ops without it.",
+            )
+        name = "/".join(context.asset_key.path)
+        if name not in self._contracts:
+            raise PermanentError(
+                f"There is no table contract for {name}.",
+                code="table_without_contract",
+                remedy=f"Declare a TableContract named {name} in its room's contracts.py.",
+            )
+        return self._contracts[name]
+
+
+def table_metadata(contract: TableContract) -> dict[str, Any]:
+    """Definition metadata that makes the UI show the table's name, columns and key."""
+    return {
+        "dagster/table_name": contract.name,
+        "dagster/column_schema": dg.TableSchema(
+            columns=[_column_of(column, contract) for column in contract.columns],
+            constraints=dg.TableConstraints(other=[f"unique in a partition: {', '.join(contract.key)}"])
+            if contract.key
+            else None,
+        ),
+    }
+
+
+def _column_of(column: Column, contract: TableContract) -> dg.TableColumn:
+    return dg.TableColumn(
+        name=column.name,
+        type=column.type,
+        description=column.description,
+        constraints=dg.TableColumnConstraints(
+            nullable=column.nullable, unique=contract.key == (column.name,)
+        ),
+    )
+
+
+def _frame_of(contract: TableContract, obj: Any) -> "pd.DataFrame":
+    import pandas as pd
+
+    if isinstance(obj, pd.DataFrame):
+        return obj
+    made = "no value" if obj is None else f"a {type(obj).__name__}"
+    raise PermanentError(
+        f"{contract.name} returned {made} where a pandas DataFrame belongs.",
+        code="no_table_returned",
+        remedy="Return MaterializeResult(value=frame); for no rows, the contract's empty() frame.",
+    )
+
+
+def _allows_missing(context: dg.InputContext) -> bool:
+    upstream = context.upstream_output.definition_metadata if context.upstream_output else {}
+    said = {**(upstream or {}), **(context.definition_metadata or {})}.get(ALLOW_MISSING, False)
+    return bool(said.value if isinstance(said, dg.BoolMetadataValue) else said)
+
+
+@contextmanager
+def _step_policy(context: dg.InputContext | dg.OutputContext) -> Iterator[None]:
+    """What `failure_policy` is to an asset's body, for what happens before and after it.
+
+    The body's own wrapper does not cover reading inputs and writing the output; a store that is away for a
+    moment must not fail a run whose work is already done.
+    """
+    try:
+        yield
+    except PipelineError as error:
+        attempt = context.step_context.previous_attempt_count
+        if error.kind is FailureKind.TRANSIENT and attempt < MAX_RETRIES:
+            wait = error.retry_after_s or FIRST_WAIT_S * 2**attempt
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
+        raise dg.Failure(
+            description=str(error),
+            metadata={"code": error.code, "kind": error.kind.value, "remedy": error.remedy},
+            allow_retries=False,
+        ) from error

@@ -1,0 +1,227 @@
+"""Collecting a niche's YouTube candidates, over the sandbox."""
+
+from datetime import UTC, timedelta
+from typing import Any
+
+import pytest
+
+from ettametta_pipelines.clock import pacific_quota_day, utc_now
+from ettametta_pipelines.discovery.contracts import YOUTUBE_CANDIDATES
+from ettametta_pipelines.discovery.niches import Niche
+from ettametta_pipelines.discovery.window import publication_window
+from ettametta_pipelines.discovery.youtube_collector import (
+    CollectionLimits,
+    MeteredYouTube,
+    YouTubeCollection,
+    YouTubeCollector,
+    plan_searches,
+)
+from ettametta_pipelines.failures import NeedsPersonError, TransientError
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.quota import QuotaExhausted, usage
+from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.vendors.youtube import YouTubeData
+from ettametta_pipelines_tests.conftest import SandboxUnderTest
+from ettametta_pipelines_tests.discovery.conftest import LeaveQuota
+
+SMALL = CollectionLimits(baseline_channels=4, baseline_uploads=10)
+
+
+def niche(**changes: Any) -> Niche:
+    fields = {
+        "slug": "fitness",
+        "title": "Fitness",
+        "queries": ("home workout", "mobility"),
+        "regions": ("US",),
+    }
+    return Niche(**{**fields, **changes})
+
+
+def collect(
+    settings: Settings,
+    state: StateDatabase,
+    wanted: Niche,
+    *,
+    days_ago: int = 0,
+    limits: CollectionLimits = SMALL,
+) -> YouTubeCollection:
+    day = utc_now().date() - timedelta(days=days_ago)
+    window = publication_window(day, settings.timezone, utc_now())
+    youtube = MeteredYouTube(YouTubeData(settings.endpoint("youtube")), state, utc_now)
+    return YouTubeCollector(youtube, wanted, window, clock=utc_now, limits=limits).collect(day)
+
+
+def used(state: StateDatabase) -> dict[str, tuple[int, int]]:
+    rows = usage(state, pacific_quota_day(utc_now()))
+    return {row.bucket: (row.used, row.reserved) for row in rows if row.vendor == "youtube"}
+
+
+def test_searches_go_by_market_then_query_and_heavier_niches_get_more() -> None:
+    wide = niche(queries=("ab", "cd"), regions=("US", "GB"), languages=("en",))
+    assert [str(p) for p in plan_searches(wide, 3)] == [
+        "query: ab (US en)",
+        "query: cd (US en)",
+        "query: ab (GB en)",
+    ]
+    assert len(plan_searches(wide.model_copy(update={"weight": 2.0}), 2)) == 4
+    assert len(plan_searches(wide.model_copy(update={"weight": 0.1}), 2)) == 1
+
+
+def test_candidates_are_of_the_window_with_statistics_as_of_now(
+    settings_env: Settings, state: StateDatabase
+) -> None:
+    before = utc_now()
+    found = collect(settings_env, state, niche())
+    frame = YOUTUBE_CANDIDATES.frame(found.rows)
+    assert len(frame) > 10
+    assert (frame["published_at"] >= before - timedelta(hours=24)).all()
+    assert (frame["observed_at"] >= before).all()
+    assert frame["views"].notna().all()
+    assert frame["url"].str.contains("/watch?v=", regex=False).all()
+    assert not frame["title"].str.contains("&#39;|&amp;").any()
+
+
+def test_a_backfilled_day_has_that_days_videos_and_says_when_they_were_seen(
+    settings_env: Settings, state: StateDatabase
+) -> None:
+    found = collect(settings_env, state, niche(), days_ago=20)
+    frame = YOUTUBE_CANDIDATES.frame(found.rows)
+    past = utc_now().date() - timedelta(days=20)
+    assert {stamp.astimezone(UTC).date() for stamp in frame["published_at"]} == {past}
+    assert (frame["observed_at"] > utc_now() - timedelta(minutes=5)).all()
+
+
+def test_statistics_are_read_in_fifties_and_each_channels_uploads_once(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    found = collect(settings_env, state, niche())
+    assert sandbox.count("youtube", "GET", "/playlistItems") == 4
+    assert sandbox.count("youtube", "GET", "/channels") == 1
+    earlier = sum(row["baseline_uploads"] for row in found.rows)
+    assert earlier > 30
+    assert sandbox.count("youtube", "GET", ":batchGetStats") == 2
+
+
+def test_the_fastest_candidates_channels_get_a_baseline_and_the_rest_is_named(
+    settings_env: Settings, state: StateDatabase
+) -> None:
+    found = collect(settings_env, state, niche())
+    with_baseline = [row for row in found.rows if row["baseline_views"] is not None]
+    assert 1 <= len({row["channel_id"] for row in with_baseline}) <= 4
+    without = [row for row in found.rows if row["baseline_uploads"] == 0]
+    assert without
+    assert all(row["baseline_views"] is None for row in without)
+    assert any("slowest channels (over the limit)" in sentence for sentence in found.left_out)
+
+
+def test_every_call_is_paid_from_the_shared_quota_and_nothing_stays_reserved(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    found = collect(settings_env, state, niche())
+    spent = used(state)
+    assert {bucket: amount for bucket, (amount, _) in spent.items() if amount} == dict(found.quota_used)
+    assert all(reserved == 0 for _, reserved in spent.values())
+    assert sum(found.quota_used.values()) == len(sandbox.requests("youtube"))
+
+
+def test_a_spent_search_bucket_keeps_what_was_found_and_names_the_rest(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
+) -> None:
+    leave_quota("search", 1)
+    found = collect(settings_env, state, niche())
+    assert (found.searches_made, found.searches_planned) == (1, 2)
+    assert found.rows
+    assert "1 searches: query: mobility (US) (quota spent)" in found.left_out
+
+
+def test_no_search_left_at_all_is_worth_another_try_after_the_reset(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota, sandbox: SandboxUnderTest
+) -> None:
+    leave_quota("search", 0)
+    with pytest.raises(QuotaExhausted) as spent:
+        collect(settings_env, state, niche())
+    assert 0 < (spent.value.retry_after_s or 0) <= 25 * 3600
+    assert sandbox.requests("youtube") == []
+
+
+def test_without_statistics_quota_candidates_are_kept_with_unknown_views(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
+) -> None:
+    leave_quota("batch_get_stats", 0)
+    found = collect(settings_env, state, niche())
+    assert found.rows
+    assert found.vanished == 0
+    assert all(row["views"] is None and row["baseline_views"] is None for row in found.rows)
+    assert any("statistics of" in sentence and "(quota spent)" in sentence for sentence in found.left_out)
+
+
+def test_without_units_there_are_candidates_without_baselines(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
+) -> None:
+    leave_quota("units", 0)
+    found = collect(settings_env, state, niche())
+    assert all(row["views"] is not None and row["baseline_views"] is None for row in found.rows)
+    assert "baselines of 4 channels (quota spent)" in found.left_out
+
+
+def test_google_saying_the_quota_is_spent_counts_as_spent(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    body = {
+        "error": {"code": 403, "message": "Quota.", "errors": [{"reason": "quotaExceeded", "domain": "q"}]}
+    }
+    sandbox.fault("youtube", path_regex="/search", after=1, status=403, body=body)
+    found = collect(settings_env, state, niche())
+    assert found.searches_made == 1
+    assert found.rows
+    # Google charges for refusals too.
+    assert used(state)["search"] == (2, 0)
+
+
+def test_watched_channels_cost_no_search_and_carry_on_without_any(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
+) -> None:
+    posting = collect(settings_env, state, niche()).rows[0]["channel_id"]
+    leave_quota("search", 0)
+    found = collect(settings_env, state, niche(watch_channels=(posting,)))
+    assert {row["channel_id"] for row in found.rows} == {posting}
+    assert all(row["found_by"] == [f"channel: {posting}"] for row in found.rows)
+    assert all(row["thumbnail_url"] and row["channel_title"] for row in found.rows)
+    assert found.rows[0]["baseline_views"] is not None
+
+
+def test_videos_that_vanish_between_search_and_statistics_are_counted_and_left_out(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    sandbox.fault("youtube", path_regex=":batchGetStats", status=200, body={"items": []})
+    found = collect(settings_env, state, niche())
+    assert found.rows == []
+    assert found.vanished > 10
+
+
+def test_a_channel_closed_in_the_meantime_only_loses_its_baseline(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    body = {
+        "error": {"code": 404, "message": "Gone.", "errors": [{"reason": "playlistNotFound", "domain": "y"}]}
+    }
+    sandbox.fault("youtube", path_regex="/playlistItems", status=404, body=body)
+    found = collect(settings_env, state, niche())
+    assert len({row["channel_id"] for row in found.rows if row["baseline_views"] is not None}) == 3
+
+
+def test_a_revoked_key_is_raised_for_a_person_and_leaves_no_reservation(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    body = {"error": {"code": 400, "message": "API key not valid.", "errors": [{"reason": "keyInvalid"}]}}
+    sandbox.fault("youtube", path_regex="/search", times=None, status=400, body=body)
+    with pytest.raises(NeedsPersonError):
+        collect(settings_env, state, niche())
+    assert used(state)["search"] == (1, 0)
+
+
+def test_a_request_that_never_left_costs_nothing(settings_env: Settings, state: StateDatabase) -> None:
+    away = settings_env.model_copy(update={"sandbox_port": 9})
+    with pytest.raises(TransientError):
+        collect(away, state, niche())
+    assert used(state)["search"] == (0, 0)

@@ -1,0 +1,94 @@
+"""Words, limits and declarations of a post."""
+
+from typing import Any
+
+import pytest
+
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.publishing.disclosure import Disclosure, disclosure_for
+from ettametta_pipelines.publishing.orders import Wishes, order_for
+from ettametta_pipelines.publishing.posts import compose_post, tags_length, tiktok_caption
+from ettametta_pipelines.publishing.youtube_upload import video_metadata
+
+KEY = "uploads/acme/cooking/2026/11/22/a.mp4"
+PLAIN = Disclosure(synthetic=False)
+
+
+def test_generated_footage_is_declared_synthetic_and_other_footage_is_not() -> None:
+    assert disclosure_for("generated", None, upload_key=KEY).synthetic
+    assert not disclosure_for("owned", None, upload_key=KEY).synthetic
+
+
+@pytest.mark.parametrize("rights", ["undeclared", "", "stolen"])
+def test_footage_without_a_right_is_not_published_and_the_remedy_names_the_sidecar(rights: str) -> None:
+    with pytest.raises(NeedsPersonError) as failure:
+        disclosure_for(rights, None, upload_key=KEY)
+    assert failure.value.code == "rights_undeclared"
+    assert f"{KEY}.json" in failure.value.remedy
+    assert '{"rights": "owned"}' in failure.value.remedy
+    assert "source_media" in failure.value.remedy
+
+
+def test_cc_by_footage_carries_its_credit_into_the_description() -> None:
+    disclosure = disclosure_for("cc_by", "Big Buck Bunny, CC BY 3.0", upload_key=KEY)
+    post = compose_post("youtube", disclosure, title="t", description="Watch this")
+    assert post.described("ref-1") == "Watch this\n\nBig Buck Bunny, CC BY 3.0\n\nref-1"
+    post = compose_post("tiktok", disclosure, title="t")
+    assert tiktok_caption(post) == "t\n\nBig Buck Bunny, CC BY 3.0"
+
+
+@pytest.mark.parametrize("attribution", [None, "", "  "])
+def test_cc_by_footage_without_a_credit_is_held(attribution: str | None) -> None:
+    with pytest.raises(NeedsPersonError) as failure:
+        disclosure_for("cc_by", attribution, upload_key=KEY)
+    assert failure.value.code == "attribution_missing"
+
+
+@pytest.mark.parametrize(
+    ("platform", "words", "code"),
+    [
+        ("youtube", {"title": ""}, "bad_title"),
+        ("youtube", {"title": "x" * 101}, "bad_title"),
+        ("youtube", {"title": "a < b"}, "bad_title"),
+        ("youtube", {"description": "ä" * 2500}, "bad_description"),
+        ("youtube", {"description": "a > b"}, "bad_description"),
+        ("youtube", {"tags": ["x" * 99] * 6}, "bad_tags"),
+        ("youtube", {"privacy": "SELF_ONLY"}, "bad_privacy"),
+        ("tiktok", {"title": "😀" * 1101}, "bad_title"),
+        ("tiktok", {"privacy": "private"}, "bad_privacy"),
+        ("tiktok", {"privacy": "SELF_ONLY", "paid": True}, "bad_privacy"),
+    ],
+)
+def test_what_a_platform_would_refuse_is_refused_before_it_is_asked(
+    platform: str, words: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(PermanentError) as failure:
+        compose_post(platform, PLAIN, **({"title": "t"} | words))
+    assert failure.value.code == code
+
+
+def test_words_exactly_at_the_limits_pass() -> None:
+    compose_post("youtube", PLAIN, title="x" * 100, description="y" * 4960, tags=["z" * 500])
+    compose_post("tiktok", PLAIN, title="😀" * 1100)
+
+
+def test_tags_count_commas_and_the_quotes_around_spaces() -> None:
+    assert tags_length(["knife skills", "pan"]) == len('"knife skills",pan')
+
+
+def test_nobody_but_the_owner_sees_a_post_unless_it_is_asked_for() -> None:
+    post = compose_post("youtube", PLAIN, title="t")
+    assert video_metadata(post, "ref-1").privacy == "private"
+    assert compose_post("tiktok", PLAIN, title="t").privacy == "SELF_ONLY"
+
+
+def test_an_order_takes_title_rights_and_file_from_the_tables() -> None:
+    source = {
+        "source_id": "acme--1", "account": "acme", "upload_key": KEY, "title": "Knife skills", "rights": "generated",
+        "attribution": None,
+    }  # fmt: skip
+    rendition = {"object_key": "media/r.mp4", "sha256": "ab", "size_bytes": 10, "duration_s": 9.5}
+    order = order_for("youtube", source, rendition, Wishes(privacy="unlisted"), request_id="run-1")
+    assert (order.account, order.request_id, order.rendition.size_bytes) == ("acme", "run-1", 10)
+    assert (order.post.title, order.post.privacy, order.post.synthetic) == ("Knife skills", "unlisted", True)
+    assert order_for("youtube", source, rendition, Wishes(title="Other")).post.title == "Other"
