@@ -6,12 +6,15 @@ a stack trace. Imports happen inside the commands, so that `--help` answers at o
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.settings import get_settings
@@ -23,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
+# Piped output is for files and scripts: wide enough that no cell is cut.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 err = Console(stderr=True, highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
@@ -200,15 +204,25 @@ def sql(
     from ettametta_pipelines.storage.lake import open_lake
 
     with open_lake(get_settings(), ALL_TABLES) as lake:
-        frame = lake.query(statement)
+        rows = lake.rows(statement)
     if as_json:
-        print_json(json.loads(frame.to_json(orient="records", date_format="iso")))
+        print_json(rows)
         return
-    table = Table(*[str(name) for name in frame.columns])
-    for row in frame.itertuples(index=False):
-        table.add_row(*[str(value) for value in row])
-    out.print(table)
-    out.print(f"{len(frame)} rows")
+    table = Table(*(rows[0] if rows else ()))
+    for row in rows:
+        table.add_row(*[_shown(value) for value in row.values()])
+    if Measurement.get(out, out.options, table).minimum < out.width and len(table.columns) <= out.width // 12:
+        out.print(table)
+    else:
+        for number, row in enumerate(rows, start=1):
+            out.rule(f"row {number}", align="left")
+            for name, value in row.items():
+                out.print(Text(f"{name:<24} ") + _shown(value), soft_wrap=True)
+    out.print(f"{len(rows)} rows")
+
+
+def _shown(value: object) -> Text:
+    return Text("" if value is None else str(value))
 
 
 @app.command()
@@ -231,6 +245,8 @@ def gateway(host: Host = "127.0.0.1", port: int | None = None) -> None:
 
 def main() -> None:
     """Entry point: expected failures become one message and an exit code."""
+    # Dagster says of its own classes that they may change; the pinned version answers that, not our user.
+    warnings.filterwarnings("ignore", message=r".*currently in (beta|preview).*")
     try:
         app()
     except PipelineError as error:

@@ -8,7 +8,6 @@ metadata and from the tables, and a second demo reports what those say, which is
 import hashlib
 import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,8 +112,7 @@ class Demo:
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Rows of a query over the lake as it is now."""
         with open_lake(self.settings, ALL_TABLES) as lake:
-            frame = lake.query(statement, parameters)
-        return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+            return lake.rows(statement, parameters)
 
     def is_materialized(self, asset: str, partition: str) -> bool:
         return partition in self.instance.get_materialized_partitions(dg.AssetKey(asset))
@@ -144,7 +142,15 @@ class Demo:
                 outcome.metadata[materialization.asset_key.to_user_string()] = {
                     name: value.value for name, value in materialization.metadata.items()
                 }
-            elif event.is_step_failure:
+            elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                check = event.asset_check_evaluation_data
+                if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR:
+                    code = check.metadata.get("reason_code")
+                    asset = check.asset_key.to_user_string()
+                    outcome.problems.append(
+                        f"{asset}: {check.description}" + (f" [{code.value}]" if code else "")
+                    )
+            elif event.is_step_failure and "blocking asset check" not in _failure_in_words(event):
                 outcome.problems.append(f"{event.step_key}: {_failure_in_words(event)}")
         if not result.success and not outcome.problems:
             outcome.problems.append(f"run {result.run_id} of {job} failed; see it in the UI")
@@ -154,8 +160,8 @@ class Demo:
 
 def run_demo(settings: Settings, videos: list[Path], console: Console) -> int:
     """Run the line; returns 0 only if every stage did its work."""
-    warnings.filterwarnings("ignore", module="dagster")
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    # The runs keep their own logs; on this console they would bury the progress.
+    logging.disable(logging.INFO)
     prepare_home(settings)
     console.print(f"[bold]ettametta demo[/] in {settings.home_dir}", soft_wrap=True)
     with _sandbox(settings), dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
@@ -236,13 +242,12 @@ def discover_stage(demo: Demo, say: Say) -> str:
         fresh += 1
     if fresh:
         demo.run(NICHE_OVERVIEW_JOB, demo.today.isoformat())
-    with open_lake(demo.settings, ALL_TABLES) as lake:
-        counts = lake.query(
-            "select (select count(*) from trend_candidates where day = $day) as candidates,"
-            " (select count(*) from candidate_assessments where day = $day) as judged,"
-            " (select count(*) from creative_briefs where day = $day) as briefs",
-            {"day": demo.today},
-        ).iloc[0]
+    (counts,) = demo.rows(
+        "select (select count(*) from trend_candidates where day = $day) as candidates,"
+        " (select count(*) from candidate_assessments where day = $day) as judged,"
+        " (select count(*) from creative_briefs where day = $day) as briefs",
+        {"day": demo.today},
+    )
     for name in ("candidates", "judged", "briefs"):
         if not counts[name]:
             demo.report.problems.append(f"Discovery of {demo.today} made no {name}.")
@@ -388,7 +393,8 @@ def print_summary(demo: Demo) -> None:
             console.print(f"  {escape(problem)}", soft_wrap=True)
     console.print(
         f"See it all: make dev, then http://127.0.0.1:{demo.settings.ui_port} "
-        "(posts of the sandbox open while it runs)."
+        "(posts of the sandbox open while it runs).",
+        soft_wrap=True,
     )
 
 

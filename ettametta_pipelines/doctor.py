@@ -153,7 +153,7 @@ def _check_store(settings: Settings) -> str:
     from ettametta_pipelines.storage.objects import open_store
 
     store = open_store(settings)
-    store.exists("media/.doctor")
+    store.check_reachable()
     return store.url
 
 

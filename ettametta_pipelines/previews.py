@@ -50,10 +50,11 @@ def number(value: float | None, *, digits: int = 0) -> str:
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """GitHub-flavoured table of cells that are markdown already (see `cell`, `link`, `number`)."""
-    lines = ["| " + " | ".join(headers) + " |", "|" + " --- |" * len(headers)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
+    """GitHub-flavoured table of cells that are markdown already (see `cell`, `link`, `number`); "none" if empty."""
+    body = ["| " + " | ".join(row) + " |" for row in rows]
+    if not body:
+        return "none"
+    return "\n".join(["| " + " | ".join(headers) + " |", "|" + " --- |" * len(headers), *body])
 
 
 def picture_strip(

@@ -71,11 +71,7 @@ def _source_id_of(lake: Lake, state: StateDatabase, identifier: str) -> str:
 
 
 def _rows(lake: Lake, statement: str, identifier: str) -> list[dict[str, Any]]:
-    frame = lake.query(statement, {"id": identifier})
-    return [
-        {str(k): None if v is None or v != v else v for k, v in row.items()}
-        for row in frame.astype(object).to_dict("records")
-    ]
+    return lake.rows(statement, {"id": identifier})
 
 
 def _first(lake: Lake, statement: str, identifier: str) -> dict[str, Any] | None:
@@ -111,7 +107,7 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
     metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
     for row in chain["metrics"][-2:]:
         metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
-    console.print(tree, soft_wrap=True)
+    console.print(tree)
 
 
 def _line(row: dict[str, Any], *names: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import hypothesis
 import pytest
 
 from ettametta_pipelines.clock import utc_now
@@ -20,6 +21,11 @@ from ettametta_pipelines_tests.databases import (  # noqa: F401 (fixtures of the
 
 if TYPE_CHECKING:
     from ettametta_pipelines.sandbox.server import SandboxServer
+
+
+# A busy machine is slow now and then; how long one example takes says nothing about what is tested.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 class MovingClock:
@@ -41,6 +47,9 @@ class SandboxUnderTest:
         self.home = home
         self.url = server.url
         self.port = server.port
+        # Tests set proxies to see that clients ignore them; the tests' own questions must not go there either.
+        # Loading certificates, unused on plain HTTP, would take longer than most tests.
+        self.http = httpx.Client(base_url=server.url, trust_env=False, verify=False)
 
     def advance(self, **by: float) -> None:
         """Move the sandbox's clock ahead; arguments as for `timedelta`."""
@@ -48,15 +57,18 @@ class SandboxUnderTest:
 
     def fault(self, vendor: str, **rule: Any) -> None:
         """Add a fault rule; fields as in `sandbox.core.FaultRule`."""
-        httpx.post(f"{self.url}/_control/faults", json={"vendor": vendor, **rule}).raise_for_status()
+        self.http.post("/_control/faults", json={"vendor": vendor, **rule}).raise_for_status()
+
+    def close(self) -> None:
+        self.http.close()
 
     def clear_faults(self) -> None:
-        httpx.delete(f"{self.url}/_control/faults").raise_for_status()
+        self.http.delete("/_control/faults").raise_for_status()
 
     def requests(self, vendor: str | None = None) -> list[dict[str, Any]]:
         """Requests so far: dicts of id, at, vendor, method, path, status, fault."""
         query = {"vendor": vendor} if vendor else {}
-        return httpx.get(f"{self.url}/_control/requests", params=query).raise_for_status().json()
+        return self.http.get("/_control/requests", params=query).raise_for_status().json()
 
     def count(self, vendor: str, method: str, path_part: str) -> int:
         """How many requests of a vendor had this method and `path_part` in their path."""
@@ -72,7 +84,9 @@ def sandbox(tmp_path: Path) -> Iterator[SandboxUnderTest]:
     home.mkdir(exist_ok=True)
     clock = MovingClock()
     with SandboxServer(home, clock=clock) as server:
-        yield SandboxUnderTest(server, home, clock)
+        under_test = SandboxUnderTest(server, home, clock)
+        yield under_test
+        under_test.close()
 
 
 @pytest.fixture

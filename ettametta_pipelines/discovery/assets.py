@@ -53,7 +53,7 @@ class YouTubeConfig(dg.Config):
     baseline_uploads: int = Field(default=15, ge=5, le=50, description="Recent uploads read per channel")
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     owners=OWNERS,
@@ -192,7 +192,7 @@ class TrendConfig(dg.Config):
     )
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     owners=OWNERS,
@@ -276,12 +276,8 @@ def trend_candidates(
     kinds={"python", "parquet"},
     io_manager_key="tables",
     metadata=table_metadata(NICHE_TRENDS),
-    ins={
-        "trend_candidates": dg.AssetIn(
-            partition_mapping=dg.MultiToSingleDimensionPartitionMapping("date"),
-            metadata={"allow_missing_partitions": True},
-        )
-    },
+    # Dagster maps the day to that day's partitions of every niche by itself.
+    ins={"trend_candidates": dg.AssetIn(metadata={"allow_missing_partitions": True})},
     description="""
 The morning look: one line per niche, with how many candidates it has, how fast they move, how many are outliers and
 which video leads. Niches that were not discovered that day are missing here, and *missing* names them.

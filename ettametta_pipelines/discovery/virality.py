@@ -48,9 +48,6 @@ class Baseline:
     uploads: int
 
 
-UNKNOWN_BASELINE = Baseline(None, 0)
-
-
 def age_hours(published_at: datetime, observed_at: datetime) -> float:
     """Hours between publication and observation; negative when published after it was observed."""
     return (observed_at - published_at).total_seconds() / 3600

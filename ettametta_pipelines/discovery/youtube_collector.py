@@ -227,7 +227,7 @@ class YouTubeCollector:
                 raise
             missed = plan[self._outcome.searches_made :]
             self._outcome.left_out.append(
-                f"{len(missed)} searches: {'; '.join(map(str, missed))} (quota spent)"
+                f"{len(missed)} of {len(plan)} searches: {'; '.join(map(str, missed))} (quota spent)"
             )
 
     def _note(self, video: _Found) -> None:

@@ -48,7 +48,7 @@ def create_gateway(settings: Settings) -> FastAPI:
 def _readiness_problems(store: ObjectStore, state: StateDatabase) -> list[str]:
     problems = []
     try:
-        store.exists("media/.ready")
+        store.check_reachable()
     except PipelineError as error:
         problems.append(f"object store: {error.code}")
     try:

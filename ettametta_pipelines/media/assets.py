@@ -22,7 +22,7 @@ OWNERS = ["team:media"]
 ACCEPTED_CHECK = "accepted"
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
     owners=OWNERS,

@@ -94,7 +94,7 @@ def _published_spec(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def _told(contract: TableContract, outcome: "Outcome", seconds: float) -> dg.MaterializeResult:
+def _told(contract: TableContract, outcome: "Outcome", seconds: float) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The outcome as table, metadata and check."""
     row = outcome.row()
     state = row["state"]
@@ -151,7 +151,7 @@ def youtube_publications(
     store: StoreResource,
     state: StateResource,
     youtube: YouTubeResource,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The vertical rendition as a video on the account's YouTube channel, private unless configured otherwise.
 
     Why: the post is what the line is for. It is made exactly once per source video: running this again, in whatever
@@ -192,7 +192,7 @@ def tiktok_publications(
     store: StoreResource,
     state: StateResource,
     tiktok: TikTokResource,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The vertical rendition as a post on the account's TikTok, visible to its owner only unless configured otherwise.
 
     Why: the second channel of the same video, with its own ledger row. Running this again never posts again. TikTok
@@ -240,7 +240,7 @@ def publication_metrics(
     state: StateResource,
     youtube: YouTubeResource,
     tiktok: TikTokResource,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Views, likes, comments and shares of our own posts, as the platforms show them when this runs.
 
     Why: what a post earns in attention decides what is made next. The platforms tell figures of now only, so a past

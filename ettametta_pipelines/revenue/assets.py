@@ -37,7 +37,6 @@ from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.tables import table_metadata
 
 
-
 def _guards(asset: str, checks: dict[str, str]) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(name, asset=asset, description=means, blocking=True)
@@ -114,7 +113,7 @@ def _booked(
     )
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY,
     group_name="revenue",
     owners=["team:revenue"],
@@ -146,7 +145,7 @@ def stripe_ledger(
         return _booked(STRIPE_LEDGER, reading, store, monotonic() - started)
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY,
     group_name="revenue",
     owners=["team:revenue"],
@@ -175,7 +174,7 @@ def shopify_ledger(
         return _booked(SHOPIFY_LEDGER, reading, store, monotonic() - started)
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY,
     group_name="revenue",
     owners=["team:revenue"],

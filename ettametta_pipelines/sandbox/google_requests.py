@@ -233,8 +233,7 @@ class GoogleApi:
             return {}
         if not isinstance(body, dict):
             raise _invalid_argument("Invalid JSON payload received. Expected an object.")
-        checked = self._check_object(body, self._schemas[method.request_schema], "resource")
-        return checked
+        return self._check_object(body, self._schemas[method.request_schema], "resource")
 
     def _check_object(
         self, value: Mapping[str, Any], schema: Mapping[str, Any], where: str

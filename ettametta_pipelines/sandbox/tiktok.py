@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from ettametta_pipelines.clock import Clock
 from ettametta_pipelines.sandbox.core import SandboxStore, read_form, seeded_rng
+from ettametta_pipelines.sandbox.pictures import thumbnail_jpeg
 from ettametta_pipelines.sandbox.tiktok_posts import find_post, posts_of, video_body
 
 Json = dict[str, Any]
@@ -32,6 +33,9 @@ SCOPES = "user.info.basic,user.info.profile,user.info.stats,video.list,video.pub
 CONSENT_CODE = re.compile(r"sandbox-([a-z0-9-]{1,40})")
 PRIVACY_OPTIONS = ("PUBLIC_TO_EVERYONE", "MUTUAL_FOLLOW_FRIENDS", "SELF_ONLY")
 MIME_TYPES = ("video/mp4", "video/quicktime", "video/webm")
+
+COVER_SIZE = (270, 480)
+AVATAR_SIZE = (168, 168)
 
 # Chunk limits, generous by the two meanings of "MB" (10^6 and 2^20), which TikTok does not tell apart.
 MIN_CHUNK = 5_000_000
@@ -523,6 +527,17 @@ def _add_pages(api: APIRouter, store: SandboxStore, clock: Clock, seed: int, pub
             f"<p>{figures['view_count']:,} views · {figures['like_count']:,} likes</p>"
         )
         return _page(post["title"], body)
+
+    @api.get("/cover/{account}/{post_id}.jpg")
+    async def cover(account: str, post_id: str) -> Response:
+        post = find_post(store, seed, account, post_id, clock().timestamp())
+        if post is None:
+            return Response(status_code=404)
+        return Response(thumbnail_jpeg(post_id, post["title"], COVER_SIZE), media_type="image/jpeg")
+
+    @api.get("/avatar/{account}.jpg")
+    async def avatar(account: str) -> Response:
+        return Response(thumbnail_jpeg(account, nickname(account), AVATAR_SIZE), media_type="image/jpeg")
 
     @api.get("/media/{account}/{post_id}")
     async def media(account: str, post_id: str) -> Response:

@@ -80,7 +80,7 @@ def video_body(post: Json, seed: int, now: float, public_url: str) -> Json:
     return {
         "id": post["id"],
         "create_time": post["create_time"],
-        "cover_image_url": f"{public_url}/tiktok/cover/{post['id']}.jpg",
+        "cover_image_url": f"{public_url}/tiktok/cover/{post['account']}/{post['id']}.jpg",
         "share_url": f"{public_url}/tiktok/@{post['account']}/video/{post['id']}",
         "video_description": post["title"],
         "duration": post["duration"],

@@ -51,7 +51,7 @@ class AssessmentConfig(dg.Config):
     ask_again: bool = Field(default=False, description="Pay again for judgements that are still valid")
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     owners=OWNERS,
@@ -160,7 +160,7 @@ class ScoreConfig(dg.Config):
     )
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     owners=OWNERS,
@@ -231,7 +231,7 @@ class BriefConfig(dg.Config):
     ask_again: bool = Field(default=False, description="Pay again for briefs that are already written")
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     owners=OWNERS,

@@ -72,13 +72,23 @@ class Lake:
         Integers stay integers, sums of integers too. Raises PermanentError `bad_sql` with DuckDB's message, or
         what reading a file raised, such as ContractViolation.
         """
+        return arrow_to_pandas(self._table(sql, parameters))
+
+    def rows(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """As `query`, as plain Python values: None for null, lists, dates, aware UTC datetimes."""
+        rows: list[dict[str, Any]] = self._table(sql, parameters).to_pylist()
+        return rows
+
+    def _table(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> pa.Table:
         self._require_one_select(sql)
         given = None if parameters is None else _plain(parameters)
         try:
             table = self.connection.sql(sql, params=given).to_arrow_table()
         except duckdb.Error as error:
             raise self._read_failure() or self._bad_sql(str(error)) from None
-        return arrow_to_pandas(_whole_sums(table))
+        return _whole_sums(table)
 
     def close(self) -> None:
         """Free the memory. May be repeated; queries afterwards fail."""

@@ -35,15 +35,21 @@ PAGE_SIZE = 100
 _SCOPE_REMEDY = (
     "Give the app the scope read_shopify_payments_payouts, install it again and set its new token."
 )
+_TOKEN_REMEDY = (
+    "Set SHOPIFY_SHOP_URL and SHOPIFY_ACCESS_TOKEN to a store and the token of an app installed there."
+)
 _SHOP_REMEDY = "Open the store's admin and settle what it asks for; then run again."
+# Refusals of the door, where Shopify gives no code.
+_REASON_BY_STATUS = {401: "unauthorized", 402: "shop_frozen", 423: "shop_locked"}
 ERRORS = {
     "THROTTLED": ErrorRule(FailureKind.TRANSIENT, "shopify_throttled"),
     "INTERNAL_SERVER_ERROR": ErrorRule(FailureKind.TRANSIENT, "shopify_unavailable"),
     "TIMEOUT": ErrorRule(FailureKind.TRANSIENT, "shopify_unavailable"),
     "ACCESS_DENIED": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_access_denied", _SCOPE_REMEDY),
     "SHOP_INACTIVE": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_shop_inactive", _SHOP_REMEDY),
-    "HTTP_402": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_shop_frozen", _SHOP_REMEDY),
-    "HTTP_423": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_shop_locked", _SHOP_REMEDY),
+    "unauthorized": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_unauthorized", _TOKEN_REMEDY),
+    "shop_frozen": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_shop_frozen", _SHOP_REMEDY),
+    "shop_locked": ErrorRule(FailureKind.NEEDS_PERSON, "shopify_shop_locked", _SHOP_REMEDY),
     "MAX_COST_EXCEEDED": ErrorRule(
         FailureKind.PERMANENT, "shopify_query_too_costly", "Ask for smaller pages in vendors/shopify.py."
     ),
@@ -153,7 +159,7 @@ class ShopifyClient:
             response,
             vendor=VENDOR,
             doing=doing,
-            reason=f"HTTP_{response.status_code}",
+            reason=_REASON_BY_STATUS.get(response.status_code, ""),
             detail=response.text,
             rules=ERRORS,
         )

@@ -35,8 +35,9 @@ PAGE_SIZE = 100
 
 _KEY_REMEDY = "Set STRIPE_SECRET_KEY to a key that may read balance, payouts, charges and subscriptions."
 # Where Stripe gives no `code`, the status stands for it.
-_REASON_BY_STATUS = {403: "permission_denied", 409: "conflict", 429: "rate_limit"}
+_REASON_BY_STATUS = {401: "unauthorized", 403: "permission_denied", 409: "conflict", 429: "rate_limit"}
 ERRORS = {
+    "unauthorized": ErrorRule(FailureKind.NEEDS_PERSON, "stripe_unauthorized", _KEY_REMEDY),
     "api_key_expired": ErrorRule(FailureKind.NEEDS_PERSON, "stripe_key_expired", _KEY_REMEDY),
     "permission_denied": ErrorRule(FailureKind.NEEDS_PERSON, "stripe_forbidden", _KEY_REMEDY),
     "conflict": ErrorRule(FailureKind.TRANSIENT, "stripe_conflict"),

@@ -28,7 +28,8 @@ def run(
     assets: list[dg.AssetsDefinition], partition: str, *, config: dict[str, Any] | None = None, **options: Any
 ) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        assets,
+        ASSETS,
+        selection=assets,
         partition_key=partition,
         run_config=config,
         resources={
@@ -153,7 +154,7 @@ def test_a_partly_spent_quota_is_a_partial_result_that_says_so(
     leave_quota("search", 2)
     result = discover("fitness")
     assert result.success
-    assert "1 searches" in metadata_of(result, "youtube_candidates")["left_out"]
+    assert "1 of 3 searches" in metadata_of(result, "youtube_candidates")["left_out"]
 
 
 def test_a_revoked_key_fails_once_and_no_daemon_tries_again(

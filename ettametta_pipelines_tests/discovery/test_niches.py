@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ettametta_pipelines.discovery.niches import NichesFileError, load_niches
+from ettametta_pipelines.discovery.niches import NichesFileError, find_niche, load_niches
+from ettametta_pipelines.failures import PermanentError
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -69,3 +70,11 @@ def test_a_missing_file_says_which_variable_names_it(tmp_path: Path) -> None:
     with pytest.raises(NichesFileError) as refused:
         load_niches(tmp_path / "nowhere.yaml")
     assert "ETTAMETTA_NICHES" in refused.value.remedy
+
+
+def test_an_unknown_niche_is_refused_naming_those_there_are() -> None:
+    niches = load_niches()
+    assert find_niche(niches, "travel").slug == "travel"
+    with pytest.raises(PermanentError, match="fitness, home-cooking") as refused:
+        find_niche(niches, "knitting")
+    assert refused.value.code == "unknown_niche"

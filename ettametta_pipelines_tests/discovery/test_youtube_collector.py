@@ -131,7 +131,7 @@ def test_a_spent_search_bucket_keeps_what_was_found_and_names_the_rest(
     found = collect(settings_env, state, niche())
     assert (found.searches_made, found.searches_planned) == (1, 2)
     assert found.rows
-    assert "1 searches: query: mobility (US) (quota spent)" in found.left_out
+    assert "1 of 2 searches: query: mobility (US) (quota spent)" in found.left_out
 
 
 def test_no_search_left_at_all_is_worth_another_try_after_the_reset(

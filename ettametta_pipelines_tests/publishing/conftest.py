@@ -16,18 +16,23 @@ from ettametta_pipelines.publishing.delivery import Order, Outcome, Patience, Re
 from ettametta_pipelines.publishing.disclosure import Disclosure
 from ettametta_pipelines.publishing.posts import compose_post
 from ettametta_pipelines.publishing.tokens import Envelope
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.settings import Settings, VendorEndpoint
 from ettametta_pipelines.state.models import PublicationEvent
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.vendors.tiktok import TikTokApp
-from ettametta_pipelines.vendors.youtube import CHUNK_MULTIPLE, YouTubeApp
+from ettametta_pipelines.vendors.youtube import CHUNK_MULTIPLE, UploadProgress, YouTubeApp, YouTubeChannel
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
 ACCOUNT = "acme"
 SOURCE = "acme--0123456789abcdef"
 # Three chunks of the smallest size on YouTube, the last one short.
 YOUTUBE_SIZE = 2 * CHUNK_MULTIPLE + 100_000
+EACH_CHUNK_ONCE = [
+    (0, CHUNK_MULTIPLE),
+    (CHUNK_MULTIPLE, 2 * CHUNK_MULTIPLE),
+    (2 * CHUNK_MULTIPLE, YOUTUBE_SIZE),
+]
 TIKTOK_CHUNK = 5 * 1024 * 1024
 
 
@@ -55,6 +60,14 @@ def padded(video: bytes, size: int) -> bytes:
     return video + rest.to_bytes(4, "big") + b"free" + bytes(rest - 8)
 
 
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """SQLite at the newest schema. Modules whose subject is the database import the fixture of both kinds instead."""
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    StateDatabase(url).migrate()
+    return url
+
+
 @pytest.fixture(scope="session")
 def video() -> bytes:
     return tiny_video()
@@ -70,12 +83,30 @@ def envelope() -> Envelope:
     return Envelope([Fernet.generate_key().decode()])
 
 
+class NotingApp(YouTubeApp):
+    """The real client, which notes the byte ranges it sends: the sandbox's log does not tell data from questions."""
+
+    def __init__(self, endpoint: VendorEndpoint, token_url: str) -> None:
+        super().__init__(endpoint, token_url)
+        self.sent: list[tuple[int, int]] = []
+
+    def channel(self, access_token: str) -> YouTubeChannel:
+        sent = self.sent
+
+        class NotingChannel(YouTubeChannel):
+            def put_range(self, session_uri: str, data: bytes, start: int, total: int) -> UploadProgress:
+                sent.append((start, start + len(data)))
+                return super().put_range(session_uri, data, start, total)
+
+        return NotingChannel(self.endpoint, access_token)
+
+
 @dataclass
 class Publisher:
     """One worker: what it works with and how it is asked to post."""
 
     workshop: Workshop
-    youtube_app: YouTubeApp
+    youtube_app: NotingApp
     tiktok_app: TikTokApp
 
     def with_(self, **changes: Any) -> "Publisher":
@@ -108,9 +139,9 @@ class Publisher:
 
 
 @pytest.fixture
-def youtube_app(settings_env: Settings) -> YouTubeApp:
+def youtube_app(settings_env: Settings) -> NotingApp:
     endpoint = settings_env.endpoint("google")
-    return YouTubeApp(endpoint, token_url=endpoint.base_url + "token")
+    return NotingApp(endpoint, token_url=endpoint.base_url + "token")
 
 
 @pytest.fixture
@@ -123,7 +154,7 @@ def new_publisher(
     open_database: Callable[[], StateDatabase],
     store: ObjectStore,
     envelope: Envelope,
-    youtube_app: YouTubeApp,
+    youtube_app: NotingApp,
     tiktok_app: TikTokApp,
 ) -> Callable[[], Publisher]:
     """Makes workers that share nothing but the database, the store and the key, as separate processes would."""
@@ -164,6 +195,7 @@ class YouTubeSeen:
 
     @property
     def puts(self) -> int:
+        """Data and questions together."""
         return self.sandbox.count("youtube", "PUT", "/upload/")
 
     @property

@@ -11,6 +11,7 @@ import ettametta_pipelines
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.publishing.delivery import Outcome
 from ettametta_pipelines.publishing.ledger import PublicationBusy
+from ettametta_pipelines_tests.databases import database_url  # noqa: F401 (on both kinds)
 from ettametta_pipelines_tests.publishing.conftest import YOUTUBE_SIZE, Publisher, YouTubeSeen, padded
 
 ROOT = Path(ettametta_pipelines.__file__).parents[1]
@@ -53,7 +54,7 @@ def test_a_killed_process_is_followed_by_one_that_resumes_its_session(
     publisher: Publisher,
     new_publisher: Callable[[], Publisher],
     youtube_seen: YouTubeSeen,
-    database_url: str,
+    database_url: str,  # noqa: F811
     video: bytes,
     chunk: int,
 ) -> None:

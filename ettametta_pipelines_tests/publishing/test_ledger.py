@@ -25,6 +25,7 @@ from ettametta_pipelines.publishing.tokens import Envelope
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationEvent
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines_tests.databases import database_url  # noqa: F401 (on both kinds)
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 INTENT = Intent(

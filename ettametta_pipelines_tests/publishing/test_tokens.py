@@ -19,6 +19,7 @@ from ettametta_pipelines.state.models import OAuthConnection
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.vendors.oauth import TokenSet
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
+from ettametta_pipelines_tests.databases import database_url  # noqa: F401 (on both kinds)
 from ettametta_pipelines_tests.publishing.conftest import ACCOUNT, Publisher
 
 HERE = {"account": "acme", "platform": "youtube", "column": "oauth_connections.access_token"}

@@ -24,13 +24,13 @@ from ettametta_pipelines.storage.lake import open_lake
 from ettametta_pipelines.storage.tables import ParquetTables, read_table
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
-DAYS = ["2026-03-07", "2026-03-08", "2026-03-09", "2026-03-10"]
+DAYS = ["2026-03-07", "2026-03-08", "2026-03-09"]
 PAYOUT_TUESDAY = "2026-03-10"
 
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
 

@@ -72,7 +72,7 @@ def test_seeded_numbers_depend_on_the_parts_alone() -> None:
 
 
 def test_the_server_names_itself_and_its_home(sandbox: SandboxUnderTest) -> None:
-    assert httpx.get(f"{sandbox.url}/healthz").json() == {
+    assert sandbox.http.get("/healthz").json() == {
         "service": "ettametta-sandbox",
         "home": str(sandbox.home),
     }
@@ -98,7 +98,7 @@ def test_the_port_is_free_again_after_stop(tmp_path: Path) -> None:
 
 
 def test_requests_are_logged_without_their_query(sandbox: SandboxUnderTest) -> None:
-    httpx.get(f"{sandbox.url}/youtube/youtube/v3/search", params={"key": "canary-of-a-key"})
+    sandbox.http.get("/youtube/youtube/v3/search", params={"key": "canary-of-a-key"})
     logged = sandbox.requests("youtube")
     assert [(r["method"], r["path"], r["status"]) for r in logged] == [
         ("GET", "/youtube/youtube/v3/search", 400)
@@ -109,10 +109,10 @@ def test_requests_are_logged_without_their_query(sandbox: SandboxUnderTest) -> N
 
 def test_reset_forgets_objects_requests_and_faults(sandbox: SandboxUnderTest) -> None:
     sandbox.fault("youtube", times=None)
-    httpx.get(f"{sandbox.url}/youtube/watch")
-    httpx.post(f"{sandbox.url}/_control/reset").raise_for_status()
+    sandbox.http.get("/youtube/watch")
+    sandbox.http.post("/_control/reset").raise_for_status()
     assert sandbox.requests() == []
-    assert httpx.get(f"{sandbox.url}/_control/faults").json() == []
+    assert sandbox.http.get("/_control/faults").json() == []
 
 
 def test_settings_of_a_test_point_at_its_sandbox(sandbox: SandboxUnderTest, settings_env: Settings) -> None:

@@ -9,7 +9,7 @@ PATH = "/youtube/watch?v=none"
 
 
 def statuses(sandbox: SandboxUnderTest, count: int) -> list[int]:
-    return [httpx.get(sandbox.url + PATH).status_code for _ in range(count)]
+    return [sandbox.http.get(PATH).status_code for _ in range(count)]
 
 
 def test_a_rule_hits_after_some_requests_and_as_often_as_it_says(sandbox: SandboxUnderTest) -> None:
@@ -29,19 +29,19 @@ def test_a_rule_hits_only_its_vendor_method_and_path(sandbox: SandboxUnderTest) 
     sandbox.fault("youtube", method="POST", times=None)
     sandbox.fault("youtube", path_regex="/v3/search$", times=None)
     assert statuses(sandbox, 1) == [404]
-    assert httpx.post(f"{sandbox.url}/youtube/token").status_code == 503
-    assert httpx.get(f"{sandbox.url}/youtube/youtube/v3/search").status_code == 503
+    assert sandbox.http.post("/youtube/token").status_code == 503
+    assert sandbox.http.get("/youtube/youtube/v3/search").status_code == 503
 
 
 def test_a_canned_answer_has_the_status_body_and_headers_of_the_rule(sandbox: SandboxUnderTest) -> None:
     sandbox.fault("youtube", status=429, body={"error": "slow"}, headers={"Retry-After": "3"})
-    answer = httpx.get(sandbox.url + PATH)
+    answer = sandbox.http.get(PATH)
     assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (429, {"error": "slow"}, "3")
 
 
 def test_a_large_body_is_read_before_a_canned_answer(sandbox: SandboxUnderTest) -> None:
     sandbox.fault("youtube", status=503)
-    answer = httpx.put(f"{sandbox.url}/youtube/upload/youtube/v3/videos", content=b"x" * 3_000_000)
+    answer = sandbox.http.put("/youtube/upload/youtube/v3/videos", content=b"x" * 3_000_000)
     assert answer.status_code == 503
 
 
@@ -57,10 +57,10 @@ def test_a_dropped_answer_closes_the_connection_with_or_without_effect(
         "client_secret": "s",
     }
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{sandbox.url}/youtube/token", data=form)
+        sandbox.http.post("/youtube/token", data=form)
     ran = [r for r in sandbox.requests("youtube") if r["status"] == 200]
     assert len(ran) == executed
-    assert httpx.post(f"{sandbox.url}/youtube/token", data=form).status_code == 200
+    assert sandbox.http.post("/youtube/token", data=form).status_code == 200
 
 
 def test_a_delayed_request_still_runs(sandbox: SandboxUnderTest) -> None:
@@ -72,7 +72,7 @@ def test_a_delayed_request_still_runs(sandbox: SandboxUnderTest) -> None:
 def test_a_held_request_does_not_keep_the_server_from_stopping(sandbox: SandboxUnderTest) -> None:
     sandbox.fault("youtube", action="delay", delay_s=3600)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.get(sandbox.url + PATH, timeout=0.1)
+        sandbox.http.get(PATH, timeout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_a_held_request_does_not_keep_the_server_from_stopping(sandbox: SandboxU
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(sandbox: SandboxUnderTest, rule: dict[str, object]) -> None:
-    assert httpx.post(f"{sandbox.url}/_control/faults", json=rule).status_code == 422
+    assert sandbox.http.post("/_control/faults", json=rule).status_code == 422

@@ -35,7 +35,7 @@ def ask(
     key: str | None = "sandbox-key",
 ) -> httpx.Response:
     headers = {"x-goog-api-key": key} if key is not None else {}
-    return httpx.post(f"{sandbox.url}/gemini/{version}/models/{model}:{action}", json=body, headers=headers)
+    return sandbox.http.post(f"/gemini/{version}/models/{model}:{action}", json=body, headers=headers)
 
 
 def error(answer: httpx.Response) -> tuple[int, str]:
@@ -122,11 +122,11 @@ def test_an_answer_longer_than_allowed_is_cut_and_says_so(sandbox: SandboxUnderT
 
 def test_models_are_listed_and_described(sandbox: SandboxUnderTest) -> None:
     headers = {"x-goog-api-key": "sandbox-key"}
-    listed = httpx.get(f"{sandbox.url}/gemini/v1/models", headers=headers).json()["models"]
+    listed = sandbox.http.get("/gemini/v1/models", headers=headers).json()["models"]
     assert f"models/{MODEL}" in {model["name"] for model in listed}
-    one = httpx.get(f"{sandbox.url}/gemini/v1/models/{MODEL}", headers=headers).json()
+    one = sandbox.http.get(f"/gemini/v1/models/{MODEL}", headers=headers).json()
     assert one["name"] == f"models/{MODEL}"
-    assert httpx.get(f"{sandbox.url}/gemini/v1/models/none", headers=headers).status_code == 404
+    assert sandbox.http.get("/gemini/v1/models/none", headers=headers).status_code == 404
 
 
 small, some = st.integers(-5, 5), st.integers(0, 9)

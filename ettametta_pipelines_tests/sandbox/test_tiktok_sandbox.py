@@ -1,14 +1,17 @@
 """The TikTok sandbox refuses what TikTok refuses, and shows what was posted."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import httpx
 import pytest
 
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
+from ettametta_pipelines_tests.frozen import SetClock, frozen_sandbox, utc
 
 MP4_HEAD = b"\x00\x00\x00\x18ftypmp42"
+_numbers = count()
 POST_INFO = {"title": "A <b>bold</b> title", "privacy_level": "PUBLIC_TO_EVERYONE"}
 
 
@@ -27,6 +30,22 @@ def api(sandbox: SandboxUnderTest) -> Iterator[httpx.Client]:
     token = consent(sandbox, "alice")["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=f"{sandbox.url}/tiktok/v2/", headers=headers) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxUnderTest]:
+    """One server for tests that need nothing but a creator of their own; rates are counted per creator."""
+    with frozen_sandbox(tmp_path_factory.mktemp("tiktok"), SetClock(utc("2026-11-20T12:00:00"))) as running:
+        yield running
+
+
+@pytest.fixture
+def stranger(shared: SandboxUnderTest) -> Iterator[httpx.Client]:
+    token = consent(shared, f"creator-{next(_numbers)}")["access_token"]
+    with httpx.Client(
+        base_url=f"{shared.url}/tiktok/v2/", headers={"Authorization": f"Bearer {token}"}
+    ) as client:
         yield client
 
 
@@ -128,8 +147,8 @@ def test_fifteen_posts_a_day_are_the_cap_and_creator_info_says_so_with_status_20
         ({"brand_content_toggle": True, "privacy_level": "SELF_ONLY"}, "invalid_param"),
     ],
 )
-def test_a_wrong_post_is_refused(api: httpx.Client, post_info: dict[str, Any], code: str) -> None:
-    assert code_of(init(api, source(100, 100, 1), **post_info)) == code
+def test_a_wrong_post_is_refused(stranger: httpx.Client, post_info: dict[str, Any], code: str) -> None:
+    assert code_of(init(stranger, source(100, 100, 1), **post_info)) == code
 
 
 @pytest.mark.parametrize(
@@ -148,21 +167,23 @@ def test_a_wrong_post_is_refused(api: httpx.Client, post_info: dict[str, Any], c
         (5 * 2**30, 64_000_000, 83, "invalid_param"),
     ],
 )
-def test_chunk_arithmetic_is_checked(api: httpx.Client, size: int, chunk: int, count: int, code: str) -> None:
-    assert code_of(init(api, source(size, chunk, count))) == code
+def test_chunk_arithmetic_is_checked(
+    stranger: httpx.Client, size: int, chunk: int, count: int, code: str
+) -> None:
+    assert code_of(init(stranger, source(size, chunk, count))) == code
 
 
-def test_pulling_from_an_unverified_address_is_refused(api: httpx.Client) -> None:
+def test_pulling_from_an_unverified_address_is_refused(stranger: httpx.Client) -> None:
     pull = {"source": "PULL_FROM_URL", "video_url": "https://example.com/v.mp4"}
-    assert code_of(init(api, pull)) == "url_ownership_unverified"
+    assert code_of(init(stranger, pull)) == "url_ownership_unverified"
 
 
 # Sending the bytes
 
 
-def test_chunks_must_start_where_the_last_one_ended(api: httpx.Client) -> None:
+def test_chunks_must_start_where_the_last_one_ended(stranger: httpx.Client) -> None:
     size = 12_000_000
-    url = init(api, source(size, 6_000_000, 2)).json()["data"]["upload_url"]
+    url = init(stranger, source(size, 6_000_000, 2)).json()["data"]["upload_url"]
     video = MP4_HEAD + bytes(size - len(MP4_HEAD))
     assert put(url, video[6_000_000:], 6_000_000, size).status_code == 416
     first = put(url, video[:6_000_000], 0, size)
@@ -172,11 +193,13 @@ def test_chunks_must_start_where_the_last_one_ended(api: httpx.Client) -> None:
     assert put(url, video[6_000_000:], 6_000_000, size).status_code == 201
 
 
-def test_a_chunk_that_breaks_off_counts_for_nothing(api: httpx.Client) -> None:
-    answer = init(api, source(3000, 3000, 1)).json()["data"]
+def test_a_chunk_that_breaks_off_counts_for_nothing(stranger: httpx.Client) -> None:
+    answer = init(stranger, source(3000, 3000, 1)).json()["data"]
     broken = put(answer["upload_url"], MP4_HEAD, 0, 3000, **{"content-range": "bytes 0-2999/3000"})
     assert broken.status_code == 400
-    status = api.post("post/publish/status/fetch/", json={"publish_id": answer["publish_id"]}).json()["data"]
+    status = stranger.post("post/publish/status/fetch/", json={"publish_id": answer["publish_id"]}).json()[
+        "data"
+    ]
     assert status == {"status": "PROCESSING_UPLOAD", "uploaded_bytes": 0}
 
 
@@ -184,8 +207,8 @@ def test_a_chunk_that_breaks_off_counts_for_nothing(api: httpx.Client) -> None:
     "headers",
     [{"content-type": "text/plain"}, {"content-range": "0-11/12"}, {"content-range": "bytes 0-11/99"}],
 )
-def test_malformed_chunks_are_refused(api: httpx.Client, headers: dict[str, str]) -> None:
-    url = init(api, source(12, 12, 1)).json()["data"]["upload_url"]
+def test_malformed_chunks_are_refused(stranger: httpx.Client, headers: dict[str, str]) -> None:
+    url = init(stranger, source(12, 12, 1)).json()["data"]["upload_url"]
     assert put(url, MP4_HEAD, 0, 12, **headers).status_code == 400
 
 
@@ -224,12 +247,12 @@ def test_a_post_of_another_creator_is_not_shown_to_this_one(
     )
 
 
-def test_only_the_fields_asked_for_are_given_and_unknown_ones_refused(api: httpx.Client) -> None:
-    listing = api.post("video/list/?fields=id,view_count", json={"max_count": 3}).json()["data"]
+def test_only_the_fields_asked_for_are_given_and_unknown_ones_refused(stranger: httpx.Client) -> None:
+    listing = stranger.post("video/list/?fields=id,view_count", json={"max_count": 3}).json()["data"]
     assert {frozenset(video) for video in listing["videos"]} == {frozenset({"id", "view_count"})}
-    assert code_of(api.post("video/list/?fields=id,colour", json={})) == "invalid_param"
-    assert code_of(api.post("video/list/", json={})) == "invalid_param"
-    assert code_of(api.post("video/list/?fields=id", json={"max_count": 21})) == "invalid_param"
+    assert code_of(stranger.post("video/list/?fields=id,colour", json={})) == "invalid_param"
+    assert code_of(stranger.post("video/list/", json={})) == "invalid_param"
+    assert code_of(stranger.post("video/list/?fields=id", json={"max_count": 21})) == "invalid_param"
 
 
 def test_a_creator_has_the_same_earlier_posts_in_every_sandbox(
@@ -245,8 +268,18 @@ def test_a_creator_has_the_same_earlier_posts_in_every_sandbox(
     assert [video["id"] for video in again] == ids
 
 
-def test_private_posts_are_not_in_the_display_api(api: httpx.Client) -> None:
-    url = init(api, source(12, 12, 1), privacy_level="SELF_ONLY").json()["data"]["upload_url"]
+def test_private_posts_are_not_in_the_display_api(stranger: httpx.Client) -> None:
+    url = init(stranger, source(12, 12, 1), privacy_level="SELF_ONLY").json()["data"]["upload_url"]
     assert put(url, MP4_HEAD, 0, 12).status_code == 201
-    listed = api.post("video/list/?fields=id,title", json={"max_count": 1}).json()["data"]["videos"]
+    listed = stranger.post("video/list/?fields=id,title", json={"max_count": 1}).json()["data"]["videos"]
     assert listed[0]["title"] != POST_INFO["title"]
+
+
+def test_covers_and_avatars_are_pictures(stranger: httpx.Client) -> None:
+    asked = {"max_count": 1}
+    (video,) = stranger.post("video/list/?fields=cover_image_url", json=asked).json()["data"]["videos"]
+    user = stranger.get("user/info/?fields=avatar_url").json()["data"]["user"]
+    for address in (video["cover_image_url"], user["avatar_url"]):
+        picture = httpx.get(address)
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
+        assert picture.content.startswith(b"\xff\xd8")

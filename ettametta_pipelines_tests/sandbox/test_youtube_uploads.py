@@ -23,8 +23,9 @@ class Owner:
     def __init__(self, url: str, account: str = "acme") -> None:
         self.url = f"{url}/youtube"
         form = {"grant_type": "authorization_code", "code": f"sandbox-{account}", **CLIENT}
-        self.tokens = httpx.post(f"{self.url}/token", data=form).json()
-        self.http = httpx.Client(headers={"authorization": f"Bearer {self.tokens['access_token']}"})
+        self.http = httpx.Client(verify=False)
+        self.tokens = self.http.post(f"{self.url}/token", data=form).json()
+        self.http.headers["authorization"] = f"Bearer {self.tokens['access_token']}"
 
     def open(
         self, body: dict[str, Any] | None = None, size: int = SIZE, mime: str = "video/mp4"
@@ -88,7 +89,7 @@ def test_bytes_sent_twice_are_kept_once(owner: Owner, sandbox: SandboxUnderTest)
     location = owner.open().headers["location"]
     owner.put(location, DATA[:CHUNK], f"bytes 0-{CHUNK - 1}/{SIZE}")
     video = owner.put(location, DATA[:SIZE], f"bytes 0-{SIZE - 1}/{SIZE}").json()
-    assert httpx.get(f"{sandbox.url}/youtube/media/{video['id']}").content == DATA[:SIZE]
+    assert sandbox.http.get(f"/youtube/media/{video['id']}").content == DATA[:SIZE]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,23 @@ def test_a_scheduled_video_becomes_public_when_its_time_comes(
     assert int(seen["statistics"]["viewCount"]) > 0
 
 
+def test_views_of_a_public_upload_grow_with_its_age_and_a_private_one_has_none(
+    owner: Owner, sandbox: SandboxUnderTest
+) -> None:
+    public = owner.upload(body={"snippet": {"title": "x"}, "status": {"privacyStatus": "public"}})["id"]
+    private = owner.upload()["id"]
+
+    def views() -> list[int]:
+        stats = owner.api("GET", "videos", params={"part": "statistics", "id": f"{public},{private}"}).json()
+        return [int(item["statistics"]["viewCount"]) for item in stats["items"]]
+
+    first = views()
+    sandbox.advance(minutes=50)
+    second = views()
+    assert 0 < first[0] < second[0]
+    assert first[1] == second[1] == 0
+
+
 def test_an_update_replaces_whole_parts(owner: Owner) -> None:
     body = {"snippet": {"title": "x", "tags": ["a"]}, "status": {"privacyStatus": "private"}}
     video_id = owner.upload(body=body)["id"]
@@ -253,8 +271,8 @@ def test_a_deleted_video_is_gone_from_every_list(owner: Owner) -> None:
 
 
 def test_reading_with_a_key_does_not_let_anyone_upload(sandbox: SandboxUnderTest) -> None:
-    answer = httpx.post(
-        f"{sandbox.url}/youtube/upload/youtube/v3/videos",
+    answer = sandbox.http.post(
+        "/youtube/upload/youtube/v3/videos",
         params={"uploadType": "resumable", "part": "snippet", "key": "sandbox-key"},
         json=METADATA,
     )
@@ -269,7 +287,7 @@ def test_an_access_token_ends_after_an_hour_and_a_refresh_gives_another(
     sandbox.advance(hours=1)
     assert owner.api("GET", "channels", params=query).status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": owner.tokens["refresh_token"], **CLIENT}
-    fresh = httpx.post(f"{owner.url}/token", data=form).json()
+    fresh = owner.http.post(f"{owner.url}/token", data=form).json()
     assert "refresh_token" not in fresh
     owner.http.headers["authorization"] = f"Bearer {fresh['access_token']}"
     assert owner.api("GET", "channels", params=query).status_code == 200
@@ -288,15 +306,15 @@ def test_an_access_token_ends_after_an_hour_and_a_refresh_gives_another(
 def test_the_token_endpoint_refuses_as_google_does(
     sandbox: SandboxUnderTest, form: dict[str, str], status: int, error: str
 ) -> None:
-    answer = httpx.post(f"{sandbox.url}/youtube/token", data=form)
+    answer = sandbox.http.post("/youtube/token", data=form)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
 def test_a_revoked_grant_ends_both_tokens(owner: Owner) -> None:
-    httpx.post(f"{owner.url}/revoke", data={"token": owner.tokens["access_token"]}).raise_for_status()
+    owner.http.post(f"{owner.url}/revoke", data={"token": owner.tokens["access_token"]}).raise_for_status()
     assert owner.api("GET", "channels", params={"part": "id", "mine": "true"}).status_code == 401
     form = {"grant_type": "refresh_token", "refresh_token": owner.tokens["refresh_token"], **CLIENT}
-    assert httpx.post(f"{owner.url}/token", data=form).json()["error"] == "invalid_grant"
+    assert owner.http.post(f"{owner.url}/token", data=form).json()["error"] == "invalid_grant"
 
 
 def test_the_same_account_keeps_its_channel_and_another_has_its_own(sandbox: SandboxUnderTest) -> None:
@@ -315,12 +333,12 @@ def test_the_watch_page_escapes_what_uploaders_wrote_and_plays_in_ranges(
         "status": {"privacyStatus": "private"},
     }
     video_id = owner.upload(body=body)["id"]
-    page = httpx.get(f"{sandbox.url}/youtube/watch", params={"v": video_id})
+    page = sandbox.http.get("/youtube/watch", params={"v": video_id})
     assert "<h1>Tom &amp; &quot;Jerry&quot; &#x27;x&#x27;</h1>" in page.text
     assert "private" in page.text
     assert "<video" in page.text
-    part = httpx.get(f"{sandbox.url}/youtube/media/{video_id}", headers={"range": "bytes=10-19"})
+    part = sandbox.http.get(f"/youtube/media/{video_id}", headers={"range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, DATA[10:20])
-    unknown = httpx.get(f"{sandbox.url}/youtube/watch", params={"v": "<script>alert(1)</script>"})
+    unknown = sandbox.http.get("/youtube/watch", params={"v": "<script>alert(1)</script>"})
     assert unknown.status_code == 404
     assert "<script>" not in unknown.text

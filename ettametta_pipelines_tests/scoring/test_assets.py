@@ -8,6 +8,7 @@ import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.discovery.assets import tiktok_candidates, trend_candidates, youtube_candidates
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
 from ettametta_pipelines.partitions import day_niche_key
@@ -34,7 +35,8 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     config = {"ops": {name: {"config": values} for name, values in (ops or {}).items()}}
     return dg.materialize(
-        assets,
+        [*DISCOVERY, *ASSETS],
+        selection=assets,
         partition_key=PARTITION,
         run_config=config,
         resources={

@@ -316,15 +316,14 @@ def test_listing_is_in_key_order_on_both_backends(store: ObjectStore) -> None:
     assert list(store.list("a")) == [store.head(k) for k in ("a/1", "a/b/c", "a/b0")]
 
 
-@pytest.mark.parametrize(
-    "after", ["a", "a-1", "a/", "a/b", "a/b/", "a/b/c", "a/b/zz", "a0", "b", "b/ü", "zzz", "", "0"]
-)
-def test_listing_resumes_after_any_key(store: ObjectStore, after: str) -> None:
+def test_listing_resumes_after_any_key(store: ObjectStore) -> None:
     wanted = [k for k in LISTED if k != "a"]
     for key in wanted:
         store.put(key, b"")
-    assert keys(store, after=after) == sorted(k for k in wanted if k > after)
-    assert keys(store, "a", after=after) == sorted(k for k in wanted if k.startswith("a/") and k > after)
+    for after in ("a", "a-1", "a/", "a/b", "a/b/", "a/b/c", "a/b/zz", "a0", "b", "b/ü", "zzz", "", "0"):
+        assert keys(store, after=after) == sorted(k for k in wanted if k > after), after
+        below = sorted(k for k in wanted if k.startswith("a/") and k > after)
+        assert keys(store, "a", after=after) == below, after
 
 
 def test_a_prefix_is_a_folder_not_the_start_of_a_name(store: ObjectStore) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ettametta_pipelines.failures import (
+    FailureKind,
     NeedsPersonError,
     OutcomeUnknownError,
     PermanentError,
@@ -16,7 +17,6 @@ from ettametta_pipelines.failures import (
 from ettametta_pipelines.settings import Settings, VendorEndpoint
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
-    FailureKind,
     call_with_retries,
     http_client,
     raise_for_vendor,

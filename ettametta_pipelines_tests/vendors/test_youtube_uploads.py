@@ -8,7 +8,6 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -79,7 +78,7 @@ def test_a_video_arrives_in_ranges_and_byte_for_byte(
     done = send_rest(channel, session, first.received)
     assert done.received == SIZE
     assert channel.query_session(session, SIZE) == done
-    assert httpx.get(f"{sandbox.url}/youtube/media/{done.video_id}").content == DATA
+    assert sandbox.http.get(f"/youtube/media/{done.video_id}").content == DATA
 
 
 def test_the_whole_file_may_be_one_range(channel: YouTubeChannel) -> None:
@@ -212,8 +211,8 @@ def test_everything_said_about_a_video_reaches_youtube(
     )
     session = channel.open_upload_session(metadata, SIZE, "video/mp4")
     video_id = channel.put_range(session, DATA, 0, SIZE).video_id
-    stored = httpx.get(
-        f"{sandbox.url}/youtube/youtube/v3/videos",
+    stored = sandbox.http.get(
+        "/youtube/youtube/v3/videos",
         params={"part": "snippet,status,paidProductPlacementDetails", "id": video_id},
         headers={"authorization": f"Bearer {token}"},
     ).json()["items"][0]
@@ -284,7 +283,7 @@ def test_a_thumbnail_is_set_and_shown(channel: YouTubeChannel, sandbox: SandboxU
     buffer = BytesIO()
     Image.new("RGB", (1280, 720), (250, 10, 10)).save(buffer, "JPEG")
     channel.set_thumbnail(video_id, buffer.getvalue(), "image/jpeg")
-    shown = httpx.get(f"{sandbox.url}/youtube/vi/{video_id}/default.jpg").content
+    shown = sandbox.http.get(f"/youtube/vi/{video_id}/default.jpg").content
     with Image.open(BytesIO(shown)) as picture:
         assert picture.size == (120, 90)
         assert picture.convert("RGB").getpixel((60, 45))[0] > 230  # type: ignore[index]

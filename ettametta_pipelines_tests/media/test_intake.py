@@ -1,0 +1,176 @@
+"""Intake accepts an upload once and for all, or says in its row why it does not."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ettametta_pipelines.media.contracts import SOURCE_MEDIA
+from ettametta_pipelines.media.intake import (
+    Upload,
+    UploadRefused,
+    accept_upload,
+    parse_upload_key,
+    require_accepted,
+)
+from ettametta_pipelines.media.probe import IntakePolicy
+from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore
+from ettametta_pipelines_tests.media.clips import clip, cut_short
+
+NICHES = ("cooking", "diy")
+KEY = "uploads/studio/cooking/2026/11/22/My_clip.mp4"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clip(tmp_path_factory.mktemp("clips") / "good.mp4", extra=("-movflags", "+faststart"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore.from_url((tmp_path / "store").as_uri())
+
+
+def put(store: ObjectStore, content: bytes, key: str = KEY) -> Upload:
+    store.put(key, content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Upload(f"studio--{sha256[:16]}", key, "studio", "cooking", sha256)
+
+
+def accept(
+    store: ObjectStore, upload: Upload, tmp_path: Path, policy: IntakePolicy | None = None
+) -> dict[str, object]:
+    scratch = tmp_path / "scratch"
+    row = accept_upload(store, upload, scratch=scratch, clock=lambda: NOON, policy=policy or IntakePolicy())
+    SOURCE_MEDIA.frame([row])
+    assert list(scratch.iterdir()) == [], "nothing is left behind"
+    return row
+
+
+def test_a_key_is_taken_apart() -> None:
+    upload = parse_upload_key(KEY, NICHES)
+    assert (upload.account, upload.niche, upload.day.isoformat(), upload.name) == (
+        "studio", "cooking", "2026-11-22", "My_clip.mp4"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("uploads/studio/cooking/clip.mp4", "bad_upload_key"),
+        ("uploads/studio/cooking/2026/13/22/clip.mp4", "bad_upload_key"),
+        ("uploads/studio/cooking/2026/02/30/clip.mp4", "bad_upload_key"),
+        ("uploads/studio/cooking/2026/11/22/deeper/clip.mp4", "bad_upload_key"),
+        ("uploads/Studio Nine/cooking/2026/11/22/clip.mp4", "bad_account"),
+        ("uploads/studio/knitting/2026/11/22/clip.mp4", "unknown_niche"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_refused(key: str, code: str) -> None:
+    with pytest.raises(UploadRefused) as caught:
+        parse_upload_key(key, NICHES)
+    assert caught.value.code == code
+    assert caught.value.remedy
+
+
+def test_an_unknown_niche_names_the_known_ones_and_keeps_the_account() -> None:
+    with pytest.raises(UploadRefused, match="cooking, diy") as caught:
+        parse_upload_key("uploads/studio/knitting/2026/11/22/a.mp4", NICHES)
+    assert (caught.value.account, caught.value.niche) == ("studio", "knitting")
+
+
+def test_a_good_upload_is_stored_under_its_content(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    upload = put(store, good.read_bytes())
+    store.put(KEY + ".json", b'{"title": "First", "rights": "owned", "recipe": "clean"}')
+    row = accept(store, upload, tmp_path)
+    assert row["verdict"] == "accepted"
+    assert row["object_key"] == f"media/sources/{upload.sha256}.mp4"
+    assert store.get(str(row["object_key"])) == good.read_bytes()
+    assert (row["title"], row["rights"], row["recipe"]) == ("First", "owned", "clean")
+    assert (row["width"], row["height"], row["has_audio"], row["accepted_at"]) == (640, 360, True, NOON)
+    require_accepted(row)
+
+
+def test_without_a_sidecar_the_title_is_the_file_name_and_rights_are_undeclared(
+    store: ObjectStore, good: Path, tmp_path: Path
+) -> None:
+    row = accept(store, put(store, good.read_bytes()), tmp_path)
+    assert (row["title"], row["rights"], row["attribution"]) == ("My clip", "undeclared", None)
+
+
+def test_the_sidecar_is_read_anew_each_time(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    upload = put(store, good.read_bytes())
+    assert accept(store, upload, tmp_path)["rights"] == "undeclared"
+    store.put(KEY + ".json", b'{"rights": "owned"}')
+    assert accept(store, upload, tmp_path)["rights"] == "owned"
+
+
+def test_accepting_twice_needs_the_upload_no_more(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    upload = put(store, good.read_bytes())
+    first = accept(store, upload, tmp_path)
+    store.delete(KEY)
+    assert accept(store, upload, tmp_path) == first
+    store.put(KEY, b"something else")
+    assert accept(store, upload, tmp_path) == first
+
+
+def test_an_upload_replaced_before_it_was_accepted_is_rejected(
+    store: ObjectStore, good: Path, tmp_path: Path
+) -> None:
+    upload = put(store, good.read_bytes())
+    store.put(KEY, good.read_bytes() + b"tail")
+    row = accept(store, upload, tmp_path)
+    assert (row["verdict"], row["reason_code"]) == ("rejected", "upload_changed")
+    assert not list(store.list("media/"))
+
+
+def test_an_upload_that_vanished_is_an_error(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    upload = put(store, good.read_bytes())
+    store.delete(KEY)
+    with pytest.raises(ObjectMissing):
+        accept(store, upload, tmp_path)
+
+
+def test_bad_files_become_rows_with_a_plain_sentence(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    cut = cut_short(good, tmp_path / "cut.mp4").read_bytes()
+    for content, code in ((b"", "empty_file"), (b"hello", "not_a_video"), (cut, "truncated_media")):
+        row = accept(store, put(store, content), tmp_path)
+        assert (row["verdict"], row["reason_code"]) == ("rejected", code)
+        assert str(row["reason"]).startswith("My_clip.mp4 ")
+        assert "object_key" not in row
+    assert not list(store.list("media/"))
+
+
+def test_a_bad_sidecar_rejects_the_upload_and_names_the_file_and_key(
+    store: ObjectStore, good: Path, tmp_path: Path
+) -> None:
+    upload = put(store, good.read_bytes())
+    store.put(KEY + ".json", b'{"righst": "owned"}')
+    row = accept(store, upload, tmp_path)
+    assert row["reason_code"] == "bad_sidecar"
+    assert "My_clip.mp4.json" in str(row["reason"])
+    assert "righst" in str(row["reason"])
+    assert not list(store.list("media/"))
+
+
+def test_a_huge_upload_is_not_even_downloaded(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    row = accept(store, put(store, good.read_bytes()), tmp_path, IntakePolicy(max_bytes=1000))
+    assert row["reason_code"] == "too_large_file"
+
+
+def test_odd_names_are_accepted_like_any_other(store: ObjectStore, good: Path, tmp_path: Path) -> None:
+    for name in ("-y.mp4", "concat:a|b.mp4", "$(id);touch x.mp4", "img%03d.mp4"):
+        key = f"uploads/studio/cooking/2026/11/22/{name}"
+        assert parse_upload_key(key, NICHES).name == name
+        assert accept(store, put(store, good.read_bytes(), key), tmp_path)["verdict"] == "accepted"
+
+
+def test_going_on_from_a_rejected_source_is_refused_with_its_reason() -> None:
+    from ettametta_pipelines.failures import PermanentError
+
+    with pytest.raises(PermanentError) as caught:
+        require_accepted(
+            {"verdict": "rejected", "source_id": "a--1", "reason_code": "empty_file", "reason": "Empty."}
+        )
+    assert caught.value.code == "empty_file"

@@ -1,0 +1,40 @@
+"""Decoded frames and sound of finished files as numpy arrays, for tests that measure what a render did."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float64]
+
+
+def planes(path: Path, *, limit: int = 10_000) -> list[tuple[Plane, Plane, Plane]]:
+    """Y, U and V planes of each frame as stored (limited range)."""
+    found = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            assert frame.format.name == "yuv420p"
+            found.append((_plane(frame, 0), _plane(frame, 1), _plane(frame, 2)))
+            if len(found) == limit:
+                break
+    return found
+
+
+def _plane(frame: av.VideoFrame, place: int) -> Plane:
+    plane = frame.planes[place]
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width].astype(np.float64)
+
+
+def luma(path: Path, *, limit: int = 10_000) -> NDArray[np.float64]:
+    """Y planes as one array of frames x rows x columns."""
+    return np.stack([y for y, _, _ in planes(path, limit=limit)])
+
+
+def sound(path: Path) -> tuple[NDArray[np.float64], int, float]:
+    """Mean of the channels, sample rate, and the time of the first sample in seconds."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    samples = np.concatenate([frame.to_ndarray().mean(axis=0) for frame in frames])
+    return samples, frames[0].sample_rate, float(frames[0].time or 0)
