@@ -38,7 +38,7 @@ from ettametta_pipelines.automation.jobs import (
     PUBLISH_JOB,
     REVENUE_JOB,
 )
-from ettametta_pipelines.automation.sensors import sensor_context, upload_sensor
+from ettametta_pipelines.automation.sensors import tick_upload_sensor
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.channels import connect_platform
 from ettametta_pipelines.clock import business_day_of, utc_now
@@ -46,7 +46,7 @@ from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.devserver import prepare_home, uses_sandbox
 from ettametta_pipelines.discovery.niches import Niche, load_niches
 from ettametta_pipelines.failures import PipelineError
-from ettametta_pipelines.media.inbox import drop_upload, source_id_of
+from ettametta_pipelines.media.inbox import SETTLE, drop_upload, source_id_of
 from ettametta_pipelines.media.samples import make_samples
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.partitions import day_niche_key
@@ -108,6 +108,7 @@ class Demo:
         self.all_niches = niches
         self.closed_day = self.today - timedelta(days=1)
         self.requests: list[dg.RunRequest] = []
+        self.dropped_at: float | None = None
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Rows of a query over the lake as it is now."""
@@ -124,6 +125,7 @@ class Demo:
         *,
         tags: Mapping[str, str] | None = None,
         assets: tuple[str, ...] = (),
+        run_config: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Execute a job (or some of its assets) for one partition as a real run; never raises for its failure."""
         selection = [dg.AssetKey(name) for name in assets] or None
@@ -131,7 +133,7 @@ class Demo:
             instance=self.instance,
             partition_key=partition,
             tags=dict(tags or {}),
-            run_config=QUIET,
+            run_config=QUIET | dict(run_config or {}),
             asset_selection=selection,
             raise_on_error=False,
         )
@@ -202,6 +204,7 @@ def prepare_stage(demo: Demo, say: Say, *, videos: list[Path]) -> str:
             dropped += _drop(demo, file, demo.niches[number % len(demo.niches)].slug)
         except PipelineError as error:
             demo.report.problems.append(str(error))
+    demo.dropped_at = time.monotonic() if dropped else None
     return f"{len(videos)} videos, {dropped} newly dropped under uploads/"
 
 
@@ -257,18 +260,16 @@ def discover_stage(demo: Demo, say: Say) -> str:
 
 def upload_stage(demo: Demo, say: Say) -> str:
     """Evaluate the upload sensor once, as the daemon would; its run requests are executed by the next stage."""
+    if demo.dropped_at is not None:
+        say("letting the files settle")
+        time.sleep(max(0.0, SETTLE.total_seconds() - (time.monotonic() - demo.dropped_at)))
     say("looking at the inbox")
-    context = sensor_context(demo.instance, demo.definitions)
-    tick = upload_sensor.evaluate_tick(context)
-    for added in tick.dynamic_partitions_requests or []:
-        if isinstance(added, dg.AddDynamicPartitionsRequest):
-            demo.instance.add_dynamic_partitions(added.partitions_def_name, list(added.partition_keys))
-    demo.requests = list(tick.run_requests or [])
+    demo.requests, skipped = tick_upload_sensor(demo.instance, demo.definitions)
     for request in demo.requests:
         if request.partition_key not in demo.report.source_ids:
             demo.report.source_ids.append(str(request.partition_key))
     if not demo.report.source_ids:
-        demo.report.problems.append(f"No upload became a source video. {tick.skip_message or ''}")
+        demo.report.problems.append(f"No upload became a source video. {skipped}")
     return f"{len(demo.requests)} new source videos, {len(demo.report.source_ids)} in all"
 
 
@@ -306,7 +307,9 @@ def publish_stage(demo: Demo, say: Say) -> str:
     rendered = {row["source_id"] for row in demo.rows(_RENDITIONS_OF, {"sources": demo.report.source_ids})}
     for number, source_id in enumerate(sorted(rendered), start=1):
         say(f"{number} of {len(rendered)}")
-        outcome = demo.run(PUBLISH_JOB, source_id, tags={ACCOUNT_TAG: DEMO_ACCOUNT})
+        outcome = demo.run(
+            PUBLISH_JOB, source_id, tags={ACCOUNT_TAG: DEMO_ACCOUNT}, run_config=_open_to_all(demo.settings)
+        )
         demo.report.new_uploads += sum(bool(facts.get("posted")) for facts in outcome.metadata.values())
     live = [row for row in demo.rows(_POSTS_OF, {"sources": sorted(rendered)}) if row["state"] == "PUBLISHED"]
     if len(live) != 2 * len(rendered):
@@ -323,7 +326,7 @@ def metrics_stage(demo: Demo, say: Say) -> str:
     )
     if not rows:
         demo.report.problems.append("No statistics of our posts came back.")
-    return f"{len(rows)} posts observed, {sum(int(row['views']) for row in rows)} views"
+    return f"{len(rows)} posts observed, {sum(row['views'] or 0 for row in rows)} views"
 
 
 def revenue_stage(demo: Demo, say: Say) -> str:
@@ -334,6 +337,17 @@ def revenue_stage(demo: Demo, say: Say) -> str:
     if not rows:
         demo.report.problems.append(f"Nothing was booked for {demo.closed_day}.")
     return f"{', '.join(_net(row) for row in rows)} net on {demo.closed_day}"
+
+
+def _open_to_all(settings: Settings) -> dict[str, Any]:
+    """Posts in the sandbox are public, so that they have addresses and views; a live channel keeps the safe default."""
+    widest = {"youtube": ("google", "public"), "tiktok": ("tiktok", "PUBLIC_TO_EVERYONE")}
+    ops = {
+        f"{platform}_publications": {"config": {"privacy": privacy}}
+        for platform, (vendor, privacy) in widest.items()
+        if settings.endpoint(vendor).mode == "sandbox"
+    }
+    return {"ops": ops} if ops else {}
 
 
 _RENDITIONS_OF = " union all by name ".join(

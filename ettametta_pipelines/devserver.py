@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.ports import require_free_port
+from ettametta_pipelines.ports import listen_on
 from ettametta_pipelines.settings import VENDORS, Settings
 
 STOP_WAIT_S = 20.0
@@ -66,11 +66,15 @@ class Child:
 def run_dev(settings: Settings, console: Console) -> int:
     """Start everything, wait, stop everything. Returns the exit code: 0 after Ctrl-C, 1 when a part died."""
     host = "127.0.0.1"
-    require_free_port(host, settings.ui_port, variable="ETTAMETTA_UI_PORT", service="Dagster UI")
-    require_free_port(host, settings.gateway_port, variable="ETTAMETTA_GATEWAY_PORT", service="gateway")
     with_sandbox = uses_sandbox(settings)
+    ports = [
+        ("Dagster UI", settings.ui_port, "ETTAMETTA_UI_PORT"),
+        ("gateway", settings.gateway_port, "ETTAMETTA_GATEWAY_PORT"),
+    ]
     if with_sandbox:
-        require_free_port(host, settings.sandbox_port, variable="ETTAMETTA_SANDBOX_PORT", service="sandbox")
+        ports.append(("sandbox", settings.sandbox_port, "ETTAMETTA_SANDBOX_PORT"))
+    for service, port, variable in ports:
+        listen_on(host, port, service=service, variable=variable).close()
     environment = dict(os.environ) | prepare_home(settings)
     set_pool_limits(environment)
     cli = [sys.executable, "-m", "ettametta_pipelines.cli"]

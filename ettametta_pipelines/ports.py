@@ -1,19 +1,35 @@
-"""Port checks shared by the servers, so that a taken port gives one sentence instead of a stack trace."""
+"""Taking a port: the one place where a port that is not free becomes one sentence with a remedy.
 
+Used by the sandbox and the gateway, which serve on the socket they get here, and by `ettametta dev`, which looks
+before it starts anything.
+"""
+
+import errno
 import socket
 
 from ettametta_pipelines.failures import NeedsPersonError
 
 
-def require_free_port(host: str, port: int, *, variable: str, service: str) -> None:
-    """Raise NeedsPersonError `port_in_use` when nothing can be bound there. Port 0 always passes."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
+def listen_on(host: str, port: int, *, service: str, variable: str) -> socket.socket:
+    """A bound socket to serve on; port 0 takes a free one.
+
+    Raises NeedsPersonError `port_in_use` naming the variable that changes the port, or `cannot_listen`.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
             raise NeedsPersonError(
-                f"The {service} cannot use port {port} on {host}: {error.strerror}.",
-                code="port_in_use",
-                remedy=f"Stop what uses the port, or set {variable} to a free one.",
+                f"The {service} cannot listen on {host}:{port}: {error.strerror}.",
+                code="cannot_listen",
+                remedy="Choose an address of this machine and a port above 1023.",
             ) from error
+        raise NeedsPersonError(
+            f"Port {port} on {host} is taken, so the {service} cannot start there.",
+            code="port_in_use",
+            remedy=f"Stop the program that holds it, or set {variable} to a free port.",
+        ) from error
+    return listener

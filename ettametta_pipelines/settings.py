@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -232,10 +232,10 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings() -> Settings:
     """Read the environment and `.env` once, now. Raises SettingsError naming each bad variable, never its secret."""
     try:
-        return Settings(**overrides)
+        return Settings()
     except ValidationError as error:
         problems = []
         for item in error.errors(include_url=False, include_context=False):

@@ -103,7 +103,7 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
             _line(row, "platform", "state", "remote_id", "url", "privacy", "publication_id")
         )
         for event in row.get("events", []):
-            branch.add(_line(event, "at", "from_state", "to_state", "detail"))
+            branch.add(_line(event, "at", "from_state", "to_state", "reason"))
     metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
     for row in chain["metrics"][-2:]:
         metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))

@@ -105,15 +105,25 @@ def _in_words(scan: "InboxScan") -> str:
     return ", ".join(parts).capitalize() + "."
 
 
-def sensor_context(instance: dg.DagsterInstance, definitions: dg.Definitions) -> dg.SensorEvaluationContext:
-    """What the daemon hands to `upload_sensor`, for whoever evaluates a tick without a daemon."""
+def tick_upload_sensor(
+    instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> tuple[list[dg.RunRequest], str]:
+    """Evaluate `upload_sensor` once without a daemon and add its partitions; its run requests, or why there are none.
+
+    The caller launches the runs, tagged `dagster/run_key` as the daemon would.
+    """
     resources = {name: (definitions.resources or {})[name] for name in upload_sensor.required_resource_keys}
-    return dg.build_sensor_context(
+    with dg.build_sensor_context(
         instance_ref=instance.get_ref(),
         definitions=definitions,
         sensor_name=upload_sensor.name,
         resources=resources,
-    )
+    ) as context:
+        tick = upload_sensor.evaluate_tick(context)
+    for added in tick.dynamic_partitions_requests or []:
+        if isinstance(added, dg.AddDynamicPartitionsRequest):
+            instance.add_dynamic_partitions(added.partitions_def_name, list(added.partition_keys))
+    return list(tick.run_requests or []), tick.skip_message or ""
 
 
 SENSORS = [upload_sensor]

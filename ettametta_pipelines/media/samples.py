@@ -38,7 +38,7 @@ def _hills(place: int, sky: tuple[str, str], colors: Sequence[str], orb: str, ri
     """A sky, an orb that rises or sinks by `rise` pixels a second, and three ridges that pass at different speeds."""
     width, height = 1280, 720
     parts = [
-        f"gradients=s={width}x{height}:r={RATE}:c0={sky[0]}:c1={sky[1]}:n=2:x0=640:y0=0:x1=640:y1=620:speed=0.00001,"
+        f"gradients=s={width}x{height}:r={RATE}:c0={sky[0]}:c1={sky[1]}:n=2:x0=640:y0=0:x1=640:y1=620:seed=1:speed=0.00001,"
         f"format=yuv420p[sky{place}]",
         _layer(orb, "clip(255*(92-hypot(X-110,Y-110))/6,0,255)", (220, 220), f"orb{place}"),
     ]
@@ -91,7 +91,7 @@ def _lanterns(place: int, sky: tuple[str, str], colors: Sequence[str], climb: fl
     """Glowing discs that rise past an evening sky, swaying, the small ones slower as if farther away."""
     width, height = 720, 1280
     parts = [
-        f"gradients=s={width}x{height}:r={RATE}:c0={sky[0]}:c1={sky[1]}:n=2:x0=360:y0=0:x1=360:y1=1280:speed=0.00001,"
+        f"gradients=s={width}x{height}:r={RATE}:c0={sky[0]}:c1={sky[1]}:n=2:x0=360:y0=0:x1=360:y1=1280:seed=1:speed=0.00001,"
         f"format=yuv420p[dusk{place}]"
     ]
     drawn = f"dusk{place}"

@@ -48,26 +48,29 @@ class State(StrEnum):
     INCIDENT = "INCIDENT"
 
 
-_S = State
-
 # What may follow what. No way leads from FINALIZING or later back to a state in which a session is opened.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     # PROCESSING and INCIDENT: the channel already has the post, although this database did not know.
-    _S.PLANNED: frozenset({_S.SESSION_OPEN, _S.PROCESSING, _S.FAILED_DEFINITE, _S.INCIDENT}),
-    _S.SESSION_OPEN: frozenset({_S.PLANNED, _S.FINALIZING, _S.PROCESSING, _S.FAILED_DEFINITE}),
-    _S.FINALIZING: frozenset({_S.PROCESSING, _S.RECONCILING, _S.FAILED_DEFINITE, _S.NEEDS_REVIEW}),
-    _S.PROCESSING: frozenset({_S.PUBLISHED, _S.RECONCILING, _S.FAILED_DEFINITE, _S.NEEDS_REVIEW}),
-    _S.RECONCILING: frozenset(
-        {_S.PROCESSING, _S.PUBLISHED, _S.FAILED_DEFINITE, _S.NEEDS_REVIEW, _S.INCIDENT}
+    State.PLANNED: frozenset({State.SESSION_OPEN, State.PROCESSING, State.FAILED_DEFINITE, State.INCIDENT}),
+    State.SESSION_OPEN: frozenset({State.PLANNED, State.FINALIZING, State.PROCESSING, State.FAILED_DEFINITE}),
+    State.FINALIZING: frozenset(
+        {State.PROCESSING, State.RECONCILING, State.FAILED_DEFINITE, State.NEEDS_REVIEW}
+    ),
+    State.PROCESSING: frozenset(
+        {State.PUBLISHED, State.RECONCILING, State.FAILED_DEFINITE, State.NEEDS_REVIEW}
+    ),
+    State.RECONCILING: frozenset(
+        {State.PROCESSING, State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT}
     ),
     # A person has looked: it is live, or it is not and a new intent may be made.
-    _S.NEEDS_REVIEW: frozenset({_S.PUBLISHED, _S.FAILED_DEFINITE}),
-    _S.INCIDENT: frozenset({_S.PUBLISHED}),
-    _S.PUBLISHED: frozenset(),
-    _S.FAILED_DEFINITE: frozenset(),
+    State.NEEDS_REVIEW: frozenset({State.PUBLISHED, State.FAILED_DEFINITE}),
+    State.INCIDENT: frozenset({State.PUBLISHED}),
+    State.PUBLISHED: frozenset(),
+    State.FAILED_DEFINITE: frozenset(),
 }
-SETTLED = frozenset({_S.PUBLISHED, _S.FAILED_DEFINITE, _S.NEEDS_REVIEW, _S.INCIDENT})
-ON_THE_PLATFORM = frozenset({_S.PROCESSING, _S.PUBLISHED})
+SETTLED = frozenset({State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT})
+IN_DOUBT = frozenset({State.RECONCILING, State.NEEDS_REVIEW, State.INCIDENT})
+ON_THE_PLATFORM = frozenset({State.PROCESSING, State.PUBLISHED})
 
 # The vendor bucket an upload takes one slot of, by platform.
 UPLOAD_BUCKETS: Mapping[str, tuple[str, str]] = {"youtube": ("youtube", "videos_insert")}
@@ -298,7 +301,14 @@ class Ledger:
             )
 
     def declare_live(self, publication_id: str, remote_id: str) -> Publication:
-        """A person has found the post of a publication in doubt on the channel."""
+        """A person has found the post of a publication in doubt on the channel. Raises NeedsPersonError for others."""
+        state = self.get(publication_id).state
+        if state not in IN_DOUBT:
+            raise NeedsPersonError(
+                f"Publication {publication_id} is {state}, so there is nothing to settle by hand.",
+                code="post_not_in_doubt",
+                remedy="Run the publication without `live_remote_id`.",
+            )
         with self.claimed(publication_id) as claim:
             return self.advance(claim, State.PUBLISHED, reason="declared_live", remote_id=remote_id)
 

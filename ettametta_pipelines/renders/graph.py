@@ -130,9 +130,8 @@ def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
 def to_standard_range(stream: Stream, probe: Probe) -> Stream:
     """BT.2020 to BT.709, with HDR highlights rolled off instead of clipped.
 
-    Below 60 % of reference white brightness is kept as it is; Hable's curve left faces at half of it.
-
-    Half-tagged files are common, and zscale refuses to guess: what is not stated counts as BT.2020.
+    Below 60 % of reference white, brightness is kept as it is. Half-tagged files are common and zscale refuses to
+    guess: what is not stated counts as BT.2020.
     """
     guesses = {}
     if probe.color_matrix in UNSTATED:
@@ -186,7 +185,8 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
     else:
         stream = fill_by_crop(stream, plan.probe, format, zoom)
     if plan.recipe.grain is not None:
-        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", c0_seed=plan.seed)
+        # Of the seeds noise offers only all_seed has an effect.
+        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=plan.seed)
     plate = plan.plates.get(format.name)
     if plate is not None:
         black = ffmpeg.input(

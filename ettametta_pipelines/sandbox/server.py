@@ -6,7 +6,6 @@ close one without an answer.
 
 import asyncio
 import contextlib
-import errno
 import socket
 import threading
 from pathlib import Path
@@ -19,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.ports import listen_on
 from ettametta_pipelines.sandbox.app import create_app
 
 STOP_GRACE_S = 0.5
@@ -29,7 +29,7 @@ START_TIMEOUT_S = 15.0
 class SandboxServer:
     """Sandbox in a thread: `with SandboxServer(home) as server: server.url`. Port 0 takes a free one.
 
-    Raises PermanentError `port_in_use` when the port is taken.
+    Raises NeedsPersonError `port_in_use` when the port is taken.
     """
 
     def __init__(self, home: Path, port: int = 0, *, host: str = "127.0.0.1", clock: Clock = utc_now) -> None:
@@ -75,7 +75,7 @@ class SandboxServer:
 
 
 def serve(home: Path, host: str = "127.0.0.1", port: int = 8400) -> None:
-    """Run in the foreground until interrupted. Raises PermanentError `port_in_use` when the port is taken."""
+    """Run in the foreground until interrupted. Raises NeedsPersonError `port_in_use` when the port is taken."""
     with contextlib.closing(_bind(host, port)) as listener:
         app = create_app(home, public_url=_url(host, listener.getsockname()[1]))
         server = _Server(_config(app))
@@ -85,26 +85,7 @@ def serve(home: Path, host: str = "127.0.0.1", port: int = 8400) -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # Listening now and not when the server starts: two sandboxes started at once must not both get the port.
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        if error.errno != errno.EADDRINUSE:
-            raise PermanentError(
-                f"The sandbox cannot listen on {host}:{port}: {error.strerror}.",
-                code="cannot_listen",
-                remedy="Choose an address of this machine and a port above 1023 with --host and --port.",
-            ) from error
-        raise PermanentError(
-            f"Port {port} on {host} is taken, so the sandbox cannot start there.",
-            code="port_in_use",
-            remedy="Stop the program that holds it, or set ETTAMETTA_SANDBOX_PORT to a free port.",
-        ) from error
-    return listener
+    return listen_on(host, port, service="sandbox", variable="ETTAMETTA_SANDBOX_PORT")
 
 
 def _url(host: str, port: int) -> str:

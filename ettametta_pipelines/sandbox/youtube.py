@@ -116,6 +116,10 @@ class YouTubeSandbox:
         try:
             http_method, query = await _method_and_query(request)
             call, caller, served = await self._admit(request, http_method, path, query)
+            if call.method.media is not None:
+                raise GoogleRefusal(
+                    400, "mediaBodyRequired", "The request does not include the media content."
+                )
             return _as_response(await served.handler(self, call, caller, request))
         except GoogleRefusal as refusal:
             return refusal.response()

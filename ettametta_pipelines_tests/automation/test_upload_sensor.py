@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ettametta_pipelines.automation.sensors import sensor_context, upload_sensor
+from ettametta_pipelines.automation.sensors import tick_upload_sensor
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.inbox import source_id_of
 from ettametta_pipelines.settings import Settings
@@ -39,16 +39,13 @@ class Ticker:
         self.instance = instance
 
     def tick(self, *, launch: bool = True) -> tuple[list[dg.RunRequest], str]:
-        data = upload_sensor.evaluate_tick(sensor_context(self.instance, self.definitions))
-        for request in data.dynamic_partitions_requests or []:
-            self.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-        requests = list(data.run_requests or [])
+        requests, skipped = tick_upload_sensor(self.instance, self.definitions)
         for request in requests if launch else []:
             self.instance.create_run_for_job(
                 self.definitions.resolve_job_def("ingest_upload"),
                 tags={**request.tags, "dagster/run_key": str(request.run_key)},
             )
-        return requests, data.skip_message or ""
+        return requests, skipped
 
 
 @pytest.fixture
@@ -99,7 +96,9 @@ def test_an_unknown_niche_is_named_with_the_known_ones_and_the_others_go_on(
     place(store, "clip.mp4", b"fine")
     requests, _ = ticker.tick()
     assert len(requests) == 1
-    assert store.exists(f"uploads/studio/underwater-chess/{DAY}/lost.mp4"), "a refused upload stays where it is"
+    assert store.exists(f"uploads/studio/underwater-chess/{DAY}/lost.mp4"), (
+        "a refused upload stays where it is"
+    )
 
 
 def test_keys_outside_the_layout_do_not_stop_the_tick(store: ObjectStore, ticker: Ticker) -> None:

@@ -272,5 +272,16 @@ def test_another_post_of_the_same_video_waits_until_the_one_before_is_settled(
     assert (second.state, second.marker != first.marker) == (State.PLANNED, True)
 
 
+def test_only_a_post_in_doubt_is_settled_by_a_persons_word(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with pytest.raises(NeedsPersonError, match="PLANNED"):
+        ledger.declare_live(publication.id, "v1")
+    with ledger.claimed(publication.id) as claim:
+        for state in (State.SESSION_OPEN, State.FINALIZING, State.RECONCILING):
+            ledger.advance(claim, state, reason="test")
+    assert ledger.declare_live(publication.id, "v1").remote_id == "v1"
+
+
 def test_the_settled_states_are_those_no_worker_acts_in() -> None:
     assert {State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT} == SETTLED

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.sandbox.core import SandboxStore, seeded_rng
 from ettametta_pipelines.sandbox.server import SandboxServer
 from ettametta_pipelines.settings import Settings
@@ -83,7 +83,7 @@ def test_a_taken_port_is_named_with_the_variable_that_changes_it(tmp_path: Path)
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        with pytest.raises(PermanentError) as caught:
+        with pytest.raises(NeedsPersonError) as caught:
             SandboxServer(tmp_path, port)
     assert caught.value.code == "port_in_use"
     assert str(port) in caught.value.message

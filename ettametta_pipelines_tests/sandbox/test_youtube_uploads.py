@@ -171,6 +171,11 @@ def test_files_youtube_would_refuse_are_refused(owner: Owner) -> None:
     assert owner.open(size=274_877_906_945).status_code == 413
 
 
+def test_metadata_sent_to_the_address_without_media_opens_nothing(owner: Owner) -> None:
+    answer = owner.api("POST", "videos", params={"part": "snippet"}, json=METADATA)
+    assert (answer.status_code, reason(answer)) == (400, "mediaBodyRequired")
+
+
 def test_an_upload_is_public_unless_it_says_otherwise_and_read_only_fields_are_ignored(owner: Owner) -> None:
     body = {"snippet": {"title": "x", "channelId": "UCsomebody"}, "status": {"uploadStatus": "processed"}}
     video = owner.upload(body=body)

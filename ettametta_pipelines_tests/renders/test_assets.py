@@ -1,0 +1,153 @@
+"""From an upload to renditions through Dagster: what an operator sees, and what stops what."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.media.assets import ASSETS as MEDIA
+from ettametta_pipelines.media.inbox import drop_upload, scan_inbox
+from ettametta_pipelines.partitions import SOURCE_VIDEO
+from ettametta_pipelines.renders.assets import ASSETS as RENDERS
+from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.session import open_state
+from ettametta_pipelines.storage.objects import ObjectStore, open_store
+from ettametta_pipelines.storage.tables import ParquetTables, read_table
+from ettametta_pipelines_tests.media.clips import clip, cut_short
+
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Line:
+    """The media and render assets on one home, run for one source video at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.store: ObjectStore = open_store(settings)
+        self.state = open_state(settings)
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    def upload(self, file: Path, **sidecar: str) -> str:
+        drop_upload(
+            self.store, file, account="studio", niche="cooking", niches=["cooking"], day=date(2026, 11, 22), **sidecar
+        )  # fmt: skip
+        (arrival,) = scan_inbox(self.store, self.state, ["cooking"], clock=lambda: LATER).arrivals
+        self.instance.add_dynamic_partitions(str(SOURCE_VIDEO.name), [arrival.source_id])
+        return arrival.source_id
+
+    def run(
+        self, source_id: str, *selection: str, config: dict[str, Any] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        store = StoreResource()
+        return dg.materialize(
+            [*MEDIA, *RENDERS],
+            instance=self.instance,
+            partition_key=source_id,
+            selection=list(selection) or None,
+            run_config={"ops": {"renditions": {"config": config}}} if config else None,
+            resources={
+                "store": store,
+                "state": StateResource(),
+                "tables": ParquetTables(store.open, ALL_TABLES),
+            },
+            raise_on_error=False,
+        )
+
+
+def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    found = {}
+    for event in result.get_asset_materialization_events():
+        materialization = event.materialization
+        found[materialization.asset_key.to_user_string()] = {
+            name: value.value for name, value in materialization.metadata.items()
+        }
+    return found
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+    return {(e.asset_key.to_user_string(), e.check_name): e for e in result.get_asset_check_evaluations()}
+
+
+@pytest.fixture
+def line(home: Settings) -> Line:
+    return Line(home)
+
+
+def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "My clip.mp4", picture="testsrc2=s=640x360:r=25:d=1.2", sound="sine=d=1.2")
+    source_id = line.upload(source, rights="owned", recipe="clean")
+    result = line.run(source_id)
+    assert result.success
+    told = metadata_of(result)
+    assert told["source_media"]["verdict"] == "accepted"
+    assert told["media_analysis"]["contact_sheet"].startswith("![contact sheet](data:image/jpeg;base64,")
+    for name, size in (("9x16", (1080, 1920)), ("16x9", (1920, 1080)), ("1x1", (1080, 1080))):
+        asset = f"rendition_{name}"
+        assert told[asset]["rendered"] is True
+        assert told[asset]["recipe"] == "clean"
+        row = read_table(line.store, ALL_TABLES[asset], source_id).iloc[0]
+        assert (row["width"], row["height"], row["format"]) == (*size, name)
+        assert told[asset]["watch"] == f"http://127.0.0.1:8000/{row['object_key']}"
+        assert Path(told[asset]["file"]).is_file()
+        assert len(json.dumps(told[asset])) < 50_000
+    assert all(check.passed for check in checks_of(result).values())
+    assert len(checks_of(result)) == 13
+
+    again = line.run(source_id)
+    assert again.success
+    assert [
+        told["rendered"] for name, told in metadata_of(again).items() if name.startswith("rendition")
+    ] == [False] * 3
+    assert all(check.passed for check in checks_of(again).values())
+
+
+def test_one_format_can_be_asked_for_with_another_recipe(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=1.2", sound=None)
+    source_id = line.upload(source)
+    assert line.run(source_id, "source_media", "media_analysis").success
+    result = line.run(source_id, "rendition_1x1", config={"recipe": "punchy", "seed": 4})
+    assert result.success
+    told = metadata_of(result)
+    assert list(told) == ["rendition_1x1"]
+    assert (told["rendition_1x1"]["recipe"], told["rendition_1x1"]["seed"]) == ("punchy", 4)
+
+
+def test_a_rejected_upload_stops_its_own_line_with_a_readable_reason(line: Line, tmp_path: Path) -> None:
+    whole = clip(tmp_path / "whole.mp4", extra=("-movflags", "+faststart"))
+    source_id = line.upload(cut_short(whole, tmp_path / "holiday.mp4"))
+    result = line.run(source_id)
+    assert not result.success
+    assert list(metadata_of(result)) == ["source_media"]
+    check = checks_of(result)["source_media", "accepted"]
+    assert not check.passed
+    assert str(check.description).startswith("holiday.mp4 is cut short: ")
+    assert check.metadata["reason_code"].value == "truncated_media"
+    row = read_table(line.store, ALL_TABLES["source_media"], source_id).iloc[0]
+    assert (row["verdict"], row["reason_code"]) == ("rejected", "truncated_media")
+    assert not list(line.store.list("media/"))
+
+
+def test_a_rejected_source_is_not_rendered_when_asked_for_alone(line: Line, tmp_path: Path) -> None:
+    bad = tmp_path / "note.mp4"
+    bad.write_text("hello, this is no video")
+    source_id = line.upload(bad)
+    line.run(source_id, "source_media")
+    result = line.run(source_id, "media_analysis")
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "note.mp4 is not a video file" in str(failure.event_specific_data)
+
+
+def test_a_recipe_that_does_not_exist_is_named_with_those_that_do(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=320x240:r=25:d=1.2", sound=None)
+    source_id = line.upload(source, recipe="cinematicc")
+    result = line.run(source_id)
+    assert not result.success
+    assert set(metadata_of(result)) == {"source_media", "media_analysis"}
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "cinematicc" in str(failure.event_specific_data)
+    assert "punchy" in str(failure.event_specific_data)

@@ -1,0 +1,80 @@
+"""The library renders what is missing, once, and keeps nothing that failed a check."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.renders.library import Rendition, RenditionOrder, obtain_renditions
+from ettametta_pipelines.renders.recipe import Grain, Recipe
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines_tests.media.clips import clip
+
+SOURCE_ID = "studio--0123456789abcdef"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore.from_url((tmp_path / "store").as_uri())
+
+
+@pytest.fixture
+def order(store: ObjectStore, tmp_path: Path) -> RenditionOrder:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=1.2", sound="sine=d=1.2")
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    key = f"media/sources/{sha256}.mp4"
+    store.put_file(key, source)
+    return RenditionOrder(SOURCE_ID, key, sha256, 1.2, True, Recipe(name="plain"), 1, None)
+
+
+def obtain(store: ObjectStore, order: RenditionOrder, tmp_path: Path, *formats: str) -> dict[str, Rendition]:
+    scratch = tmp_path / "scratch"
+    made = {r.format.name: r for r in obtain_renditions(store, order, formats, scratch=scratch)}
+    assert list(scratch.iterdir()) == []
+    return made
+
+
+def test_what_exists_is_not_rendered_again(store: ObjectStore, order: RenditionOrder, tmp_path: Path) -> None:
+    first = obtain(store, order, tmp_path, "1x1")["1x1"]
+    assert first.rendered
+    assert first.object_key == f"media/renditions/{SOURCE_ID}/1x1/{first.render_key}.mp4"
+    assert hashlib.sha256(store.get(first.object_key)).hexdigest() == first.sha256
+    again = obtain(store, order, tmp_path, "16x9", "1x1")
+    assert (again["1x1"].rendered, again["16x9"].rendered) == (False, True)
+    assert again["1x1"].sha256 == first.sha256
+    assert again["1x1"].poster[:2] == b"\xff\xd8"
+
+
+def test_another_recipe_or_seed_lies_beside_the_first(
+    store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    first = obtain(store, order, tmp_path, "1x1")["1x1"]
+    other = obtain(
+        store, replace(order, recipe=Recipe(name="plain", grain=Grain(strength=3))), tmp_path, "1x1"
+    )["1x1"]
+    assert other.rendered
+    assert other.object_key != first.object_key
+    assert store.exists(first.object_key)
+
+
+def test_a_stored_rendition_that_was_damaged_is_made_again(
+    store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    first = obtain(store, order, tmp_path, "1x1")["1x1"]
+    store.put(first.object_key, store.get(first.object_key)[:5000])
+    again = obtain(store, order, tmp_path, "1x1")["1x1"]
+    assert again.rendered
+    assert again.sha256 == first.sha256
+    assert hashlib.sha256(store.get(first.object_key)).hexdigest() == first.sha256
+
+
+def test_a_failed_render_stores_nothing(store: ObjectStore, order: RenditionOrder, tmp_path: Path) -> None:
+    before = [info.key for info in store.list("media/")]
+    store.put(order.source_key, b"\x00\x00\x00\x18ftypisom" + bytes(100))
+    with pytest.raises(PermanentError) as caught:
+        obtain(store, order, tmp_path, "1x1")
+    assert caught.value.code == "truncated_media"
+    assert [info.key for info in store.list("media/")] == before
+    assert list((tmp_path / "scratch").iterdir()) == []
