@@ -61,7 +61,9 @@ def source_media(
         scratch = get_settings().home_dir / "scratch"
         row = accept_upload(store.open(), upload, scratch=scratch, clock=utc_now)
     accepted = row["verdict"] == "accepted"
-    obstacle = publishing_obstacle(row["rights"], row["attribution"]) if accepted else "The file is not taken."
+    obstacle = (
+        publishing_obstacle(row["rights"], row["attribution"]) if accepted else "The file is not taken."
+    )
     facts = (
         "title",
         "rights",
