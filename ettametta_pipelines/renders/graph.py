@@ -117,11 +117,7 @@ def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
     if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
         stream = to_standard_range(stream, probe)
     stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
-    matrix = color_matrix(probe)
-    transfer = "bt709" if matrix == "bt709" else "smpte170m"
-    stream = stream.filter(
-        "setparams", range="tv", colorspace=matrix, color_primaries=matrix, color_trc=transfer
-    )
+    stream = tag_colour(stream, probe)
     if originality.mirror:
         stream = stream.filter("hflip")
     return shift_colour(stream, originality.colour)
@@ -156,6 +152,19 @@ def color_matrix(probe: Probe) -> str:
         return "bt709"
     assumed = "bt709" if min(probe.width, probe.height) >= HD_HEIGHT else "smpte170m"
     return MATRICES.get(probe.color_matrix, assumed)
+
+
+def tag_colour(stream: Stream, probe: Probe) -> Stream:
+    """State range, matrix, primaries and transfer.
+
+    Every input of an overlay must state the same: where one says nothing, ffmpeg converts the other to 'unknown',
+    which changes colours and takes five times as long as the overlay itself.
+    """
+    matrix = color_matrix(probe)
+    transfer = "bt709" if matrix == "bt709" else "smpte170m"
+    return stream.filter(
+        "setparams", range="tv", colorspace=matrix, color_primaries=matrix, color_trc=transfer
+    )
 
 
 def shift_colour(stream: Stream, colour: Colour) -> Stream:
@@ -196,7 +205,7 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
             video_size=(format.width, format.height),
             framerate=str(plan.rate),
         )
-        stream = ffmpeg.filter([stream, black["v:0"]], "overlay", format="yuv420")
+        stream = ffmpeg.filter([stream, tag_colour(black["v:0"], plan.probe)], "overlay", format="yuv420")
     return stream
 
 

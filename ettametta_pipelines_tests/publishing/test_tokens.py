@@ -54,8 +54,12 @@ def test_a_key_that_is_none_is_named_without_being_shown() -> None:
     assert "hunter2" not in str(failure.value)
 
 
-def test_the_key_file_is_made_once_by_many_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    settings = load_settings(ETTAMETTA_HOME=tmp_path, ETTAMETTA_ENCRYPTION_KEYS="")
+def test_the_key_file_is_made_once_by_many_and_readable_by_its_owner_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETTAMETTA_HOME", str(tmp_path))
+    monkeypatch.delenv("ETTAMETTA_ENCRYPTION_KEYS", raising=False)
+    settings = load_settings()
     barrier = Barrier(8)
 
     def seal(_: int) -> tuple[Envelope, str]:
@@ -75,9 +79,11 @@ def test_the_key_file_is_made_once_by_many_and_readable_by_its_owner_only(tmp_pa
     assert failure.value.code == "key_file_exposed"
 
 
-def test_configured_keys_make_no_file(tmp_path: Path) -> None:
+def test_configured_keys_make_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = f" {Fernet.generate_key().decode()} , {Fernet.generate_key().decode()}"
-    open_envelope(load_settings(ETTAMETTA_HOME=tmp_path, ETTAMETTA_ENCRYPTION_KEYS=keys))
+    monkeypatch.setenv("ETTAMETTA_HOME", str(tmp_path))
+    monkeypatch.setenv("ETTAMETTA_ENCRYPTION_KEYS", keys)
+    open_envelope(load_settings())
     assert list(tmp_path.iterdir()) == []
 
 

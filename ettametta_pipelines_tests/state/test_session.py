@@ -178,7 +178,8 @@ def test_a_faulty_statement_is_not_dressed_up_as_trouble_of_the_database(databas
 
 def test_opening_makes_the_directory_and_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    settings = load_settings(ETTAMETTA_HOME=tmp_path / "new" / "home")
+    monkeypatch.setenv("ETTAMETTA_HOME", str(tmp_path / "new" / "home"))
+    settings = load_settings()
     with open_state(settings) as database, database.session() as session:
         session.add(upload("1", datetime.now(UTC)))
     assert (tmp_path / "new" / "home" / "state" / "state.db").is_file()
