@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -59,12 +60,12 @@ def doctor(as_json: JsonFlag = False) -> None:
         table = Table("integration", "standing", "for", "why", title="Integrations", title_justify="left")
         for row in integrations:
             style = STANDING_STYLE[row.standing]
-            why = row.why + (f" [bold]{row.remedy}[/]" if row.remedy else "")
-            table.add_row(row.integration, f"[{style}]{row.standing}[/]", row.purpose, why)
+            why = Text(row.why) + (Text(f" {row.remedy}", style="bold") if row.remedy else Text())
+            table.add_row(row.integration, Text(row.standing, style=style), row.purpose, why)
         out.print(table)
         table = Table("part", "", "detail", title="This machine", title_justify="left")
         for part in parts:
-            table.add_row(part.part, "[green]ok[/]" if part.ok else "[red]broken[/]", part.detail)
+            table.add_row(part.part, "[green]ok[/]" if part.ok else "[red]broken[/]", Text(part.detail))
         out.print(table)
     raise typer.Exit(0 if healthy else 1)
 
@@ -105,7 +106,7 @@ def render(
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
-        task = progress.add_task(f"Rendering {file.name}", total=100)
+        task = progress.add_task(f"Rendering {escape(file.name)}", total=100)
 
         def show(update: RenderProgress) -> None:
             progress.update(task, completed=update.percent)
@@ -129,9 +130,10 @@ def probe(file: Path, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(verdict.as_dict())
     elif verdict.accepted:
-        out.print(f"[green]accepted[/] {verdict.summary}")
+        out.print(Text("accepted ", style="green") + Text(verdict.summary))
     else:
-        out.print(f"[red]rejected[/] {verdict.reason_code}: {verdict.reason} {verdict.remedy}")
+        said = f"{verdict.reason_code}: {verdict.reason} {verdict.remedy}"
+        out.print(Text("rejected ", style="red") + Text(said))
     raise typer.Exit(0 if verdict.accepted else 2)
 
 
@@ -144,6 +146,7 @@ def upload(
         str | None, typer.Option(help="owned, licensed, cc_by or generated; without it nothing is published.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the posts; the file name if not given.")] = None,
+    attribution: Annotated[str | None, typer.Option(help="Credit line; needed for cc_by.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Render preset.")] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
@@ -160,11 +163,9 @@ def upload(
         niche=niche,
         niches=load_niches(settings.niches_file),
         day=business_day_of(utc_now(), settings.timezone),
-        rights=rights,
-        title=title,
-        recipe=recipe,
+        stated={"rights": rights, "attribution": attribution, "title": title, "recipe": recipe},
     )
-    out.print(f"Uploaded to {key}. The upload sensor looks every 30 seconds.", soft_wrap=True)
+    out.print(Text(f"Uploaded to {key}. The upload sensor looks every 30 seconds."), soft_wrap=True)
 
 
 @app.command()
@@ -179,7 +180,7 @@ def connect(
     from ettametta_pipelines.channels import connect_platform
 
     connection = connect_platform(get_settings(), account, platform, code)
-    out.print(f"{account} publishes to {platform} as {connection.channel_title}.", soft_wrap=True)
+    out.print(Text(f"{account} publishes to {platform} as {connection.channel_title}."), soft_wrap=True)
 
 
 @app.command()
@@ -250,7 +251,9 @@ def main() -> None:
     try:
         app()
     except PipelineError as error:
-        err.print(f"[red]{error.message}[/]" + (f"\n{error.remedy}" if error.remedy else ""), soft_wrap=True)
+        err.print(Text(error.message, style="red"), soft_wrap=True)
+        if error.remedy:
+            err.print(Text(error.remedy), soft_wrap=True)
         sys.exit(1)
 
 

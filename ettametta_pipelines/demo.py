@@ -45,9 +45,10 @@ from ettametta_pipelines.clock import business_day_of, utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.devserver import prepare_home, uses_sandbox
 from ettametta_pipelines.discovery.niches import Niche, load_niches
-from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.inbox import SETTLE, drop_upload, source_id_of
 from ettametta_pipelines.media.samples import make_samples
+from ettametta_pipelines.media.sidecar import SUFFIX, SidecarInvalid, parse_sidecar, title_from_name
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.sandbox.server import SandboxServer
@@ -165,7 +166,7 @@ def run_demo(settings: Settings, videos: list[Path], console: Console) -> int:
     # The runs keep their own logs; on this console they would bury the progress.
     logging.disable(logging.INFO)
     prepare_home(settings)
-    console.print(f"[bold]ettametta demo[/] in {settings.home_dir}", soft_wrap=True)
+    console.print(f"[bold]ettametta demo[/] in {escape(str(settings.home_dir))}", soft_wrap=True)
     with _sandbox(settings), dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         demo = Demo(settings, instance, console)
         with _progress(console) as progress:
@@ -214,7 +215,7 @@ def _drop(demo: Demo, file: Path, niche: str) -> bool:
         with file.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         source_id = source_id_of(DEMO_ACCOUNT, sha256)
-        with demo.state.session() as session:
+        with demo.state.session(write=False) as session:
             known = uploads.for_source(session, source_id)
         if known is not None:
             demo.report.source_ids.append(source_id)
@@ -226,10 +227,23 @@ def _drop(demo: Demo, file: Path, niche: str) -> bool:
         niche=niche,
         niches=demo.all_niches,
         day=demo.today,
-        rights="owned",
-        title=file.stem.replace("_", " ").replace("-", " ").capitalize(),
+        stated=_stated(demo, file),
     )
     return True
+
+
+def _stated(demo: Demo, file: Path) -> dict[str, str | None]:
+    """What the sidecar beside a local file says; without one, rights are assumed only where nothing goes out."""
+    beside = file.with_name(file.name + SUFFIX)
+    if beside.is_file():
+        try:
+            return parse_sidecar(beside.read_bytes()).model_dump()
+        except SidecarInvalid as error:
+            raise PermanentError(
+                f"The sidecar {beside} cannot be used: {error}.", code="bad_sidecar", remedy="Correct it."
+            ) from error
+    sandboxed = all(demo.settings.endpoint(name).mode == "sandbox" for name in ("google", "tiktok"))
+    return {"rights": "owned" if sandboxed else None, "title": title_from_name(file.name).capitalize()}
 
 
 def discover_stage(demo: Demo, say: Say) -> str:
@@ -391,7 +405,7 @@ def print_summary(demo: Demo) -> None:
         console.print(f"  {row['width']}x{row['height']}  {row['duration_s']:.1f} s  {place}", soft_wrap=True)
     console.print("[bold]Posts[/]")
     for row in demo.rows(_POSTS_OF, {"sources": report.source_ids}):
-        console.print(f"  {row['platform']:<8} {row['privacy']:<10} {row['url']}", soft_wrap=True)
+        console.print(f"  {row['platform']:<8} {row['privacy']:<18} {escape(row['url'])}", soft_wrap=True)
     console.print(f"[bold]Money booked for {demo.closed_day}[/]")
     for row in demo.rows(_BOOKED, {"day": demo.closed_day}):
         gross, fee = (

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,11 +150,12 @@ def _stop(children: list[Child]) -> None:
             child.process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + STOP_WAIT_S
     for child in children:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        # The group as a whole: a child that was killed leaves its own children behind.
+        with suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGKILL)
-            child.process.wait()
+        child.process.wait()
 
 
 def _interrupt(signum: int, frame: object) -> None:

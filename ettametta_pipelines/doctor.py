@@ -161,7 +161,7 @@ def _check_state(settings: Settings) -> str:
     from ettametta_pipelines.state.session import open_state
 
     database = open_state(settings)
-    with database.session() as session:
+    with database.session(write=False) as session:
         now = database.now(session)
     return f"{database.dialect}, its clock says {now:%Y-%m-%d %H:%M} UTC"
 

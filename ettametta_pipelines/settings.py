@@ -244,7 +244,7 @@ def load_settings() -> Settings:
             for name, info in fields.items():
                 if variable in (name.upper(), str(info.alias or "").upper()):
                     variable = (info.alias or name).upper()
-            secret = any(word in variable for word in ("SECRET", "TOKEN", "KEY", "DATABASE_URL", "SHOP_URL"))
+            secret = any(word in variable for word in ("SECRET", "TOKEN", "KEY", "URL", "STORE"))
             shown = "its value" if secret else f"the value {item['input']!r}"
             problems.append(
                 f"{variable}: {shown} cannot be used ({item['msg'].removeprefix('Value error, ')})"

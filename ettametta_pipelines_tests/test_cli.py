@@ -107,6 +107,14 @@ def test_a_taken_port_is_named_with_the_variable_that_changes_it(
     assert "Traceback" not in done.stderr
 
 
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path) -> None:
+    done = ettametta("upload", "x[/red].mp4", "--account", "studio", "--niche", "travel", cwd=tmp_path)
+    assert "x[/red].mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "cl[b]ip.mp4").write_text("not a video")
+    assert "cl[b]ip.mp4" in ettametta("probe", "cl[b]ip.mp4", cwd=tmp_path).stdout
+
+
 def test_probe_says_why_a_file_would_be_rejected_and_exits_2(tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
     done = ettametta("probe", "notes.mp4", "--json", cwd=tmp_path)

@@ -71,9 +71,10 @@ def test_values_out_of_range_are_refused_when_read(
         load_settings()
 
 
-def test_a_bad_database_url_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "mysql://user:hunter2@host/db")
-    with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "ETTAMETTA_STORE"])
+def test_a_bad_address_does_not_show_its_password(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "mysql://user:hunter2@host/db")
+    with pytest.raises(SettingsError, match=variable) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
 

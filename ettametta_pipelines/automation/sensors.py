@@ -4,7 +4,6 @@ The decision what is new lives in `media/inbox.py`; here its answer becomes part
 tick says in words what was looked at, what was refused and what waits.
 """
 
-import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,11 @@ from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG, UPLOAD_PRIORITY
 
 if TYPE_CHECKING:
-    from ettametta_pipelines.media.inbox import InboxScan
     from ettametta_pipelines.state.models import Upload
     from ettametta_pipelines.state.session import StateDatabase
-    from ettametta_pipelines.storage.objects import ObjectStore
 
-# A daemon killed between the seen-table and the run leaves an accepted upload without a run; arrivals of the last
-# day are therefore checked against the run storage on every tick.
+# A daemon killed between the seen-table and the run leaves an accepted upload without a run. Arrivals of the last day
+# are therefore checked against the run storage on every tick; older ones are told by their missing partition.
 RECOVERY_WINDOW = timedelta(days=1)
 
 
@@ -42,18 +39,19 @@ def upload_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     from ettametta_pipelines.media.inbox import scan_inbox
 
-    objects, database = store.open(), state.open()
-    scan = scan_inbox(objects, database, NICHE.get_partition_keys())
-    for refusal in scan.refusals:
-        context.log.warning(f"Refused {refusal.object_key}: {refusal.reason}")
+    database = state.open()
+    scan = scan_inbox(store.open(), database, NICHE.get_partition_keys())
+    for trouble in (*scan.refusals, *scan.failures):
+        context.log.warning(f"{trouble.object_key}: {trouble.message}")
+    existing = frozenset(context.instance.get_dynamic_partitions(str(SOURCE_VIDEO.name)))
     requests = [
         request
-        for request in _wanted_runs(objects, _recent_arrivals(database))
+        for request in _wanted_runs(_unfinished_arrivals(database, existing))
         if not _has_run(context.instance, request.run_key)
     ]
     if not requests:
-        return dg.SkipReason(_in_words(scan))
-    context.log.info(_in_words(scan))
+        return dg.SkipReason(scan.in_words())
+    context.log.info(scan.in_words())
     partitions = sorted({str(request.partition_key) for request in requests})
     return dg.SensorResult(
         run_requests=requests,
@@ -61,28 +59,34 @@ def upload_sensor(
     )
 
 
-def _recent_arrivals(database: "StateDatabase") -> "list[Upload]":
+def _unfinished_arrivals(database: "StateDatabase", existing: frozenset[str]) -> "list[Upload]":
+    """Arrivals that may lack a run: those of the last day, and any older one that never got its partition."""
     from ettametta_pipelines.state import uploads
 
-    with database.session() as session:
-        return uploads.accepted_since(session, utc_now() - RECOVERY_WINDOW)
+    with database.session(write=False) as session:
+        recent = uploads.accepted_since(session, utc_now() - RECOVERY_WINDOW)
+        lost = [
+            upload
+            for source_id in uploads.accepted_sources(session)
+            if source_id not in existing and (upload := uploads.for_source(session, source_id)) is not None
+        ]
+    return [*lost, *recent]
 
 
-def _wanted_runs(store: "ObjectStore", arrivals: "list[Upload]") -> list[dg.RunRequest]:
-    """One request per run key: the same content under two names is one source video."""
-    return list({request.run_key: request for request in (_run_request(store, a) for a in arrivals)}.values())
+def _wanted_runs(arrivals: "list[Upload]") -> list[dg.RunRequest]:
+    """One request per source video, for its newest upload: the same content under two names is one source."""
+    newest = {upload.source_id: upload for upload in sorted(arrivals, key=lambda upload: upload.seen_at)}
+    return [_run_request(upload) for upload in newest.values()]
 
 
-def _run_request(store: "ObjectStore", upload: "Upload") -> dg.RunRequest:
+def _run_request(upload: "Upload") -> dg.RunRequest:
     """One run per content and sidecar: the same bytes again with corrected rights or title run again."""
-    assert upload.source_id is not None
-    sidecar = store.get(upload.sidecar_key) if upload.sidecar_key else b""
     return dg.RunRequest(
-        run_key=f"{upload.source_id}:{hashlib.sha256(sidecar).hexdigest()[:12]}",
+        run_key=f"{upload.source_id}:{(upload.sidecar_sha256 or 'no-sidecar')[:12]}",
         partition_key=upload.source_id,
         tags={
-            ACCOUNT_TAG: upload.account_id,
-            NICHE_TAG: upload.niche,
+            ACCOUNT_TAG: str(upload.account_id),
+            NICHE_TAG: str(upload.niche),
             TITLE_TAG: upload.object_key.rsplit("/", 1)[-1],
             **UPLOAD_PRIORITY,
         },
@@ -92,17 +96,6 @@ def _run_request(store: "ObjectStore", upload: "Upload") -> dg.RunRequest:
 def _has_run(instance: dg.DagsterInstance, run_key: str | None) -> bool:
     filters = dg.RunsFilter(tags={"dagster/run_key": str(run_key)})
     return instance.get_runs_count(filters) > 0
-
-
-def _in_words(scan: "InboxScan") -> str:
-    parts = [f"looked at {scan.looked_at} uploads", f"{len(scan.arrivals)} new"]
-    if scan.refusals:
-        parts.append(f"{len(scan.refusals)} refused (see the tick's log)")
-    if scan.waiting:
-        parts.append(f"{len(scan.waiting)} still being written")
-    if scan.deferred:
-        parts.append(f"{scan.deferred} left for the next tick")
-    return ", ".join(parts).capitalize() + "."
 
 
 def tick_upload_sensor(

@@ -12,7 +12,6 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ettametta_pipelines.automation.failure_policy import failure_policy
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.contracts import (
     NICHE_TRENDS,
@@ -21,6 +20,7 @@ from ettametta_pipelines.discovery.contracts import (
     YOUTUBE_CANDIDATES,
 )
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
+from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY, DAY_NICHE
 from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings

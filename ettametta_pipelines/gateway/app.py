@@ -52,7 +52,7 @@ def _readiness_problems(store: ObjectStore, state: StateDatabase) -> list[str]:
     except PipelineError as error:
         problems.append(f"object store: {error.code}")
     try:
-        with state.session() as session:
+        with state.session(write=False) as session:
             state.now(session)
     except PipelineError as error:
         problems.append(f"state database: {error.code}")

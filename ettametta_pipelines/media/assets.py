@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
-from ettametta_pipelines.automation.failure_policy import failure_policy
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
 from ettametta_pipelines.partitions import SOURCE_VIDEO
@@ -46,7 +46,7 @@ Title, rights, attribution and recipe come from the sidecar `{name}.json` next t
 is the file's name and nobody has declared rights, so it is rendered but not published.
 
 **If the check *accepted* fails:** the file is not taken, and its reason stands in the check. Upload a good file; it
-becomes a source video of its own. After correcting a sidecar, materialize this again. **If the step fails:** the
+becomes a source video of its own. A corrected sidecar is taken up by the sensor by itself. **If the step fails:** the
 store or the machine did; transient failures are tried again by themselves.
 """,
 )
@@ -100,7 +100,7 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
     from ettametta_pipelines.media.intake import Upload
     from ettametta_pipelines.state import uploads
 
-    with state.open().session() as session:
+    with state.open().session(write=False) as session:
         seen = uploads.for_source(session, source_id)
         if seen is None or seen.account_id is None or seen.niche is None or seen.sha256 is None:
             raise PermanentError(

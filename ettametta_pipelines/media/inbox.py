@@ -8,40 +8,44 @@ written into the seen-table, so that a tick never does the same object twice.
 import hashlib
 import json
 import mimetypes
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.media.intake import UploadRefused, parse_upload_key
+from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.media.intake import UploadKey, UploadRefused, parse_upload_key
+from ettametta_pipelines.media.probe import POLICY
+from ettametta_pipelines.media.sidecar import MAX_BYTES, SUFFIX, SidecarInvalid, parse_sidecar
 from ettametta_pipelines.state import uploads
+from ettametta_pipelines.state.models import Upload
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectStore
 
 UPLOADS_PREFIX = "uploads/"
-SIDECAR_SUFFIX = ".json"
 # A file copied into a directory store by hand grows while it is listed; one that was just touched waits a tick.
 SETTLE = timedelta(seconds=2)
+# `ettametta upload` puts the sidecar first; only one that stays alone is a mistake worth naming.
+STRAY_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One accepted upload: `source_id` names its partition."""
+    """One accepted upload: `source_id` names its partition. `known_content`: the same bytes came before."""
 
     object_key: str
     source_id: str
-    account: str
-    niche: str
-    sha256: str
+    known_content: bool
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Trouble:
+    """An object that was not taken: refused for good, or not readable this time."""
+
     object_key: str
-    reason_code: str
-    reason: str
+    code: str
+    message: str
 
 
 @dataclass
@@ -50,9 +54,25 @@ class InboxScan:
 
     looked_at: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[Trouble] = field(default_factory=list)
+    failures: list[Trouble] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     deferred: int = 0
+
+    def in_words(self) -> str:
+        """One sentence for the tick's page."""
+        known = sum(arrival.known_content for arrival in self.arrivals)
+        new = f"{len(self.arrivals)} new" + (f" ({known} with content that came before)" if known else "")
+        parts = [f"looked at {self.looked_at} uploads", new]
+        if self.refusals:
+            parts.append(f"{len(self.refusals)} refused (see the tick's log)")
+        if self.failures:
+            parts.append(f"{len(self.failures)} could not be read (see the tick's log)")
+        if self.waiting:
+            parts.append(f"{len(self.waiting)} still being written")
+        if self.deferred:
+            parts.append(f"{self.deferred} left for the next tick")
+        return ", ".join(parts).capitalize() + "."
 
 
 def source_id_of(account: str, sha256: str) -> str:
@@ -68,26 +88,33 @@ def drop_upload(
     niche: str,
     niches: Collection[str],
     day: date,
-    rights: str | None = None,
-    title: str | None = None,
-    recipe: str | None = None,
+    stated: Mapping[str, str | None],
 ) -> str:
     """Put a local file under `uploads/` as a user would, its sidecar first; returns the object key.
 
-    Raises PermanentError `file_not_found`, or UploadRefused when account or niche would be refused by the sensor.
+    `stated` holds the sidecar's keys (title, rights, attribution, recipe); where none is given, a sidecar left over
+    from an earlier file of that name is removed, since it speaks of other footage. Raises PermanentError
+    `file_not_found` or `bad_sidecar`, or UploadRefused as the sensor would.
     """
     if not file.is_file():
         raise PermanentError(
-            f"{file} is not a file that can be uploaded.",
-            code="file_not_found",
-            remedy="Check the path.",
+            f"{file} is not a file that can be uploaded.", code="file_not_found", remedy="Check the path."
         )
     key = f"{UPLOADS_PREFIX}{account}/{niche}/{day:%Y/%m/%d}/{file.name}"
     parse_upload_key(key, niches)
-    sidecar = {"rights": rights, "title": title, "recipe": recipe}
-    stated = {name: value for name, value in sidecar.items() if value is not None}
-    if stated:
-        store.put(key + SIDECAR_SUFFIX, json.dumps(stated).encode(), content_type="application/json")
+    sidecar = json.dumps({name: value for name, value in stated.items() if value is not None}).encode()
+    try:
+        parse_sidecar(sidecar)
+    except SidecarInvalid as error:
+        raise PermanentError(
+            f"What is said about {file.name} cannot be used: {error}.",
+            code="bad_sidecar",
+            remedy="Correct the option and upload again.",
+        ) from error
+    if any(stated.values()):
+        store.put(key + SUFFIX, sidecar, content_type="application/json")
+    else:
+        store.delete(key + SUFFIX)
     store.put_file(key, file, content_type=mimetypes.guess_type(file.name)[0])
     return key
 
@@ -103,60 +130,104 @@ def scan_inbox(
 ) -> InboxScan:
     """Record every new upload in the seen-table, up to `max_arrivals` objects or `max_bytes` read.
 
-    A key outside the layout or with an unknown niche is recorded as refused, with its reason; a refusal is looked at
-    again once the niche exists. Sidecars are not uploads. Unfinished files wait for the next look.
+    An upload is new again when its bytes change or its sidecar does. A key outside the layout, an unknown niche or
+    a file over the size limit is recorded as refused, with its reason; an unknown niche is looked at again once it
+    exists. Unfinished files wait for the next look, and one that cannot be read does not hold up the others.
     """
     scan = InboxScan()
     now = clock()
     read = 0
-    for info in store.list(UPLOADS_PREFIX):
-        if info.key.endswith(SIDECAR_SUFFIX):
+    for look in list(_new_looks(scan, store, state, niches)):
+        age = now - look.info.modified_at
+        if age < SETTLE:
+            scan.waiting.append(look.info.key)
+        elif look.stray and age < STRAY_AFTER:
             continue
-        scan.looked_at += 1
-        with state.session() as session:
-            seen = uploads.find(session, info.key, info.etag)
-        if seen is not None and not (seen.reason_code == "unknown_niche" and seen.niche in niches):
-            continue
-        if now - info.modified_at < SETTLE:
-            scan.waiting.append(info.key)
-            continue
-        if len(scan.arrivals) + len(scan.refusals) >= max_arrivals or (scan.arrivals and read >= max_bytes):
+        elif len(scan.arrivals) + len(scan.refusals) >= max_arrivals or (scan.arrivals and read >= max_bytes):
             scan.deferred += 1
-            continue
-        read += info.size
-        _record(scan, store, state, info, niches, now)
+        else:
+            read += look.info.size
+            try:
+                scan.arrivals.append(look.record(store, state, niches, clock))
+            except UploadRefused as refused:
+                look.record_refusal(state, refused, clock)
+                scan.refusals.append(Trouble(look.info.key, refused.code, str(refused)))
+            except PipelineError as error:
+                scan.failures.append(Trouble(look.info.key, error.code, str(error)))
     return scan
 
 
-def _record(
-    scan: InboxScan,
-    store: ObjectStore,
-    state: StateDatabase,
-    info: ObjectInfo,
-    niches: Collection[str],
-    now: datetime,
-) -> None:
-    try:
-        upload = parse_upload_key(info.key, niches)
-    except UploadRefused as refused:
+@dataclass(frozen=True)
+class _Look:
+    """One object of the inbox that is not in the seen-table as it is now."""
+
+    info: ObjectInfo
+    sidecar: ObjectInfo | None
+    stray: bool = False
+
+    def record(
+        self, store: ObjectStore, state: StateDatabase, niches: Collection[str], clock: Clock
+    ) -> Arrival:
+        upload = self._key(niches)
+        sha256 = hash_object(store, self.info.key)
+        source_id = source_id_of(upload.account, sha256)
+        said = store.read_range(self.sidecar.key, 0, MAX_BYTES + 1) if self.sidecar else None
+        with state.session() as session:
+            known = uploads.for_source(session, source_id)
+            uploads.record_arrival(
+                session, object_key=self.info.key, etag=self.info.etag, size=self.info.size,
+                account_id=upload.account, niche=upload.niche, sha256=sha256, source_id=source_id,
+                sidecar_etag=self.sidecar.etag if self.sidecar else None,
+                sidecar_sha256=hashlib.sha256(said).hexdigest() if said is not None else None,
+                seen_at=clock(),
+            )  # fmt: skip
+        return Arrival(self.info.key, source_id, known is not None)
+
+    def record_refusal(self, state: StateDatabase, refused: UploadRefused, clock: Clock) -> None:
         with state.session() as session:
             uploads.record_refusal(
-                session, object_key=info.key, etag=info.etag, size=info.size,
+                session, object_key=self.info.key, etag=self.info.etag, size=self.info.size,
                 account_id=refused.account, niche=refused.niche,
-                reason_code=refused.code, reason=refused.message, seen_at=now,
+                reason_code=refused.code, reason=refused.message, seen_at=clock(),
             )  # fmt: skip
-        scan.refusals.append(Refusal(info.key, refused.code, str(refused)))
-        return
-    sha256 = hash_object(store, info.key)
-    source_id = source_id_of(upload.account, sha256)
-    sidecar_key = info.key + SIDECAR_SUFFIX
-    with state.session() as session:
-        uploads.record_arrival(
-            session, object_key=info.key, etag=info.etag, size=info.size,
-            account_id=upload.account, niche=upload.niche, sha256=sha256, source_id=source_id,
-            sidecar_key=sidecar_key if store.exists(sidecar_key) else None, seen_at=now,
-        )  # fmt: skip
-    scan.arrivals.append(Arrival(info.key, source_id, upload.account, upload.niche, sha256))
+
+    def _key(self, niches: Collection[str]) -> UploadKey:
+        key = self.info.key
+        if self.stray:
+            raise UploadRefused("stray_sidecar", key, "")
+        upload = parse_upload_key(key, niches)
+        if self.info.size > POLICY.max_bytes:
+            raise UploadRefused(
+                "too_large_file",
+                key,
+                f"{self.info.size / 1e9:.1f} GB",
+                account=upload.account,
+                niche=upload.niche,
+            )
+        return upload
+
+
+def _new_looks(
+    scan: InboxScan, store: ObjectStore, state: StateDatabase, niches: Collection[str]
+) -> Iterator[_Look]:
+    listed = {info.key: info for info in store.list(UPLOADS_PREFIX)}
+    with state.session(write=False) as session:
+        for key, info in listed.items():
+            belongs_to = key.removesuffix(SUFFIX)
+            if belongs_to != key and belongs_to in listed:
+                continue
+            scan.looked_at += 1
+            sidecar = listed.get(key + SUFFIX)
+            seen = uploads.find(session, key, info.etag)
+            if seen is None or _is_new_again(seen, sidecar, niches):
+                yield _Look(info, sidecar, stray=belongs_to != key)
+
+
+def _is_new_again(seen: Upload, sidecar: ObjectInfo | None, niches: Collection[str]) -> bool:
+    """A niche that exists by now, or a sidecar that came or changed; one that was tidied away changes nothing."""
+    if seen.status == uploads.REFUSED:
+        return seen.reason_code == "unknown_niche" and seen.niche in niches
+    return sidecar is not None and sidecar.etag != seen.sidecar_etag
 
 
 def hash_object(store: ObjectStore, key: str) -> str:

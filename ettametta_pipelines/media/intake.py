@@ -19,7 +19,14 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.probe import POLICY, IntakePolicy, Probe, ProbeVerdict, probe_file
 from ettametta_pipelines.media.reasons import state_reason
 from ettametta_pipelines.media.rights import UNDECLARED
-from ettametta_pipelines.media.sidecar import SUFFIX, Sidecar, SidecarInvalid, parse_sidecar, title_from_name
+from ettametta_pipelines.media.sidecar import (
+    MAX_BYTES,
+    SUFFIX,
+    Sidecar,
+    SidecarInvalid,
+    parse_sidecar,
+    title_from_name,
+)
 from ettametta_pipelines.storage.objects import ObjectExists, ObjectStore
 
 UPLOAD_LAYOUT = re.compile(
@@ -141,7 +148,8 @@ def fetch(store: ObjectStore, key: str, workdir: Path) -> Path:
 def read_sidecar(store: ObjectStore, upload_key: str) -> Sidecar:
     """The sidecar next to an upload as it is now; an empty one when there is none. Raises SidecarInvalid."""
     key = upload_key + SUFFIX
-    return parse_sidecar(store.get(key)) if store.exists(key) else Sidecar()
+    # One byte over the limit is enough to refuse it; the whole of a stranger's file is never read into memory.
+    return parse_sidecar(store.read_range(key, 0, MAX_BYTES + 1)) if store.exists(key) else Sidecar()
 
 
 def require_accepted(row: Mapping[Any, Any]) -> None:

@@ -60,6 +60,10 @@ REASONS: dict[str, Reason] = {
         "{name} does not lie where uploads belong: {detail}.",
         "Put it under uploads/{{account}}/{{niche}}/{{yyyy}}/{{mm}}/{{dd}}/{{name}}, or use `ettametta upload`.",
     ),
+    "stray_sidecar": Reason(
+        "{name} is a sidecar without its video{detail}.",
+        "Name it after the video: clip.mp4 has the sidecar clip.mp4.json.",
+    ),
     "bad_account": Reason(
         "{name} names an account that cannot be one: {detail}.",
         "An account is 1 to 40 lower-case letters, digits and dashes.",

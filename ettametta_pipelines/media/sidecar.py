@@ -60,7 +60,7 @@ def title_from_name(file_name: str) -> str:
 def parse_sidecar(data: bytes) -> Sidecar:
     """Read a sidecar; raises SidecarInvalid naming every key that cannot be used and what is allowed."""
     if len(data) > MAX_BYTES:
-        raise SidecarInvalid(f"it has {len(data)} bytes, at most {MAX_BYTES}")
+        raise SidecarInvalid(f"it has more than {MAX_BYTES} bytes")
     try:
         document = json.loads(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

@@ -6,8 +6,8 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ettametta_pipelines.automation.failure_policy import failure_policy
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY, SOURCE_VIDEO
 from ettametta_pipelines.publishing.contracts import (
     PUBLICATION_METRICS,

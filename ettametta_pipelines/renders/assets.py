@@ -7,7 +7,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ettametta_pipelines.automation.failure_policy import failure_policy
+from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import CONTRACTS, FORMAT_NAMES, rendition_asset
 from ettametta_pipelines.resources import StoreResource

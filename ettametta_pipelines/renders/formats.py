@@ -44,8 +44,8 @@ FORMATS: dict[str, Format] = {
 class Encoder:
     """x264 settings of every output.
 
-    One thread each: with two, nine by sixteen alone is a fifth faster, but the bytes would depend on the number,
-    and three outputs at once keep two cores busy as they are (16 s either way) with 130 MB less.
+    One thread each: the bytes depend on the number, so it may not follow the machine or what is rendered along. Two
+    would make one output alone a fifth faster and three at once no faster, for 130 MB more.
     """
 
     codec: str = "libx264"

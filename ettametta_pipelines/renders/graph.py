@@ -20,7 +20,9 @@ from ettametta_pipelines.renders.recipe import Colour, Recipe
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
-SCALER = "bicubic"
+# bitexact: the same bytes on every kind of processor. It costs no measurable time here.
+SCALER = "bicubic+accurate_rnd+bitexact"
+SHRINKER = "area+accurate_rnd+bitexact"
 # A format this near to the source's shape is cut to fit even where the recipe would blur: no one sees 4 %.
 SAME_SHAPE = 0.04
 BLUR_DIVISOR = 10
@@ -218,7 +220,7 @@ def fill_with_blur(stream: Stream, probe: Probe, format: Format, zoom: float) ->
     copies = stream.filter_multi_output("split")
     behind = cut(copies[0], crop_window(probe, format.aspect, 1.0))
     small = (format.width // BLUR_DIVISOR // 2 * 2, format.height // BLUR_DIVISOR // 2 * 2)
-    behind = scale(behind, *small, flags="area").filter("gblur", sigma=BLUR_SIGMA)
+    behind = scale(behind, *small, flags=SHRINKER).filter("gblur", sigma=BLUR_SIGMA)
     # Darker while it is small, where it costs nothing: the eye then goes to the middle.
     behind = behind.filter("eq", brightness=-0.06, saturation=0.9)
     behind = scale(behind, format.width, format.height)

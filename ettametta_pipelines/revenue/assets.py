@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ettametta_pipelines.automation.failure_policy import failure_policy
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table

@@ -12,10 +12,10 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ettametta_pipelines.automation.failure_policy import failure_policy
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
+from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY_NICHE
 from ettametta_pipelines.resources import GeminiResource, StoreResource
 from ettametta_pipelines.scoring.contracts import CANDIDATE_ASSESSMENTS, CREATIVE_BRIEFS, SCORED_CANDIDATES

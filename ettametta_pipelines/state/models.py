@@ -196,7 +196,8 @@ class Upload(Base):
     status: Mapped[str]
     reason_code: Mapped[str | None]
     reason: Mapped[str | None]
-    sidecar_key: Mapped[str | None]
+    sidecar_etag: Mapped[str | None]
+    sidecar_sha256: Mapped[str | None]
     seen_at: Mapped[datetime]
 
 

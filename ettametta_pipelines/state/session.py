@@ -6,9 +6,11 @@ that read first and then wants to write would otherwise fail when another wrote 
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,11 +26,13 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import migrations
 from ettametta_pipelines.state.models import Base, DatabaseNow
 
-# Longer than one refresh of a token, during which SQLite's single write lock is held.
+# A refresh of a token holds SQLite's single write lock over its call; others wait, and then say `state_locked`.
 LOCK_WAIT_S = 60
 # Arbitrary, but the same in every process that migrates.
 MIGRATION_LOCK = 7_238_115_402
 BEGIN_OPTION = "ettametta_begin"
+WAL_RETRY_S = 0.02
+_SQLITE_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class StateDatabase:
@@ -103,17 +107,33 @@ class StateDatabase:
         self.close()
 
     def _turn_on_wal(self) -> None:
-        # Written into the file once; outside a transaction, since the mode cannot change within one.
+        # Written into the file once; outside a transaction, since the mode cannot change within one. The change needs
+        # the file alone and does not wait for it, so of several processes at once all but one are told it is locked.
+        deadline = time.monotonic() + LOCK_WAIT_S
         connection = self._engine.raw_connection()
         try:
-            connection.cursor().execute("PRAGMA journal_mode=WAL")
+            while True:
+                try:
+                    connection.cursor().execute("PRAGMA journal_mode=WAL")
+                    return
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF not in _SQLITE_LOCKED or time.monotonic() > deadline:
+                        raise
+                    time.sleep(WAL_RETRY_S)
         finally:
             connection.close()
 
 
 def open_state(settings: Settings) -> StateDatabase:
-    """The state database of these settings, at the newest schema. Makes the directory of a SQLite file."""
-    url = settings.database_url
+    """The state database of these settings, at the newest schema. Makes the directory of a SQLite file.
+
+    One per URL and process, so that connections are shared and the schema is looked at once.
+    """
+    return _shared_state(settings.database_url)
+
+
+@lru_cache(maxsize=8)
+def _shared_state(url: str) -> StateDatabase:
     if url.startswith("sqlite"):
         file = sa.make_url(url).database
         if file:

@@ -31,13 +31,18 @@ def record_arrival(
     niche: str,
     sha256: str,
     source_id: str,
-    sidecar_key: str | None,
+    sidecar_etag: str | None,
+    sidecar_sha256: str | None,
     seen_at: datetime,
 ) -> Upload:
-    """Record an upload that becomes a source video. Recording the same version again updates its row."""
+    """Record an upload that becomes a source video, with the version of its sidecar at that time.
+
+    Recording the same version of the object again updates its row: so a sidecar that comes later is taken up.
+    """
     return _record(
         session, object_key, etag, size=size, account_id=account_id, niche=niche, sha256=sha256,
-        source_id=source_id, status=ACCEPTED, reason_code=None, reason=None, sidecar_key=sidecar_key, seen_at=seen_at,
+        source_id=source_id, status=ACCEPTED, reason_code=None, reason=None,
+        sidecar_etag=sidecar_etag, sidecar_sha256=sidecar_sha256, seen_at=seen_at,
     )  # fmt: skip
 
 
@@ -56,7 +61,8 @@ def record_refusal(
     """Record an object that cannot be used, and why. `account_id` and `niche` as far as its key tells them."""
     return _record(
         session, object_key, etag, size=size, account_id=account_id, niche=niche, sha256=None,
-        source_id=None, status=REFUSED, reason_code=reason_code, reason=reason, sidecar_key=None, seen_at=seen_at,
+        source_id=None, status=REFUSED, reason_code=reason_code, reason=reason,
+        sidecar_etag=None, sidecar_sha256=None, seen_at=seen_at,
     )  # fmt: skip
 
 

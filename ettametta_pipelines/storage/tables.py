@@ -4,14 +4,16 @@ What a file is and how it is checked lives in `parquet.py`; here are only Dagste
 failures. Made by `definitions.py` under the resource key `tables`; assets name it as their IO manager.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
-from ettametta_pipelines.failures import FailureKind, PermanentError, PipelineError
+from ettametta_pipelines.failure_policy import definite_failure
+from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
 from ettametta_pipelines.storage.contracts import Column, TableContract
 from ettametta_pipelines.storage.parquet import PartitionMissing, read_table, table_key, write_table
 
@@ -24,8 +26,9 @@ __all__ = ["ParquetTables", "PartitionMissing", "read_table", "table_key", "tabl
 
 ALLOW_MISSING = "allow_missing_partitions"
 PARALLEL_READS = 8
-MAX_RETRIES = 3
-FIRST_WAIT_S = 5.0
+RETRY_WAITS_S = (2.0, 5.0, 15.0)
+
+T = TypeVar("T")
 
 
 class ParquetTables(dg.IOManager):
@@ -53,8 +56,9 @@ class ParquetTables(dg.IOManager):
                     code="several_partitions_written",
                     remedy="Run one partition per run: give the asset no single-run backfill policy.",
                 )
-            store = self._open()
-            key = write_table(store, contract, _frame_of(contract, obj), partitions[0])
+            frame = _frame_of(contract, obj)
+            store = _persistently(context, self._open)
+            key = _persistently(context, lambda: write_table(store, contract, frame, partitions[0]))
             rows = "dagster/row_count" if partitions[0] is None else "dagster/partition_row_count"
             context.add_output_metadata(
                 {
@@ -68,15 +72,15 @@ class ParquetTables(dg.IOManager):
 
         with _step_policy(context):
             contract = self._contract_of(context)
-            store = self._open()
+            store = _persistently(context, self._open)
             if not context.has_asset_partitions:
-                return read_table(store, contract, None)
+                return _persistently(context, lambda: read_table(store, contract, None))
             partitions = sorted(context.asset_partition_keys)
             may_miss = _allows_missing(context)
 
             def read(partition: str) -> "pd.DataFrame | None":
                 try:
-                    return read_table(store, contract, partition)
+                    return _persistently(context, lambda: read_table(store, contract, partition))
                 except PartitionMissing:
                     if may_miss:
                         return None
@@ -153,20 +157,20 @@ def _allows_missing(context: dg.InputContext) -> bool:
 
 @contextmanager
 def _step_policy(context: dg.InputContext | dg.OutputContext) -> Iterator[None]:
-    """What `failure_policy` is to an asset's body, for what happens before and after it.
-
-    The body's own wrapper does not cover reading inputs and writing the output; a store that is away for a
-    moment must not fail a run whose work is already done.
-    """
+    """What `failure_policy` is to an asset's body, for what happens before and after it."""
     try:
         yield
     except PipelineError as error:
-        attempt = context.step_context.previous_attempt_count
-        if error.kind is FailureKind.TRANSIENT and attempt < MAX_RETRIES:
-            wait = error.retry_after_s or FIRST_WAIT_S * 2**attempt
-            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
-        raise dg.Failure(
-            description=str(error),
-            metadata={"code": error.code, "kind": error.kind.value, "remedy": error.remedy},
-            allow_retries=False,
-        ) from error
+        step = context.step_context
+        raise definite_failure(error, step.instance, step.run_id) from error
+
+
+def _persistently(context: dg.InputContext | dg.OutputContext, action: Callable[[], T]) -> T:
+    """Try again here while the store is away: a step retry would repeat the body, and what it paid for."""
+    for wait in RETRY_WAITS_S:
+        try:
+            return action()
+        except TransientError as error:
+            context.log.warning(f"{error} Next try in {wait:.0f} s.")
+            time.sleep(wait)
+    return action()

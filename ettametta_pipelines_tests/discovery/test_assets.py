@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ettametta_pipelines.automation import failure_policy
+from ettametta_pipelines import failure_policy
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.assets import ASSETS, niche_trends
@@ -90,6 +90,7 @@ def test_the_overview_takes_the_niches_there_are_and_names_the_missing(settings_
     result = run([niche_trends], TODAY)
     shown = metadata_of(result, "niche_trends")
     assert shown["niches"] == 2
+    assert shown["duration_s"] >= 0
     assert shown["missing"] == "home-cooking, personal-finance, tech-gadgets"
 
 

@@ -225,3 +225,58 @@ def test_a_request_that_never_left_costs_nothing(settings_env: Settings, state: 
     with pytest.raises(TransientError):
         collect(away, state, niche())
     assert used(state)["search"] == (0, 0)
+
+
+SEARCH = "/youtube/v3/search"
+
+
+def metered(settings: Settings, state: StateDatabase) -> MeteredYouTube:
+    return MeteredYouTube(YouTubeData(settings.endpoint("youtube")), state, utc_now)
+
+
+def test_every_attempt_is_booked_and_not_only_the_one_that_was_answered(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    sandbox.fault("youtube", path_regex=SEARCH, times=2, status=503, headers={"Retry-After": "0"})
+    youtube = metered(settings_env, state)
+    window = publication_window(utc_now().date(), settings_env.timezone, utc_now())
+    (planned,) = plan_searches(niche(), 1)
+    assert youtube.search(planned, window).videos
+    assert sandbox.count("youtube", "GET", SEARCH) == 3
+    assert used(state)["search"] == (3, 0)
+    assert youtube.used["search"] == 3
+
+
+def test_a_retry_that_the_quota_does_not_cover_is_not_sent(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota, sandbox: SandboxUnderTest
+) -> None:
+    leave_quota("units", 1)
+    sandbox.fault("youtube", times=None, status=503, headers={"Retry-After": "0"})
+    with pytest.raises(QuotaExhausted):
+        metered(settings_env, state).channels(["UC1"])
+    assert len(sandbox.requests("youtube")) == 1
+
+
+@pytest.mark.parametrize("interruption", [KeyError("id"), KeyboardInterrupt()], ids=["defect", "cancelled"])
+def test_a_call_that_ends_unexpectedly_counts_as_charged_and_leaves_no_reservation(
+    settings_env: Settings,
+    state: StateDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    interruption: BaseException,
+) -> None:
+    def break_off(*_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(YouTubeData, "channels", break_off)
+    with pytest.raises(type(interruption)):
+        metered(settings_env, state).channels(["UC1"])
+    assert used(state)["units"] == (1, 0)
+
+
+def test_a_dropped_answer_counts_as_charged(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    sandbox.fault("youtube", action="drop_after")
+    metered(settings_env, state).channels(["UC1"])
+    assert len(sandbox.requests("youtube")) == 2
+    assert used(state)["units"] == (2, 0)

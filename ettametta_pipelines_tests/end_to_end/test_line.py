@@ -91,9 +91,7 @@ def test_without_declared_rights_a_video_is_rendered_and_held_back(
     from ettametta_pipelines import demo as demo_module
 
     original = demo_module.drop_upload
-    monkeypatch.setattr(
-        demo_module, "drop_upload", lambda *a, **k: original(*a, **(k | {"rights": None, "title": None}))
-    )
+    monkeypatch.setattr(demo_module, "drop_upload", lambda *a, **k: original(*a, **(k | {"stated": {}})))
     code, printed = demo(settings_env, [make_clip("mystery.mp4", seed=5)])
     assert code == 1
     assert "3 new renders, 0 new uploads" in printed

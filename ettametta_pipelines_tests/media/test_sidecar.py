@@ -45,7 +45,7 @@ def test_a_full_sidecar_is_read() -> None:
         (b'{"title": "\\u202e \\u200b"}', "title: has no visible text"),
         (b'{"recipe": "../../etc/passwd"}', "recipe: "),
         (json.dumps({"title": "x" * 101}).encode(), "title: "),
-        (b" " * (MAX_BYTES + 1), "at most"),
+        (b" " * (MAX_BYTES + 1), "more than"),
         (b"[" * 60_000, "not JSON"),
     ],
 )

@@ -164,7 +164,7 @@ def new_publisher(
             db=open_database(),
             store=store,
             envelope=envelope,
-            patience=Patience(polls=4, stalls=3, looks=1, look_for=timedelta(0)),
+            patience=Patience(polls=4, stalls=3, looks=1, look_for=timedelta(0), look_again_in=timedelta(0)),
             sleep=lambda _: None,
         )
         return Publisher(workshop, youtube_app, tiktok_app)
@@ -250,6 +250,22 @@ class DyingStore(ObjectStore):
             raise Killed
         self.reads_left -= 1
         return super().read_range(key, start, length)
+
+
+def with_a_new_key(publisher: Publisher, *, connected_again: bool) -> Publisher:
+    """The same worker after its encryption key was lost, its channels consented to again or not yet."""
+    renewed = publisher.with_(envelope=Envelope([Fernet.generate_key().decode()]))
+    if connected_again:
+        for platform, app in (("youtube", renewed.youtube_app), ("tiktok", renewed.tiktok_app)):
+            connect(
+                renewed.workshop.db,
+                app,
+                ACCOUNT,
+                platform,
+                f"sandbox-{ACCOUNT}",
+                envelope=renewed.workshop.envelope,
+            )
+    return renewed
 
 
 def reasons(publisher: Publisher) -> list[str]:

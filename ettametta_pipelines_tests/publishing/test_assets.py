@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.publishing.assets import ASSETS
 from ettametta_pipelines.publishing.connections import connect
@@ -191,6 +192,41 @@ def test_metrics_of_the_day_have_a_row_per_post(run: Run) -> None:
     assert (seen["posts"], seen["unseen"], seen["channels"]) == (1, 1, 2)
     (row,) = read_table(StoreResource().open(), BY_NAME["publication_metrics"], today).to_dict("records")
     assert (row["platform"], row["source_id"]) == ("youtube", SOURCE)
+
+
+@pytest.mark.usefixtures("connected")
+def test_the_table_of_best_posts_shows_unknown_figures_as_dashes(run: Run) -> None:
+    run("youtube_publications", privacy="public")
+    today = date.today().isoformat()  # noqa: DTZ011
+    preview = facts(run("publication_metrics", partition=today), "publication_metrics")["preview"]
+    header, rule, row = preview.splitlines()
+    assert header == "| platform | source | views | likes | comments | shares |"
+    assert rule.count("---") == 6
+    assert row.startswith(f"| youtube | {SOURCE} |")
+    assert row.endswith("| – |")
+
+
+@pytest.mark.usefixtures("connected")
+def test_metrics_of_a_past_day_are_refused_and_its_table_stays(run: Run) -> None:
+    result = run("publication_metrics", partition="2026-01-02")
+    assert failure(result).metadata["code"].value == "day_is_over"
+    assert not result.get_asset_materialization_events()
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_post_in_doubt_fails_the_check_which_says_when_it_is_looked_for_again(
+    run: Run, sandbox: SandboxUnderTest
+) -> None:
+    sandbox.fault("youtube", method="PUT", path_regex="/upload/", after=2, action="drop_before")
+    sandbox.fault(
+        "youtube", method="PUT", path_regex="/upload/", after=3, times=None, action="status", status=404
+    )
+    for _ in range(2):
+        result = run("youtube_publications")
+        (check,) = result.get_asset_check_evaluations()
+        assert not check.passed
+        assert "next look" in str(check.description)
+        assert check.metadata["next_look"].value > utc_now().timestamp()
 
 
 def test_metrics_without_posts_are_an_empty_table(run: Run) -> None:

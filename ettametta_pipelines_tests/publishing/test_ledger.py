@@ -280,7 +280,34 @@ def test_only_a_post_in_doubt_is_settled_by_a_persons_word(make_ledger: MakeLedg
     with ledger.claimed(publication.id) as claim:
         for state in (State.SESSION_OPEN, State.FINALIZING, State.RECONCILING):
             ledger.advance(claim, state, reason="test")
-    assert ledger.declare_live(publication.id, "v1").remote_id == "v1"
+    settled = ledger.declare_live(publication.id, "v1", url="https://watch/v1")
+    assert (settled.remote_id, settled.url) == ("v1", "https://watch/v1")
+
+
+def test_a_post_that_no_worker_can_finish_is_settled_by_a_persons_word_unless_one_is_at_work(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        for state in (State.SESSION_OPEN, State.FINALIZING):
+            ledger.advance(claim, state, reason="test")
+        with pytest.raises(PublicationBusy):
+            ledger.declare_live(publication.id, "v1")
+    assert ledger.declare_live(publication.id, "v1").state == State.PUBLISHED
+
+
+def test_a_look_at_the_channel_is_due_at_first_and_again_when_its_time_has_come(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        assert ledger.look_is_due(claim)
+        ledger.count_check(claim, next_in=timedelta(minutes=1))
+        assert not ledger.look_is_due(claim)
+        ledger.count_check(claim, next_in=timedelta(minutes=-1))
+        assert ledger.look_is_due(claim)
 
 
 def test_the_settled_states_are_those_no_worker_acts_in() -> None:

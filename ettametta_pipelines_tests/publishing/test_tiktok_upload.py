@@ -23,6 +23,7 @@ from ettametta_pipelines_tests.publishing.conftest import (
     TikTokSeen,
     padded,
     reasons,
+    with_a_new_key,
 )
 
 # Three chunks, the last one taking the remainder.
@@ -172,6 +173,63 @@ def test_a_post_in_doubt_that_tiktok_turns_out_to_have_is_published(
     found = patient.to_tiktok(order)
     assert (found.publication.state, found.posted) == ("PUBLISHED", False)
     assert (tiktok_seen.inits, len(tiktok_seen.posts)) == (1, 1)
+
+
+FORGOTTEN = {"data": {}, "error": {"code": "invalid_publish_id", "message": "unknown"}}
+
+
+def test_an_upload_tiktok_has_forgotten_before_the_last_chunk_was_answered_reaches_a_person(
+    publisher: Publisher, sandbox: SandboxUnderTest, tiktok_seen: TikTokSeen, video: bytes
+) -> None:
+    order = publisher.order("tiktok", video)
+    with pytest.raises(Killed):
+        publisher.with_(store=DyingStore(publisher.workshop.store, 0)).to_tiktok(order)
+    sandbox.fault(
+        "tiktok", path_regex="status/fetch", times=None, action="status", status=400, body=FORGOTTEN
+    )
+    parked = publisher.to_tiktok(order)
+    assert (parked.publication.state, parked.posted) == ("NEEDS_REVIEW", False)
+    assert "tiktok_invalid_publish_id" in reasons(publisher)
+    sandbox.clear_faults()
+    assert publisher.to_tiktok(replace(order, intent_no=2)).posted
+    assert (tiktok_seen.inits, len(tiktok_seen.posts)) == (2, 1)
+
+
+def test_an_upload_tiktok_has_forgotten_when_it_refuses_the_last_chunk_reaches_a_person(
+    publisher: Publisher, sandbox: SandboxUnderTest, video: bytes
+) -> None:
+    sandbox.fault("tiktok", method="PUT", path_regex=UPLOADS, action="status", status=400)
+    sandbox.fault(
+        "tiktok", path_regex="status/fetch", after=1, times=None, action="status", status=400, body=FORGOTTEN
+    )
+    parked = publisher.to_tiktok(publisher.order("tiktok", video))
+    assert parked.publication.state == "NEEDS_REVIEW"
+
+
+def test_an_upload_tiktok_has_forgotten_half_way_starts_anew(
+    publisher: Publisher, sandbox: SandboxUnderTest, tiktok_seen: TikTokSeen, big: bytes
+) -> None:
+    order = publisher.order("tiktok", big)
+    with pytest.raises(Killed):
+        publisher.with_(store=DyingStore(publisher.workshop.store, 1)).to_tiktok(order)
+    sandbox.fault("tiktok", path_regex="status/fetch", action="status", status=400, body=FORGOTTEN)
+    assert publisher.to_tiktok(order).posted
+    assert (tiktok_seen.inits, len(tiktok_seen.posts)) == (2, 1)
+
+
+def test_a_post_whose_publish_id_is_lost_with_its_key_reaches_a_person(
+    publisher: Publisher, video: bytes
+) -> None:
+    order = publisher.order("tiktok", video)
+    with pytest.raises(Killed):
+        publisher.with_(store=DyingStore(publisher.workshop.store, 0)).to_tiktok(order)
+    with pytest.raises(NeedsPersonError) as failure:
+        with_a_new_key(publisher, connected_again=False).to_tiktok(order)
+    assert failure.value.code == "encryption_key_unknown"
+    renewed = with_a_new_key(publisher, connected_again=True)
+    assert renewed.to_tiktok(order).publication.state == "NEEDS_REVIEW"
+    settled = renewed.to_tiktok(replace(order, live_remote_id="123"))
+    assert str(settled.row()["url"]).endswith("/@acme/video/123")
 
 
 def test_privacy_that_is_not_offered_is_a_question_to_a_person(

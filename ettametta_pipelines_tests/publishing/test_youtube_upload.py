@@ -1,17 +1,20 @@
 """Posting on the sandbox's YouTube over HTTP: once, whatever happens on the way."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
-from ettametta_pipelines.failures import TransientError
+from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, TransientError
 from ettametta_pipelines.publishing.ledger import PublicationBusy
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationEvent
 from ettametta_pipelines.state.quota import QuotaExhausted
+from ettametta_pipelines.vendors.youtube import CHUNK_MULTIPLE, UploadProgress, YouTubeChannel
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 from ettametta_pipelines_tests.databases import database_url  # noqa: F401 (on both kinds)
 from ettametta_pipelines_tests.publishing.conftest import (
@@ -19,10 +22,12 @@ from ettametta_pipelines_tests.publishing.conftest import (
     YOUTUBE_SIZE,
     DyingStore,
     Killed,
+    NotingApp,
     Publisher,
     YouTubeSeen,
     padded,
     reasons,
+    with_a_new_key,
 )
 
 # Requests of an undisturbed upload of three chunks: asked once when sending starts and once before the last chunk.
@@ -163,9 +168,6 @@ def test_a_post_in_doubt_that_is_not_on_the_channel_is_parked_and_never_posted_a
 def test_a_post_in_doubt_is_looked_for_again_before_it_is_parked(
     publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, video: bytes
 ) -> None:
-    from dataclasses import replace
-    from datetime import timedelta
-
     patience = replace(publisher.workshop.patience, look_for=timedelta(hours=24))
     patient = publisher.with_(patience=patience)
     order = publisher.order("youtube", padded(video, YOUTUBE_SIZE))
@@ -183,6 +185,31 @@ def test_a_post_in_doubt_is_looked_for_again_before_it_is_parked(
     assert len(youtube_seen.videos) == 1
 
 
+def test_runs_in_quick_succession_are_one_look_at_the_channel(
+    publisher: Publisher, sandbox: SandboxUnderTest, video: bytes
+) -> None:
+    patience = replace(publisher.workshop.patience, looks=2, look_again_in=timedelta(minutes=30))
+    patient = publisher.with_(patience=patience)
+    order = publisher.order("youtube", padded(video, YOUTUBE_SIZE))
+    sandbox.fault("youtube", method="PUT", path_regex=UPLOADS, after=PUTS - 1, action="drop_before")
+    sandbox.fault(
+        "youtube", method="PUT", path_regex=UPLOADS, after=PUTS, times=None, action="status", status=404
+    )
+    patient.to_youtube(order)
+    asked = len(sandbox.requests("youtube"))
+    for _ in range(3):
+        early = patient.to_youtube(order).publication
+        assert (early.state, early.check_count) == ("RECONCILING", 1)
+        assert early.next_check_at is not None
+    assert len(sandbox.requests("youtube")) == asked
+    with publisher.workshop.db.session() as session:
+        row = session.scalars(sa.select(Publication)).one()
+        assert row.next_check_at is not None
+        row.next_check_at -= timedelta(minutes=31)
+    parked = patient.to_youtube(order).publication
+    assert (parked.state, parked.check_count) == ("NEEDS_REVIEW", 2)
+
+
 def test_a_person_who_found_the_post_settles_it_by_its_id(
     lost_for_good: Publisher, youtube_seen: YouTubeSeen, video: bytes
 ) -> None:
@@ -190,7 +217,101 @@ def test_a_person_who_found_the_post_settles_it_by_its_id(
         lost_for_good.order("youtube", padded(video, YOUTUBE_SIZE), live_remote_id="abcdefghijk")
     )
     assert (settled.publication.state, settled.publication.remote_id) == ("PUBLISHED", "abcdefghijk")
+    assert str(settled.row()["url"]).endswith("/watch?v=abcdefghijk")
     assert youtube_seen.sessions == 1
+
+
+@pytest.fixture
+def killed_before_the_last_chunk(publisher: Publisher, video: bytes) -> Publisher:
+    """A worker whose predecessor was killed in FINALIZING: the last chunk may leave, and has not."""
+    with pytest.raises(Killed):
+        publisher.with_(store=DyingStore(publisher.workshop.store, 2)).to_youtube(
+            publisher.order("youtube", padded(video, YOUTUBE_SIZE))
+        )
+    return publisher
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_session_that_refuses_to_answer_after_the_last_chunk_reaches_a_person(
+    killed_before_the_last_chunk: Publisher, sandbox: SandboxUnderTest, video: bytes, status: int
+) -> None:
+    publisher = killed_before_the_last_chunk
+    sandbox.fault(
+        "youtube", method="PUT", path_regex=UPLOADS, times=None, action="status", status=status, body={}
+    )
+    parked = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert (parked.publication.state, parked.posted) == ("NEEDS_REVIEW", False)
+    assert parked.publication.error_code == "post_not_found"
+    sandbox.clear_faults()
+    again = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE), intent_no=2))
+    assert again.posted
+
+
+def test_a_video_whose_session_refuses_to_answer_is_found_by_its_marker(
+    publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, video: bytes
+) -> None:
+    sandbox.fault("youtube", method="PUT", path_regex=UPLOADS, after=PUTS - 1, action="drop_after")
+    sandbox.fault(
+        "youtube", method="PUT", path_regex=UPLOADS, after=PUTS, times=None, action="status", status=403
+    )
+    outcome = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert (outcome.publication.state, outcome.posted) == ("PUBLISHED", True)
+    assert (youtube_seen.sessions, len(youtube_seen.videos)) == (1, 1)
+    assert reasons(publisher)[-2:] == ["found_on_channel", "processed"]
+
+
+def test_a_session_that_refuses_to_answer_before_the_last_chunk_ends_the_intent(
+    publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, video: bytes
+) -> None:
+    sandbox.fault("youtube", method="PUT", path_regex=UPLOADS, action="status", status=403, body={})
+    refused = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert refused.publication.state == "FAILED_DEFINITE"
+    assert (youtube_seen.sessions, youtube_seen.videos) == (1, [])
+
+
+def test_a_video_whose_state_youtube_refuses_to_tell_reaches_a_person(
+    publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, video: bytes
+) -> None:
+    sandbox.fault(
+        "youtube", method="GET", path_regex="/videos$", times=None, action="status", status=400, body={}
+    )
+    parked = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert parked.publication.state == "NEEDS_REVIEW"
+    assert len(youtube_seen.videos) == 1
+
+
+def test_a_person_settles_a_post_that_no_worker_can_finish(
+    killed_before_the_last_chunk: Publisher, video: bytes
+) -> None:
+    publisher = with_a_new_key(killed_before_the_last_chunk, connected_again=False)
+    order = publisher.order("youtube", padded(video, YOUTUBE_SIZE))
+    with pytest.raises(NeedsPersonError) as failure:
+        publisher.to_youtube(order)
+    assert failure.value.code == "encryption_key_unknown"
+    settled = publisher.to_youtube(replace(order, live_remote_id="abcdefghijk"))
+    assert (settled.publication.state, settled.publication.remote_id) == ("PUBLISHED", "abcdefghijk")
+
+
+def test_a_post_whose_session_address_is_lost_with_its_key_is_looked_for_on_the_channel(
+    killed_before_the_last_chunk: Publisher, youtube_seen: YouTubeSeen, video: bytes
+) -> None:
+    publisher = with_a_new_key(killed_before_the_last_chunk, connected_again=True)
+    parked = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert (parked.publication.state, parked.publication.error_code) == ("NEEDS_REVIEW", "post_not_found")
+    assert "handle_lost" in reasons(publisher)
+    again = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE), intent_no=2))
+    assert again.posted
+    assert len(youtube_seen.videos) == 1
+
+
+def test_an_upload_whose_session_address_is_lost_before_the_last_chunk_starts_anew(
+    publisher: Publisher, youtube_seen: YouTubeSeen, video: bytes
+) -> None:
+    order = publisher.order("youtube", padded(video, YOUTUBE_SIZE))
+    with pytest.raises(Killed):
+        publisher.with_(store=DyingStore(publisher.workshop.store, 1)).to_youtube(order)
+    assert with_a_new_key(publisher, connected_again=True).to_youtube(order).posted
+    assert (youtube_seen.sessions, len(youtube_seen.videos)) == (2, 1)
 
 
 def test_a_person_who_did_not_find_the_post_orders_it_as_the_next_intent(
@@ -320,6 +441,36 @@ def test_a_platform_that_stays_broken_ends_the_run_and_the_next_one_goes_on(
     assert (youtube_seen.sessions, len(youtube_seen.videos)) == (1, 1)
 
 
+def test_a_line_that_cuts_every_chunk_gets_through_as_long_as_bytes_arrive(
+    publisher: Publisher, youtube_seen: YouTubeSeen, video: bytes
+) -> None:
+    """Eight answers are lost in a row, more than the three a worker waits for without progress."""
+    size = 9 * CHUNK_MULTIPLE
+    cut = replace(publisher, youtube_app=CuttingApp(publisher.youtube_app))
+    outcome = cut.to_youtube(cut.order("youtube", padded(video, size)))
+    assert (outcome.publication.state, outcome.posted) == ("PUBLISHED", True)
+    assert len(publisher.youtube_app.sent) == 9
+    assert (youtube_seen.sessions, youtube_seen.videos[0]["size"]) == (1, size)
+
+
+class CuttingApp(NotingApp):
+    """The real client on a line that delivers every chunk and loses every answer to one."""
+
+    def __init__(self, app: NotingApp) -> None:
+        self.__dict__ |= app.__dict__
+
+    def channel(self, access_token: str) -> YouTubeChannel:
+        channel = super().channel(access_token)
+        put_range = channel.put_range
+
+        def put_and_lose(session_uri: str, data: bytes, start: int, total: int) -> UploadProgress:
+            put_range(session_uri, data, start, total)
+            raise OutcomeUnknownError("The line was cut.", code="vendor_timeout")
+
+        channel.put_range = put_and_lose  # type: ignore[method-assign]
+        return channel
+
+
 def test_a_session_with_every_byte_but_no_video_is_asked_again(
     publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, video: bytes
 ) -> None:
@@ -336,8 +487,6 @@ def test_a_session_with_every_byte_but_no_video_is_asked_again(
 def test_a_video_still_being_processed_is_left_to_the_next_run(
     publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, video: bytes
 ) -> None:
-    from dataclasses import replace
-
     hasty = publisher.with_(patience=replace(publisher.workshop.patience, polls=1))
     order = publisher.order("youtube", padded(video, YOUTUBE_SIZE))
     first = hasty.to_youtube(order)

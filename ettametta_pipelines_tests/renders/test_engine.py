@@ -163,6 +163,30 @@ def test_colour_shifts_measure_as_named(tmp_path: Path) -> None:
     assert bright - y == pytest.approx(0.06 * 255, abs=4)
 
 
+@pytest.mark.parametrize(("size", "matrix"), [("1280x720", 1), ("640x360", 6)])
+def test_no_treatment_converts_colours_between_matrices(size: str, matrix: int, tmp_path: Path) -> None:
+    """An overlay whose plate stated no matrix once made ffmpeg convert the picture to none."""
+    source = clip(tmp_path / "c.mp4", picture=f"color=0x20a040:s={size}:r=25:d=1", sound=None)
+    everything = Recipe(
+        name="all",
+        vignette=Vignette(strength=0.3),
+        letterbox=Letterbox(height=0.05),
+        originality=Originality(zoom=1.05),
+    )
+    plain = rendered(source, PLAIN, tmp_path / "a", ("1x1",))["1x1"]
+    treated = rendered(source, everything, tmp_path / "b", ("1x1",))["1x1"]
+    blurred = rendered(source, Recipe(name="blur", fit="blur"), tmp_path / "c", ("1x1",))["1x1"]
+    stored = planes(source, limit=1)[0]
+    for one in (plain, treated, blurred):
+        assert one.probe.color_matrix == matrix
+        for plane, original in zip(planes(one.path, limit=1)[0], stored, strict=True):
+            middle = plane[
+                plane.shape[0] // 2 - 9 : plane.shape[0] // 2 + 9,
+                plane.shape[1] // 2 - 9 : plane.shape[1] // 2,
+            ]
+            assert middle.mean() == pytest.approx(original.mean(), abs=1.5)
+
+
 def test_a_blurred_fill_keeps_the_whole_picture_and_fills_the_rest(scene: Path, tmp_path: Path) -> None:
     made = rendered(scene, Recipe(name="b", fit="blur"), tmp_path / "o", ("9x16", "16x9"))
     upright, wide = luma(made["9x16"].path, limit=1)[0], luma(made["16x9"].path, limit=1)[0]

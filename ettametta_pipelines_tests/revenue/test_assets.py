@@ -9,8 +9,8 @@ import httpx
 import pandas as pd
 import pytest
 
-from ettametta_pipelines.automation.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
 from ettametta_pipelines.resources import ShopifyResource, StoreResource, StripeResource
 from ettametta_pipelines.revenue.assets import ASSETS
 from ettametta_pipelines.revenue.contracts import (
@@ -72,6 +72,7 @@ def test_a_day_is_booked_and_shown_to_the_operator(
     assert isinstance(shown["net_minor_USD"], int)
     assert "| stripe | $" in shown["preview"]
     assert metadata_of(result, "stripe_ledger")["is_closed"]
+    assert metadata_of(result, "stripe_ledger")["rows_without_payout"] == 0
     evaluations = result.get_asset_check_evaluations()
     assert len(evaluations) >= 12
     assert all(evaluation.passed for evaluation in evaluations)

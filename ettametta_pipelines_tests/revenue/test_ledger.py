@@ -1,6 +1,8 @@
 """Ledger days read from the sandbox over HTTP: what must be true of the books whatever day is looked at."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,15 @@ import pytest
 from ettametta_pipelines.clock import business_day_bounds
 from ettametta_pipelines.money import UnknownCurrency
 from ettametta_pipelines.revenue.contracts import BUSINESS_COLUMNS, SHOPIFY_LEDGER, STRIPE_LEDGER
-from ettametta_pipelines.revenue.ledger import LedgerDay, keep_raw, payout_gap, shopify_day, stripe_day
+from ettametta_pipelines.revenue.ledger import (
+    LOOKBACK_DAYS,
+    PAYOUT_WITHIN,
+    LedgerDay,
+    keep_raw,
+    payout_gap,
+    shopify_day,
+    stripe_day,
+)
 from ettametta_pipelines.revenue.reconcile import ledger_findings
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.vendors.shopify import ShopifyClient
@@ -230,3 +240,37 @@ def test_rows_as_received_are_kept_once_per_content(
     assert sorted(kept) == sorted({first, settled or ""})
     assert store.get(first).count(b"\n") == len(read_day(day, UTC).rows)
     assert keep_raw(store, read_day(date(2030, 1, 1), UTC)) is None
+
+
+def test_a_day_read_as_often_as_the_lookback_says_has_all_its_payouts(
+    stripe: StripeClient, clock: SetClock
+) -> None:
+    day = date(2026, 10, 14)
+    early, last = (
+        business_day_bounds(day + timedelta(days=days_later), UTC)[0] + timedelta(hours=3, minutes=30)
+        for days_later in (1, LOOKBACK_DAYS)
+    )
+    clock.now = early
+    first = stripe_day(stripe, day, UTC, clock)
+    clock.now = last
+    again = stripe_day(stripe, day, UTC, clock)
+    assert not first.payout_gaps
+    assert None in {row["payout_id"] for row in first.rows}
+    assert again.payout_gaps
+    assert None not in {row["payout_id"] for row in again.rows}
+
+
+def test_the_last_night_that_reads_a_day_is_after_the_last_payout_it_can_have() -> None:
+    assert LOOKBACK_DAYS == 16
+    assert timedelta(days=LOOKBACK_DAYS) > PAYOUT_WITHIN
+
+
+def test_the_lookback_can_be_imported_without_any_heavy_module() -> None:
+    program = """
+import sys
+from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
+heavy = {"pandas", "pyarrow", "numpy", "duckdb", "sqlalchemy", "obstore", "stripe", "shopify", "httpx", "dagster"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -24,7 +24,7 @@ from ettametta_pipelines.scoring.contracts import CANDIDATE_ASSESSMENTS, CREATIV
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.objects import open_store
-from ettametta_pipelines.storage.tables import ParquetTables, read_table, write_table
+from ettametta_pipelines.storage.tables import ParquetTables, read_table, table_key, write_table
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
 PARTITION = day_niche_key(utc_now().date().isoformat(), "home-cooking")
@@ -95,6 +95,8 @@ def test_operators_see_cost_provider_and_what_to_make(discovered: Settings) -> N
     assert "gemini" in judged["judgements"]
     assert len(judged["pictures"].encode()) <= 50 * 1024
     assert "velocity" in metadata_of(result, "scored_candidates")["weights"]
+    for asset in ("candidate_assessments", "scored_candidates", "creative_briefs"):
+        assert metadata_of(result, asset)["duration_s"] >= 0
     assert "#" in metadata_of(result, "creative_briefs")["what_to_make"]
 
 
@@ -149,3 +151,18 @@ def test_a_day_without_candidates_passes_through_empty(
     assert score().success
     assert stored(settings_env, CREATIVE_BRIEFS).empty
     assert sandbox.requests("gemini") == []
+
+
+def test_a_partition_whose_stored_table_is_corrupt_is_made_again(
+    discovered: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    score()
+    store = open_store(discovered)
+    for contract in (CANDIDATE_ASSESSMENTS, CREATIVE_BRIEFS):
+        store.put(table_key(contract.name, PARTITION), b"garbage")
+    again = score()
+    assert again.success
+    assert metadata_of(again, "candidate_assessments")["reused"] == 0
+    assert metadata_of(again, "creative_briefs")["reused"] == 0
+    assert len(stored(discovered, CREATIVE_BRIEFS)) == 2
+    assert "candidate_assessments cannot be used" in capfd.readouterr().err

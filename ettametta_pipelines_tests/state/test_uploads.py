@@ -12,7 +12,8 @@ T0 = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 def arrival(database: StateDatabase, **changes: Any) -> None:
     columns: dict[str, Any] = {
         "object_key": "uploads/acme/cooking/2026/11/22/a.mp4", "etag": "e1", "size": 10, "account_id": "acme",
-        "niche": "cooking", "sha256": "ab" * 32, "source_id": "acme--abababababababab", "sidecar_key": None,
+        "niche": "cooking", "sha256": "ab" * 32, "source_id": "acme--abababababababab",
+        "sidecar_etag": None, "sidecar_sha256": None,
         "seen_at": T0,
     }  # fmt: skip
     with database.session() as session:
@@ -34,14 +35,15 @@ def test_the_newest_accepted_upload_of_a_content_is_the_one_that_counts(database
         database,
         object_key="uploads/second.mp4",
         seen_at=T0 + timedelta(hours=1),
-        sidecar_key="uploads/second.mp4.json",
+        sidecar_etag="e2",
+        sidecar_sha256="cd" * 32,
     )
     with database.session(write=False) as session:
         found = uploads.for_source(session, "acme--abababababababab")
         assert uploads.for_source(session, "acme--unknown") is None
         assert uploads.accepted_sources(session) == ["acme--abababababababab"]
     assert found is not None
-    assert found.sidecar_key == "uploads/second.mp4.json"
+    assert (found.sidecar_etag, found.sidecar_sha256) == ("e2", "cd" * 32)
 
 
 def test_a_refused_object_can_be_accepted_later_in_the_same_row(database: StateDatabase) -> None:

@@ -252,14 +252,14 @@ def test_an_answer_later_than_the_timeout_is_transient(
     sandbox: SandboxUnderTest, settings_env: Settings
 ) -> None:
     sandbox.fault("gemini", action="delay", delay_s=30, times=None)
-    endpoint = replace(settings_env.endpoint("gemini"), timeout_s=0.3, max_retries=1)
+    endpoint = replace(settings_env.endpoint("gemini"), timeout_s=0.3, max_retries=0)
     with pytest.raises(TransientError) as caught:
         look(GeminiClient(endpoint, MODEL))
     assert caught.value.code == "vendor_timeout"
 
 
 def test_nothing_listening_says_how_to_start_the_sandbox() -> None:
-    endpoint = VendorEndpoint("gemini", "sandbox", "http://127.0.0.1:9/", "test", max_retries=1)
+    endpoint = VendorEndpoint("gemini", "sandbox", "http://127.0.0.1:9/", "test", max_retries=0)
     with pytest.raises(TransientError) as caught:
         GeminiClient(endpoint, MODEL).count_tokens("x")
     assert caught.value.code == "vendor_unreachable"
@@ -286,7 +286,7 @@ def test_a_wrong_key_needs_a_person_and_is_not_shown(sandbox: SandboxUnderTest) 
 
 def test_no_secret_appears_in_any_failure(sandbox: SandboxUnderTest) -> None:
     secrets = {"gemini_api_key": SecretStr(CANARY)}
-    endpoint = VendorEndpoint("gemini", "live", f"{sandbox.url}/gemini/", "test", secrets, max_retries=1)
+    endpoint = VendorEndpoint("gemini", "live", f"{sandbox.url}/gemini/", "test", secrets, max_retries=0)
     client = GeminiClient(endpoint, MODEL)
     echo = {
         "error": {

@@ -97,7 +97,7 @@ def transient(wait: float | None = None) -> TransientError:
 def test_transient_failures_are_tried_again_and_the_answer_returned() -> None:
     calls, fn = failing(transient(), transient())
     waits: list[float] = []
-    assert call_with_retries(fn, attempts=3, sleep=waits.append, seed="s") == "done"  # type: ignore[arg-type]
+    assert call_with_retries(fn, retries=2, sleep=waits.append, seed="s") == "done"  # type: ignore[arg-type]
     assert len(calls) == 3
     assert waits[1] > waits[0] > 0
 
@@ -105,20 +105,27 @@ def test_transient_failures_are_tried_again_and_the_answer_returned() -> None:
 def test_the_last_attempt_raises_what_failed() -> None:
     calls, fn = failing(transient(), transient(), transient())
     with pytest.raises(TransientError, match="busy"):
-        call_with_retries(fn, attempts=2, sleep=lambda _: None)  # type: ignore[arg-type]
+        call_with_retries(fn, retries=1, sleep=lambda _: None)  # type: ignore[arg-type]
     assert len(calls) == 2
+
+
+def test_no_retries_is_one_attempt() -> None:
+    calls, fn = failing(transient(), transient())
+    with pytest.raises(TransientError, match="busy"):
+        call_with_retries(fn, retries=0, sleep=lambda _: None)  # type: ignore[arg-type]
+    assert len(calls) == 1
 
 
 def test_the_wait_a_vendor_asks_for_is_kept() -> None:
     waits: list[float] = []
-    call_with_retries(failing(transient(7.0))[1], attempts=2, sleep=waits.append)  # type: ignore[arg-type]
+    call_with_retries(failing(transient(7.0))[1], retries=1, sleep=waits.append)  # type: ignore[arg-type]
     assert waits == [7.0]
 
 
 def test_a_long_wait_is_handed_up_instead_of_slept() -> None:
     waits: list[float] = []
     with pytest.raises(TransientError) as caught:
-        call_with_retries(failing(transient(3600.0))[1], attempts=3, sleep=waits.append)  # type: ignore[arg-type]
+        call_with_retries(failing(transient(3600.0))[1], retries=2, sleep=waits.append)  # type: ignore[arg-type]
     assert waits == []
     assert caught.value.retry_after_s == 3600.0
 
@@ -134,7 +141,7 @@ def test_a_long_wait_is_handed_up_instead_of_slept() -> None:
 def test_what_may_not_be_repeated_is_not_repeated(error: PipelineError) -> None:
     calls, fn = failing(error)
     with pytest.raises(type(error)):
-        call_with_retries(fn, attempts=5, sleep=lambda _: None)  # type: ignore[arg-type]
+        call_with_retries(fn, retries=4, sleep=lambda _: None)  # type: ignore[arg-type]
     assert len(calls) == 1
 
 
@@ -142,7 +149,7 @@ def test_the_same_seed_waits_the_same() -> None:
     first: list[float] = []
     second: list[float] = []
     for waits in (first, second):
-        call_with_retries(failing(transient(), transient())[1], attempts=3, sleep=waits.append, seed="a")  # type: ignore[arg-type]
+        call_with_retries(failing(transient(), transient())[1], retries=2, sleep=waits.append, seed="a")  # type: ignore[arg-type]
     assert first == second
 
 

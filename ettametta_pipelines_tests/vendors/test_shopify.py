@@ -163,3 +163,46 @@ def test_a_store_without_shopify_payments_is_told_apart(
 )
 def test_a_shop_is_addressed_by_name_and_any_other_address_is_kept(base_url: str, site: str) -> None:
     assert admin_site(base_url) == site
+
+
+def test_a_page_instead_of_an_answer_is_transient_and_asked_for_again(
+    shopify: ShopifyClient, store: SandboxUnderTest
+) -> None:
+    store.fault("shopify", status=200, body="<html>Just a moment</html>")
+    assert shopify.shop().currency == "USD"
+
+
+UNREADABLE: list[Any] = ["<html>Just a moment</html>", "[]", {}, {"data": None}]
+
+
+@pytest.mark.parametrize("body", UNREADABLE, ids=str)
+def test_an_answer_without_data_is_transient_and_has_a_code(
+    shopify: ShopifyClient, store: SandboxUnderTest, body: Any
+) -> None:
+    store.fault("shopify", status=200, body=body, times=None)
+    with pytest.raises(TransientError) as refusal:
+        shopify.shop()
+    assert refusal.value.code == "shopify_answer_unreadable"
+
+
+THROTTLED = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
+
+
+def test_throttling_without_its_cost_waits_like_any_transient_failure(
+    shopify: ShopifyClient, store: SandboxUnderTest, clock: SetClock
+) -> None:
+    store.fault("shopify", status=200, body={"errors": [THROTTLED]})
+    assert shopify.shop().currency == "USD"
+    assert clock() > NOW
+    store.fault("shopify", status=200, body={"errors": [THROTTLED], "extensions": {"cost": {}}}, times=None)
+    with pytest.raises(TransientError) as refusal:
+        shopify.shop()
+    assert refusal.value.code == "shopify_throttled"
+
+
+def test_an_error_that_is_only_a_sentence_is_told_in_shopifys_words(
+    shopify: ShopifyClient, store: SandboxUnderTest
+) -> None:
+    store.fault("shopify", status=200, body={"errors": "Invalid API version"})
+    with pytest.raises(PermanentError, match="Invalid API version"):
+        shopify.shop()

@@ -176,3 +176,14 @@ def test_a_currency_of_unknown_decimals_stops_the_reading(
     account.fault("stripe", path_regex="/v1/balance$", status=200, body=balance)
     with pytest.raises(UnknownCurrency):
         stripe.balance()
+
+
+def test_a_page_instead_of_an_answer_is_transient_and_asked_for_again(
+    stripe: StripeClient, account: SandboxUnderTest
+) -> None:
+    account.fault("stripe", status=200, body="<html>One moment</html>")
+    assert stripe.balance()
+    account.fault("stripe", status=200, body="<html>One moment</html>", times=None)
+    with pytest.raises(TransientError) as failure:
+        stripe.balance()
+    assert failure.value.code == "stripe_answer_unreadable"

@@ -171,7 +171,7 @@ print(*sorted(heavy & set(sys.modules)))
 
 def test_every_method_says_what_it_costs() -> None:
     for cls in (YouTubeData, YouTubeChannel):
-        calls = {name for name in vars(cls) if not name.startswith("_")} - {"watch_url"}
+        calls = {name for name in vars(cls) if not name.startswith("_")} - {"watch_url", "without_retries"}
         free = {"query_session", "put_range"}
         assert calls - free <= set(METHOD_BUCKETS)
 
@@ -212,7 +212,7 @@ def test_two_503_are_ridden_out(sandbox: SandboxUnderTest, youtube: YouTubeData)
     assert sandbox.count("youtube", "GET", SEARCH) == 3
 
 
-def test_a_third_503_is_transient(sandbox: SandboxUnderTest, youtube: YouTubeData) -> None:
+def test_503_again_and_again_is_transient(sandbox: SandboxUnderTest, youtube: YouTubeData) -> None:
     sandbox.fault("youtube", path_regex=SEARCH, times=None, status=503, headers=NOW_AGAIN)
     with pytest.raises(TransientError) as caught:
         search(youtube)
@@ -232,7 +232,7 @@ def test_an_answer_later_than_the_timeout_is_transient(
     sandbox: SandboxUnderTest, settings_env: Settings
 ) -> None:
     sandbox.fault("youtube", action="delay", delay_s=30, times=None)
-    endpoint = replace(settings_env.endpoint("youtube"), timeout_s=0.2, max_retries=1)
+    endpoint = replace(settings_env.endpoint("youtube"), timeout_s=0.2, max_retries=0)
     with pytest.raises(TransientError) as caught:
         search(YouTubeData(endpoint))
     assert caught.value.code == "vendor_timeout"
@@ -393,7 +393,7 @@ def test_no_secret_appears_in_any_failure(
     }
 
     def endpoint(name: str, url: str) -> VendorEndpoint:
-        return VendorEndpoint(name, "live", url, "test", secrets, timeout_s=2, max_retries=1)
+        return VendorEndpoint(name, "live", url, "test", secrets, timeout_s=2, max_retries=0)
 
     url = f"{sandbox.url}/youtube/"
     nowhere = "http://127.0.0.1:9/"
@@ -429,3 +429,14 @@ def test_no_secret_appears_in_any_failure(
             assert CANARY not in f"{caught.value}{caught.value!r}{caught.value.__cause__!r}"
     assert CANARY not in repr((data.endpoint, app.endpoint))
     assert CANARY not in str(sandbox.requests())
+
+
+def test_an_answer_that_is_no_json_is_transient_and_read_again(
+    sandbox: SandboxUnderTest, youtube: YouTubeData
+) -> None:
+    sandbox.fault("youtube", path_regex=SEARCH, status=200, body="<html>One moment</html>")
+    assert search(youtube).videos
+    sandbox.fault("youtube", path_regex=SEARCH, status=200, body="<html>One moment</html>", times=None)
+    with pytest.raises(TransientError) as caught:
+        search(youtube.without_retries())
+    assert caught.value.code == "youtube_answer_unreadable"

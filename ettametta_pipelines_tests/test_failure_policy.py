@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from ettametta_pipelines.automation.failure_policy import (
+from ettametta_pipelines.failure_policy import (
     FAILURE_CODE_TAG,
     FAILURE_KIND_TAG,
     NO_RUN_RETRY_TAGS,

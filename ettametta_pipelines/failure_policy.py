@@ -38,16 +38,18 @@ def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_O
         if error.kind is FailureKind.TRANSIENT and attempt < op_retries and wait <= MAX_WAIT_S:
             context.log.warning(f"{error} Attempt {attempt + 1} of {op_retries + 1}; next in {wait:.0f} s.")
             raise dg.RetryRequested(max_retries=op_retries, seconds_to_wait=wait) from error
-        tags = {FAILURE_CODE_TAG: error.code, FAILURE_KIND_TAG: error.kind.value}
-        if error.kind is not FailureKind.TRANSIENT:
-            tags |= NO_RUN_RETRY_TAGS
-        context.instance.add_run_tags(context.run_id, tags)
-        raise dg.Failure(
-            description=str(error),
-            metadata={
-                "code": error.code,
-                "kind": error.kind.value,
-                "remedy": error.remedy or "See the run's log.",
-            },
-            allow_retries=False,
-        ) from error
+        raise definite_failure(error, context.instance, context.run_id) from error
+
+
+def definite_failure(error: PipelineError, instance: dg.DagsterInstance, run_id: str) -> dg.Failure:
+    """The step's failure with code and remedy; the run is stamped so that no daemon repeats what cannot succeed."""
+    tags = {FAILURE_CODE_TAG: error.code, FAILURE_KIND_TAG: error.kind.value}
+    if error.kind is not FailureKind.TRANSIENT:
+        tags |= NO_RUN_RETRY_TAGS
+    instance.add_run_tags(run_id, tags)
+    remedy = error.remedy or "See the run's log."
+    return dg.Failure(
+        description=str(error),
+        metadata={"code": error.code, "kind": error.kind.value, "remedy": remedy},
+        allow_retries=False,
+    )
