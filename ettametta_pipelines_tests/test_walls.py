@@ -1,0 +1,61 @@
+"""The walls of the house: what may import what."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ettametta_pipelines
+
+PACKAGE = Path(ettametta_pipelines.__file__).parent
+ROOMS = {"discovery", "scoring", "media", "renders", "publishing", "revenue"}
+# Where Dagster is spoken: assets beside their logic, and what sits on top of the rooms or binds them to it.
+DAGSTER_SPOKEN = {
+    "automation", "catalog.py", "channels.py", "definitions.py", "demo.py", "devserver.py", "failure_policy.py",
+    "partitions.py", "resources.py",
+}  # fmt: skip
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Full names of the modules a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules(folder: str = "") -> list[Path]:
+    return sorted((PACKAGE / folder).rglob("*.py"))
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "ettametta_pipelines" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_domain_code_knows_nothing_of_dagster(path: Path) -> None:
+    place = path.relative_to(PACKAGE)
+    if place.parts[0] in DAGSTER_SPOKEN or place.name == "assets.py" or str(place) == "storage/tables.py":
+        return
+    assert not [name for name in imports_of(path) if name.split(".")[0] == "dagster"]
+
+
+@pytest.mark.parametrize("floor", ["vendors", "storage", "state"])
+def test_lower_floors_know_no_room(floor: str) -> None:
+    above = ROOMS | {"gateway", "automation", "sandbox"} | ({"vendors", "storage", "state"} - {floor})
+    known = {(path.name, room_of(name)) for path in modules(floor) for name in imports_of(path)}
+    assert not {(file, room) for file, room in known if room in above}
+
+
+def test_the_sandbox_is_imported_by_its_entry_points_only() -> None:
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if path.relative_to(PACKAGE).parts[0] != "sandbox"
+        and any(room_of(name) == "sandbox" for name in imports_of(path))
+    }
+    assert users == {"cli.py", "demo.py"}
