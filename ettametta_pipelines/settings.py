@@ -70,7 +70,10 @@ VENDORS: dict[str, VendorSpec] = {
 
 @dataclass(frozen=True)
 class VendorEndpoint:
-    """One vendor as a client sees it. `secrets` is keyed by settings field, e.g. `stripe_secret_key`."""
+    """One vendor as a client sees it.
+
+    `secrets` is keyed by settings field, e.g. `stripe_secret_key`; `max_retries` counts the tries after the first.
+    """
 
     name: str
     mode: VendorMode

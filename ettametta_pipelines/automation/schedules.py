@@ -11,11 +11,9 @@ import dagster as dg
 
 from ettametta_pipelines.automation.jobs import DISCOVERY_JOB, METRICS_JOB, NICHE_OVERVIEW_JOB, REVENUE_JOB
 from ettametta_pipelines.partitions import NICHE, day_niche_key
+from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY
-
-# Vendors' ledgers post late; the last three days are read again every night and book the same if nothing changed.
-REVENUE_LOOKBACK_DAYS = 3
 
 
 def _local_day(context: dg.ScheduleEvaluationContext, zone: str, days_ago: int) -> str:
@@ -72,12 +70,15 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         name="nightly_books",
         job_name=REVENUE_JOB,
         cron_schedule="30 3 * * *",
-        description="03:30, the last three closed days from the payment ledgers: vendors post late, days re-open.",
+        description=(
+            f"03:30, the last {LOOKBACK_DAYS} closed days from the payment ledgers: vendors post late and pay out "
+            "later still. A day in which nothing changed books the same."
+        ),
         **on,
     )
     def nightly_books(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         tick = context.scheduled_execution_time.date().isoformat()
-        for days_ago in range(1, REVENUE_LOOKBACK_DAYS + 1):
+        for days_ago in range(1, LOOKBACK_DAYS + 1):
             day = _local_day(context, zone, days_ago)
             yield dg.RunRequest(run_key=f"{tick}:{day}", partition_key=day)
 

@@ -292,6 +292,7 @@ def niche_trends(
     from ettametta_pipelines.discovery import report
     from ettametta_pipelines.discovery.trends import roll_up_niches
 
+    started = monotonic()
     with failure_policy(context):
         rows = roll_up_niches(trend_candidates)
         frame = NICHE_TRENDS.frame(rows)
@@ -304,6 +305,7 @@ def niche_trends(
             "candidates": int(frame["candidates"].sum()),
             "outliers": int(frame["outliers"].sum()),
             "overview": dg.MetadataValue.md(report.niche_table(rows)),
+            "duration_s": round(monotonic() - started, 2),
         },
     )
 

@@ -1,6 +1,6 @@
 """Collects a niche's YouTube candidates for one day: searches, watched channels, statistics, channel baselines.
 
-Quota is reserved in the state database before every call (`MeteredYouTube`), shared by all runs and never
+Quota is reserved in the state database before every request (`MeteredYouTube`), shared by all runs and never
 oversold. When a bucket is spent the collector keeps what it has and names what it left out. Nothing is ranked
 here: what the numbers mean is `virality.py`'s and `trends.py`'s business. Called by `assets.py`.
 """
@@ -16,9 +16,10 @@ from ettametta_pipelines.clock import Clock
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.virality import Upload, age_hours, channel_baseline, view_velocity
 from ettametta_pipelines.discovery.window import Window
-from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
-from ettametta_pipelines.state.quota import commit, release, reserve
+from ettametta_pipelines.failures import PermanentError, TransientError
+from ettametta_pipelines.state.quota import Reservation, commit, release, reserve
 from ettametta_pipelines.untrusted import plain_text
+from ettametta_pipelines.vendors.http import NeverSentError, call_with_retries
 from ettametta_pipelines.vendors.youtube import MAX_IDS_PER_CALL, METHOD_BUCKETS
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ T = TypeVar("T")
 Row = dict[str, Any]
 
 QUOTA_EXHAUSTED = "quota_exhausted"
-NEVER_SENT = "vendor_unreachable"
 # A channel that was closed between the search and the look at its uploads.
 CHANNEL_GONE = "youtube_not_found"
 
@@ -88,10 +88,15 @@ def plan_searches(niche: Niche, limit: int) -> list[PlannedSearch]:
 
 
 class MeteredYouTube:
-    """`YouTubeData` whose every call is paid from the shared quota first. Not thread-safe, as the client is not."""
+    """`YouTubeData` whose every request is paid from the shared quota first. Not thread-safe, as the client is not.
+
+    Requests are repeated here as often as the client's endpoint allows and not in the client, since YouTube charges
+    for each one it gets. `used` counts what was booked, by bucket.
+    """
 
     def __init__(self, client: "YouTubeData", db: "StateDatabase", clock: Clock) -> None:
-        self._client = client
+        self._client = client.without_retries()
+        self._retries = client.endpoint.max_retries
         self._db = db
         self._clock = clock
         self.used: Counter[str] = Counter()
@@ -121,17 +126,26 @@ class MeteredYouTube:
         return self._paid("uploads", lambda: self._client.uploads(playlist_id, max_results))
 
     def _paid(self, method: str, call: Callable[[], T]) -> T:
+        return call_with_retries(lambda: self._paid_once(method, call), retries=self._retries, seed=method)
+
+    def _paid_once(self, method: str, call: Callable[[], T]) -> T:
         bucket, units = METHOD_BUCKETS[method]
         reservation = reserve(self._db, "youtube", bucket, units, self._clock)
         try:
             answer = call()
-        except PipelineError as error:
-            # YouTube charges for refusals too; only what never left this machine is free.
-            (release if error.code == NEVER_SENT else commit)(self._db, reservation)
+        except NeverSentError:
+            release(self._db, reservation)
             raise
-        commit(self._db, reservation)
-        self.used[bucket] += units
+        except BaseException:
+            # YouTube charges for refusals too, and a run cancelled in the middle cannot tell what arrived.
+            self._book(reservation)
+            raise
+        self._book(reservation)
         return answer
+
+    def _book(self, reservation: Reservation) -> None:
+        commit(self._db, reservation)
+        self.used[reservation.bucket] += reservation.amount
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def _booked(
             "is_closed": reading.is_closed,
             "rows": len(frame),
             "repeated_rows_dropped": reading.repeated,
+            "rows_without_payout": int(frame["payout_id"].isna().sum()),
             "payouts_compared": len(reading.payout_gaps),
             "raw_rows": keep_raw(store.open(), reading) or "none",
             "duration_s": seconds,
@@ -132,8 +133,8 @@ def stripe_ledger(
     """Every movement of the Stripe balance that was posted on this business day: charges, refunds, disputes, payouts.
 
     Revenue is booked from here and not from charges, since only the balance knows fees, conversions and
-    reversals. Materialising a closed day again books the same; today is provisional until it is over
-    (`is_closed`).
+    reversals. Materialising a closed day again books the same money and fills in the payouts made since, for up
+    to 15 days (*rows_without_payout*); today is provisional until it is over (`is_closed`).
 
     **When it fails:** a key problem says which variable to set; a check that fails names the rows. An unknown
     category has to be placed in `revenue/categories.py` before the day's revenue is computed.
@@ -162,7 +163,7 @@ def shopify_ledger(
 
     The store's side of the books, in the same columns and categories as the Stripe ledger, so that one
     mart reads both. Amounts are Shopify's decimal strings, read exactly. Materialising a closed day again
-    books the same.
+    books the same money and fills in the payouts made since (*rows_without_payout*).
 
     **When it fails:** throttling is waited out by itself; a missing scope or a frozen store needs the store's
     owner.

@@ -39,7 +39,12 @@ _BUSINESS = (
 _SETTLEMENT = (
     Column("available_on", "timestamp", "When the money can be paid out", nullable=True),
     Column("status", "string", "State at the time of fetching, in the service's words", nullable=True),
-    Column("payout_id", "string", "Payout that took it to the bank, once there is one", nullable=True),
+    Column(
+        "payout_id",
+        "string",
+        "Payout that took it to the bank, if there was one when the row was read",
+        nullable=True,
+    ),
     Column("fetched_at", "timestamp", "When this row was read"),
 )
 

@@ -1,8 +1,9 @@
 """One business day of a payment service's ledger, read from the service and put into the table's words.
 
 The day runs between local midnights; rows belong to the day they were posted on. A day that is not over
-yet is read up to now and is provisional. The service's own rows are kept as received, in immutable
-objects named by their content. Called by `revenue/assets.py`.
+yet is read up to now and is provisional. Payouts come days after what they pay, so a day knows them only
+when it is read again: `LOOKBACK_DAYS` is for whoever schedules that. The service's own rows are kept as
+received, in immutable objects named by their content. Called by `revenue/assets.py`.
 """
 
 import hashlib
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from ettametta_pipelines.vendors.shopify import ShopifyBalanceTransaction, ShopifyClient
     from ettametta_pipelines.vendors.stripe import BalanceTransaction, StripeClient
 
-# A payout follows its transactions by days; later than this it is found by a later reading of the day.
+# A payout follows its transactions by days. One that is made later than this is not looked for.
 PAYOUT_WITHIN = timedelta(days=15)
+# How many closed days have to be read every night for each to meet all its payouts: a day more than those may take,
+# since a payout lists its rows only once it is reconciled.
+LOOKBACK_DAYS = PAYOUT_WITHIN.days + 1
 
 Row = dict[str, Any]
 
@@ -56,8 +60,8 @@ class LedgerDay:
     """One day as read: rows of the ledger table and the service's own rows behind them.
 
     `repeated` counts rows that came twice (pages that shifted) and were taken once. `payout_gaps` holds,
-    per payout that paid any of these rows, its amount less the net of all it paid: zero when the books
-    agree.
+    per payout that is known by now to have paid any of these rows, its amount less the net of all it paid:
+    zero when the books agree, and nothing for rows whose payout is still to come.
     """
 
     source: str
@@ -93,7 +97,11 @@ def _window(day: date, timezone: ZoneInfo, clock: Clock) -> _Window:
 
 
 def stripe_day(client: "StripeClient", day: date, timezone: ZoneInfo, clock: Clock) -> LedgerDay:
-    """Every Stripe balance transaction posted on a business day, with the payouts that are known to have paid them."""
+    """Every Stripe balance transaction posted on a business day, with the payouts known by now to have paid them.
+
+    Looks at payouts up to `PAYOUT_WITHIN` after the day's start and not after now, so a day read soon after it closed
+    has few or none of them and has to be read again.
+    """
     window = _window(day, timezone, clock)
     found = [] if window.is_empty else list(client.balance_transactions(window.start, window.end))
     entries = _each_once(found)
@@ -111,7 +119,7 @@ def stripe_day(client: "StripeClient", day: date, timezone: ZoneInfo, clock: Clo
 
 
 def shopify_day(client: "ShopifyClient", day: date, timezone: ZoneInfo, clock: Clock) -> LedgerDay:
-    """Every Shopify Payments balance transaction posted on a business day."""
+    """Every Shopify Payments balance transaction posted on a business day, each with its payout as of this reading."""
     window = _window(day, timezone, clock)
     found = [] if window.is_empty else list(client.balance_transactions(window.start, window.end))
     entries = _each_once(found)
@@ -140,7 +148,8 @@ def _payouts_of(
     """Payout id per transaction id, and per payout the difference between its amount and what it paid.
 
     Stripe's rows do not name their payout; only a payout lists its rows, and only when automatic and
-    reconciled. Payouts are read oldest first until every row has one.
+    reconciled. Payouts are read oldest first until every row has one; rows that no payout up to now, or within
+    `PAYOUT_WITHIN`, has paid get none.
     """
     open_ids = {entry.id for entry in entries if entry.type != "payout"}
     paid_by: dict[str, str] = {}

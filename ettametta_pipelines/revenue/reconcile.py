@@ -41,7 +41,10 @@ LEDGER_CHECKS = {
     "categories_are_known": "Every row is placed as revenue, cost or transfer; an unknown category is not guessed.",
 }
 PAYOUT_CHECK = "payouts_add_up"
-PAYOUT_CHECK_MEANS = "Every payout that paid rows of this day equals the net of all it paid."
+PAYOUT_CHECK_MEANS = (
+    "Every payout known at the last reading to have paid rows of this day equals the net of all it paid. Passes "
+    "without comparing anything while the payouts are still to come; `rows_without_payout` counts the rows left."
+)
 MART_CHECKS = {
     "mart_equals_ledger": "Per service and currency, the mart adds up to the ledger, in money and in rows.",
     "net_is_gross_minus_fee": "On every row, net = gross - fee.",
@@ -73,6 +76,7 @@ def _details_add_up(row: Mapping[str, Any]) -> bool:
 
 
 def payout_finding(gaps: Mapping[str, Money]) -> Finding:
+    """Finding of PAYOUT_CHECK over the payouts met so far; `looked_at` is their number, zero while there are none."""
     wrong = [f"{payout} is off by {gap}" for payout, gap in gaps.items() if gap.minor]
     return Finding(PAYOUT_CHECK, _sentence(wrong), len(gaps))
 

@@ -101,7 +101,9 @@ def candidate_assessments(
         client = gemini.client()
         judge = GeminiJudge(client)
         ranked = TREND_CANDIDATES.to_arrow(trend_candidates.sort_values("rank")).to_pylist()[: config.top]
-        stored = earlier_rows(store.open(), CANDIDATE_ASSESSMENTS, context.partition_key)
+        stored = earlier_rows(
+            store.open(), CANDIDATE_ASSESSMENTS, context.partition_key, warn=context.log.warning
+        )
         evidence = gather_evidence(
             ranked,
             http_hosts=trusted_hosts(get_settings().endpoint(name) for name in ("youtube", "tiktok")),
@@ -195,6 +197,7 @@ def scored_candidates(
     from ettametta_pipelines.scoring import report
     from ettametta_pipelines.scoring.blend import WEIGHTS, score_candidates
 
+    started = monotonic()
     with failure_policy(context):
         rows = score_candidates(
             TREND_CANDIDATES.to_arrow(trend_candidates).to_pylist(),
@@ -213,6 +216,7 @@ def scored_candidates(
             "weights": dict(WEIGHTS.shares) | {"version": WEIGHTS.version},
             "best": dg.MetadataValue.md(report.score_table(rows)),
             "judged_but_excluded": dg.MetadataValue.md(report.exclusion_table(rows)),
+            "duration_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -271,7 +275,7 @@ def creative_briefs(
     started = monotonic()
     with failure_policy(context):
         scored = scored_candidates.dropna(subset=["score"]).sort_values("score_rank").head(config.top)
-        stored = earlier_rows(store.open(), CREATIVE_BRIEFS, context.partition_key)
+        stored = earlier_rows(store.open(), CREATIVE_BRIEFS, context.partition_key, warn=context.log.warning)
         client = gemini.client()
         written = write_briefs(
             SCORED_CANDIDATES.to_arrow(scored).to_pylist(),

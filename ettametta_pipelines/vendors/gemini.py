@@ -204,7 +204,7 @@ class GeminiClient:
 
     def _ask(self, request: Callable[[], T], doing: str) -> T:
         return call_with_retries(
-            lambda: self._ask_once(request, doing), attempts=self.endpoint.max_retries, seed=doing
+            lambda: self._ask_once(request, doing), retries=self.endpoint.max_retries, seed=doing
         )
 
     def _ask_once(self, request: Callable[[], T], doing: str) -> T:

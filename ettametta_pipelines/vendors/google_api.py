@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from ettametta_pipelines.clock import PACIFIC, Clock, business_day_bounds, pacific_quota_day
-from ettametta_pipelines.failures import FailureKind, PipelineError
+from ettametta_pipelines.failures import FailureKind, OutcomeUnknownError, PipelineError
 from ettametta_pipelines.settings import VendorEndpoint
 from ettametta_pipelines.vendors.http import (
     USER_AGENT,
@@ -22,6 +22,7 @@ from ettametta_pipelines.vendors.http import (
     is_loopback,
     network_error,
     retry_after_seconds,
+    unreadable_answer,
     vendor_error,
 )
 
@@ -122,7 +123,7 @@ class GoogleService:
         """Run a request that changes nothing, again after transient failures."""
         return call_with_retries(
             lambda: self.write(request, doing, repeatable=True),
-            attempts=self._endpoint.max_retries,
+            retries=self._endpoint.max_retries,
             seed=doing,
         )
 
@@ -131,11 +132,14 @@ class GoogleService:
         from googleapiclient.errors import HttpError
 
         try:
-            answer: dict[str, Any] = request.execute(num_retries=0)
+            answer = request.execute(num_retries=0)
         except HttpError as error:
             raise self.refusal(int(error.resp.status), error.resp, error.content, doing) from None
         except _network_failures() as error:
             raise self._unanswered(error, doing, repeatable=repeatable) from None
+        # The SDK hands a body that is not JSON through as text.
+        if not isinstance(answer, dict):
+            raise self._unreadable(doing, repeatable=repeatable)
         return answer
 
     def exchange(
@@ -169,6 +173,15 @@ class GoogleService:
             wait = seconds_to_quota_reset(self._clock)
         return vendor_error(
             self.vendor, doing, status=status, reason=reason, detail=message, rules=rules, retry_after_s=wait
+        )
+
+    def _unreadable(self, doing: str, *, repeatable: bool) -> PipelineError:
+        if repeatable:
+            return unreadable_answer(self.vendor, doing)
+        return OutcomeUnknownError(
+            f"{self.vendor}'s answer cannot be read, so it is not known whether it did {doing}.",
+            code="answer_lost",
+            remedy="It is looked up before anything is sent again.",
         )
 
     def _unanswered(self, error: Exception, doing: str, *, repeatable: bool) -> PipelineError:

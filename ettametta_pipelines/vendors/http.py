@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class NeverSentError(TransientError):
+    """The request did not leave this machine: nothing happened at the vendor and nothing was charged."""
+
+
 USER_AGENT = "ettametta-pipelines/0.1"
 CONNECT_TIMEOUT_S = 10.0
 MAX_DETAIL_CHARS = 300
@@ -137,8 +142,8 @@ def network_error(
 ) -> PipelineError:
     """The failure for an answer that never came.
 
-    Transient when the request cannot have taken effect (never sent, or `repeatable`); OutcomeUnknownError when it may
-    have, so that no layer sends it again without looking first.
+    NeverSentError when the request cannot have arrived, TransientError when it may have but is `repeatable`, else
+    OutcomeUnknownError, so that no layer sends it again without looking first.
     """
     what = "did not answer in time" if timed_out else f"broke the connection ({type(error).__name__})"
     if was_sent and not repeatable:
@@ -154,10 +159,19 @@ def network_error(
     )
     if is_loopback(base_url):
         remedy = "Start the sandbox with `ettametta sandbox` (or `make dev`); it is tried again by itself."
-    return TransientError(
+    return (TransientError if was_sent else NeverSentError)(
         f"{vendor} {what} when asked to {doing}.",
         code="vendor_timeout" if timed_out else "vendor_unreachable",
         remedy=remedy,
+    )
+
+
+def unreadable_answer(vendor: str, doing: str) -> TransientError:
+    """The failure for a success in status alone: a proxy's waiting page, or an answer that was cut off."""
+    return TransientError(
+        f"{vendor} answered something unreadable when asked to {doing}.",
+        code=f"{vendor.lower()}_answer_unreadable",
+        remedy=_REMEDIES[FailureKind.TRANSIENT].format(vendor=vendor),
     )
 
 
@@ -198,20 +212,21 @@ def retry_after_seconds(value: str | None, clock: Clock = utc_now) -> float | No
 def call_with_retries(
     fn: Callable[[], T],
     *,
-    attempts: int,
+    retries: int,
     sleep: Callable[[float], None] = time.sleep,
     seed: str = "",
     base_s: float = 0.5,
     max_wait_s: float = 20.0,
 ) -> T:
-    """Call `fn`, again after transient failures, at most `attempts` times in all.
+    """Call `fn` once, and after transient failures again, at most `retries` times (`VendorEndpoint.max_retries`).
 
     Waits what the vendor asked for, else a doubling pause with jitter drawn from `seed`. A wait beyond `max_wait_s`
     (a spent daily quota) is not slept here: the failure goes up, where a run can end and come back. An
     OutcomeUnknownError is never repeated.
     """
     jitter = Random(seed)
-    for attempt in range(1, attempts + 1):
+    failed_before = 0
+    while True:
         try:
             return fn()
         except OutcomeUnknownError:
@@ -219,11 +234,11 @@ def call_with_retries(
         except TransientError as error:
             wait = error.retry_after_s
             if wait is None:
-                wait = min(base_s * 2 ** (attempt - 1), max_wait_s) * (0.5 + jitter.random() / 2)
-            if attempt == attempts or wait > max_wait_s:
+                wait = min(base_s * 2**failed_before, max_wait_s) * (0.5 + jitter.random() / 2)
+            if failed_before >= retries or wait > max_wait_s:
                 raise
             sleep(wait)
-    raise ValueError(f"attempts must be at least 1, not {attempts}")
+            failed_before += 1
 
 
 def http_client(endpoint: "VendorEndpoint", *, headers: Mapping[str, str] | None = None) -> "httpx.Client":

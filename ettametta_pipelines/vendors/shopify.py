@@ -21,10 +21,13 @@ from ettametta_pipelines.vendors.http import (
     http_client,
     raise_for_vendor,
     send,
+    unreadable_answer,
     vendor_error,
 )
 
 if TYPE_CHECKING:
+    import httpx
+
     from ettametta_pipelines.settings import VendorEndpoint
 
 VENDOR = "Shopify"
@@ -112,7 +115,7 @@ class ShopifyClient:
     def __init__(self, endpoint: "VendorEndpoint", *, sleep: Callable[[float], None] = time.sleep) -> None:
         token = endpoint.secret("shopify_access_token")
         self.mode = endpoint.mode
-        self._attempts = endpoint.max_retries + 1
+        self._retries = endpoint.max_retries
         self._sleep = sleep
         self._url = f"{admin_site(endpoint.base_url)}/graphql.json"
         self._http = http_client(endpoint, headers={"X-Shopify-Access-Token": token})
@@ -147,7 +150,7 @@ class ShopifyClient:
     def _query(self, doing: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         return call_with_retries(
             lambda: self._query_once(doing, query, variables),
-            attempts=self._attempts,
+            retries=self._retries,
             sleep=self._sleep,
             seed=doing,
         )
@@ -163,21 +166,23 @@ class ShopifyClient:
             detail=response.text,
             rules=ERRORS,
         )
-        answer = response.json()
+        answer = _object_of(response, doing)
         if answer.get("errors"):
-            first = answer["errors"][0]
-            code = first.get("extensions", {}).get("code", "")
+            reason, detail = _first_error(answer["errors"])
             raise vendor_error(
                 VENDOR,
                 doing,
                 status=response.status_code,
-                reason=code,
-                detail=first["message"],
+                reason=reason,
+                detail=detail,
                 rules=ERRORS,
-                retry_after_s=throttle_wait(answer) if code == "THROTTLED" else None,
+                retry_after_s=throttle_wait(answer) if reason == "THROTTLED" else None,
             )
         _refuse_ignored_filters(answer, doing)
-        return answer["data"]  # type: ignore[no-any-return]
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            raise unreadable_answer(VENDOR, doing)
+        return data
 
 
 def admin_site(base_url: str) -> str:
@@ -192,12 +197,36 @@ def admin_site(base_url: str) -> str:
     return str(version.api_path(base_url.rstrip("/")))
 
 
-def throttle_wait(answer: dict[str, Any]) -> float:
-    """Seconds until the bucket holds what the query asks for: (requested - available) / restore rate."""
-    cost = answer["extensions"]["cost"]
-    status = cost["throttleStatus"]
-    missing = cost["requestedQueryCost"] - status["currentlyAvailable"]
-    return max(0.0, float(missing / status["restoreRate"]))
+def throttle_wait(answer: dict[str, Any]) -> float | None:
+    """Seconds until the bucket holds what the query asks for: (requested - available) / restore rate.
+
+    None when Shopify throttles without telling the cost.
+    """
+    try:
+        cost = answer["extensions"]["cost"]
+        status = cost["throttleStatus"]
+        missing = cost["requestedQueryCost"] - status["currentlyAvailable"]
+        return max(0.0, float(missing / status["restoreRate"]))
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+
+
+def _object_of(response: "httpx.Response", doing: str) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise unreadable_answer(VENDOR, doing)
+    return answer
+
+
+def _first_error(errors: Any) -> tuple[str, str]:
+    """(code, sentence) of `errors`: GraphQL's list, or the bare sentence of the gateway before it."""
+    first = errors[0] if isinstance(errors, list) else errors
+    if not isinstance(first, dict):
+        return "", str(first)
+    return str((first.get("extensions") or {}).get("code", "")), str(first.get("message", ""))
 
 
 def _refuse_ignored_filters(answer: dict[str, Any], doing: str) -> None:

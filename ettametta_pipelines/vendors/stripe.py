@@ -20,6 +20,7 @@ from ettametta_pipelines.vendors.http import (
     is_loopback,
     network_error,
     retry_after_seconds,
+    unreadable_answer,
     vendor_error,
 )
 
@@ -206,9 +207,7 @@ class StripeClient:
             except stripe.StripeError as error:
                 raise self._failure(error, doing) from None
 
-        return call_with_retries(
-            attempt, attempts=self._endpoint.max_retries + 1, sleep=self._sleep, seed=doing
-        )
+        return call_with_retries(attempt, retries=self._endpoint.max_retries, sleep=self._sleep, seed=doing)
 
     def _failure(self, error: "stripe.StripeError", doing: str) -> PipelineError:
         if error.http_status is None:
@@ -223,6 +222,8 @@ class StripeClient:
                 timed_out="timed out" in cause,
             )
         status = error.http_status
+        if status < 300:
+            return unreadable_answer(VENDOR, doing)
         return vendor_error(
             VENDOR,
             doing,

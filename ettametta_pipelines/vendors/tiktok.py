@@ -316,9 +316,7 @@ class TikTokApp:
         return self._token("refresh a token", {"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def creator(self, access_token: str) -> "TikTokCreator":
-        return TikTokCreator(
-            self._http, access_token, attempts=self._endpoint.max_retries + 1, sleep=self._sleep
-        )
+        return TikTokCreator(self._http, access_token, retries=self._endpoint.max_retries, sleep=self._sleep)
 
     def profile_url(self, username: str) -> str:
         """Page of a creator, below which `/video/{id}` are the posts: tiktok.com, or the sandbox's own pages."""
@@ -365,11 +363,11 @@ class TikTokCreator:
     """One connected creator. Reads are repeated after transient failures; what posts is sent once."""
 
     def __init__(
-        self, http: "httpx.Client", access_token: str, *, attempts: int, sleep: Callable[[float], None]
+        self, http: "httpx.Client", access_token: str, *, retries: int, sleep: Callable[[float], None]
     ) -> None:
         self._http = http
         self._headers = {"Authorization": f"Bearer {access_token}"}
-        self._attempts = attempts
+        self._retries = retries
         self._sleep = sleep
 
     def creator_info(self) -> CreatorInfo:
@@ -480,7 +478,7 @@ class TikTokCreator:
     ) -> Any:
         return call_with_retries(
             lambda: self._call(doing, path, body, query, method),
-            attempts=self._attempts,
+            retries=self._retries,
             sleep=self._sleep,
             seed=doing,
         )

@@ -2,14 +2,15 @@
 (`YouTubeChannel`).
 
 Answers come back as values with integers and instants already read. Quota is not touched here: a caller reserves
-what `METHOD_BUCKETS` says before it calls. Uploads are driven by hand, one request per call, so that whoever holds
-the session URI can go on with them in another process. None of the three is thread-safe.
+what `METHOD_BUCKETS` says before each request, for which `YouTubeData.without_retries` sends one a call. Uploads are
+driven by hand, one request per call, so that whoever holds the session URI can go on with them in another process.
+None of the three is thread-safe.
 """
 
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +32,7 @@ MAX_IDS_PER_CALL = 50
 # Google takes chunks in multiples of this, the last one excepted.
 CHUNK_MULTIPLE = 256 * 1024
 
-# Method -> (quota bucket, units a call costs). `recent_uploads` costs that per page of 50.
+# Method -> (quota bucket, units a request costs). `recent_uploads` costs that per page of 50.
 METHOD_BUCKETS: Mapping[str, tuple[str, int]] = {
     "search": ("search", 1),
     "batch_get_stats": ("batch_get_stats", 1),
@@ -202,10 +203,15 @@ class YouTubeData:
 
     def __init__(self, endpoint: VendorEndpoint, *, clock: Clock = utc_now) -> None:
         self.endpoint = endpoint
+        self._clock = clock
         headers = {"x-goog-api-key": endpoint.secret("youtube_api_key")}
         self._google = GoogleService(
             endpoint, document="youtube.v3", vendor=VENDOR, headers=headers, clock=clock
         )
+
+    def without_retries(self) -> "YouTubeData":
+        """The same data with one request a call, for callers that pay for every request and repeat it themselves."""
+        return YouTubeData(replace(self.endpoint, max_retries=0), clock=self._clock)
 
     def watch_url(self, video_id: str) -> str:
         return watch_url(self.endpoint, video_id)
@@ -296,7 +302,7 @@ class YouTubeApp:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         return call_with_retries(
             lambda: self._token(form, "refresh a channel's token", repeatable=True),
-            attempts=self.endpoint.max_retries,
+            retries=self.endpoint.max_retries,
             seed="refresh",
         )
 

@@ -35,7 +35,7 @@ READS: dict[str, Read] = {
 }
 
 
-@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("vendor", READS)
 def test_a_read_is_sent_once_and_then_as_often_as_retries_are_allowed(
     vendor: str, retries: int, sandbox: SandboxUnderTest, settings_env: Settings
