@@ -31,10 +31,9 @@ class Line:
         self.state = open_state(settings)
         self.instance = dg.DagsterInstance.ephemeral()
 
-    def upload(self, file: Path, **sidecar: str) -> str:
-        drop_upload(
-            self.store, file, account="studio", niche="cooking", niches=["cooking"], day=date(2026, 11, 22), **sidecar
-        )  # fmt: skip
+    def upload(self, file: Path, **stated: str) -> str:
+        where = {"account": "studio", "niche": "cooking", "niches": ["cooking"], "day": date(2026, 11, 22)}
+        drop_upload(self.store, file, **where, stated=stated)  # type: ignore[arg-type]
         (arrival,) = scan_inbox(self.store, self.state, ["cooking"], clock=lambda: LATER).arrivals
         self.instance.add_dynamic_partitions(str(SOURCE_VIDEO.name), [arrival.source_id])
         return arrival.source_id

@@ -74,7 +74,7 @@ def test_untagged_footage_is_read_as_players_read_it() -> None:
 
 
 def test_a_path_of_a_stranger_stands_only_after_the_input_option() -> None:
-    source = Path("/tmp/[0:v]movie=http\\://x,';drawtext=text=%{pts}.mp4")
+    source = Path("/in/[0:v]movie=http\\://x,';drawtext=text=%{pts}.mp4")
     plan = RenderPlan(
         source, probe_of(), load_preset("cinematic"), 1, list(FORMATS.values()),
         {name: Path(f"/p/{name}.yuva") for name in FORMATS}, Path("/p/sound.m4a"),
