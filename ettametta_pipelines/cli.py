@@ -33,6 +33,7 @@ err = Console(stderr=True, highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 
 STANDING_STYLE = {"live": "green", "sandbox": "cyan", "missing": "yellow", "broken": "red"}
 
@@ -96,7 +97,7 @@ def render(
     recipe: Annotated[str, typer.Option(help="Preset name, or path of a recipe file.")] = "cinematic",
     formats: Annotated[str, typer.Option(help="Comma-separated: 9x16, 16x9, 1x1.")] = "9x16,16x9,1x1",
     out_dir: Annotated[Path, typer.Option("--out", help="Directory the renditions go to.")] = Path("."),
-    seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.", min=0)] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
@@ -153,11 +154,16 @@ def upload(
     from ettametta_pipelines.clock import business_day_of, utc_now
     from ettametta_pipelines.discovery.niches import load_niches
     from ettametta_pipelines.media.inbox import drop_upload
+    from ettametta_pipelines.media.rights import UNDECLARED, publishing_obstacle
+    from ettametta_pipelines.renders.recipe import load_preset
     from ettametta_pipelines.storage.objects import open_store
 
     settings = get_settings()
+    store = open_store(settings)
+    if recipe is not None:
+        load_preset(recipe)
     key = drop_upload(
-        open_store(settings),
+        store,
         file,
         account=account,
         niche=niche,
@@ -165,7 +171,10 @@ def upload(
         day=business_day_of(utc_now(), settings.timezone),
         stated={"rights": rights, "attribution": attribution, "title": title, "recipe": recipe},
     )
-    out.print(Text(f"Uploaded to {key}. The upload sensor looks every 30 seconds."), soft_wrap=True)
+    out.print(Text(f"Uploaded to {store.url}/{key}"), soft_wrap=True)
+    out.print("The upload sensor of that home looks every 30 seconds.")
+    if obstacle := publishing_obstacle(rights or UNDECLARED, attribution):
+        out.print(Text(obstacle, style="yellow"), soft_wrap=True)
 
 
 @app.command()
@@ -227,7 +236,7 @@ def _shown(value: object) -> Text:
 
 
 @app.command()
-def sandbox(host: Host = "127.0.0.1", port: int | None = None) -> None:
+def sandbox(host: Host = "127.0.0.1", port: Port = None) -> None:
     """Serve the local stand-ins of every vendor."""
     from ettametta_pipelines.sandbox.server import serve
 
@@ -236,7 +245,7 @@ def sandbox(host: Host = "127.0.0.1", port: int | None = None) -> None:
 
 
 @app.command()
-def gateway(host: Host = "127.0.0.1", port: int | None = None) -> None:
+def gateway(host: Host = "127.0.0.1", port: Port = None) -> None:
     """Serve health probes and media links."""
     from ettametta_pipelines.gateway.server import serve_gateway
 
@@ -254,6 +263,11 @@ def main() -> None:
         err.print(Text(error.message, style="red"), soft_wrap=True)
         if error.remedy:
             err.print(Text(error.remedy), soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(Text(f"{where}{error.strerror or error}", style="red"), soft_wrap=True)
+        err.print("Check the path, its permissions and the space left.")
         sys.exit(1)
 
 

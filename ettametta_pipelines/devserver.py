@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.ports import listen_on
 from ettametta_pipelines.settings import VENDORS, Settings
@@ -54,7 +55,9 @@ def prepare_home(settings: Settings) -> dict[str, str]:
 
 
 def uses_sandbox(settings: Settings) -> bool:
-    return any(settings.endpoint(name).mode == "sandbox" for name in VENDORS)
+    """Whether any vendor needs the sandbox. Raises SettingsError for any that is half configured."""
+    modes = {settings.endpoint(name).mode for name in VENDORS}
+    return "sandbox" in modes
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Child:
 def run_dev(settings: Settings, console: Console) -> int:
     """Start everything, wait, stop everything. Returns the exit code: 0 after Ctrl-C, 1 when a part died."""
     host = "127.0.0.1"
+    load_niches(settings.niches_file)
     with_sandbox = uses_sandbox(settings)
     ports = [
         ("Dagster UI", settings.ui_port, "ETTAMETTA_UI_PORT"),
@@ -93,12 +97,18 @@ def run_dev(settings: Settings, console: Console) -> int:
         commands = {"sandbox": ([*cli, "sandbox"], settings.sandbox_url), **commands}
     children: list[Child] = []
     previous = signal.signal(signal.SIGTERM, _interrupt)
+    # A shell that starts us in the background has SIGINT ignored, and Ctrl-C would then do nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for name, (command, url) in commands.items():
             children.append(Child(name, url, _start(command, environment)))
             console.print(f"[bold]{name:<11}[/] {url}")
         console.print(f"[bold]{'home':<11}[/] {settings.home_dir}")
-        console.print("Drop a video with: ettametta upload FILE --account demo --niche NICHE --rights owned")
+        ettametta = Path(sys.executable).with_name("ettametta")
+        console.print(
+            f"Drop a video with: {ettametta} upload FILE --account demo-studio --niche NICHE --rights owned",
+            soft_wrap=True,
+        )
         console.print("Ctrl-C stops everything.")
         return _wait(children, console)
     except KeyboardInterrupt:
@@ -152,10 +162,30 @@ def _stop(children: list[Child]) -> None:
     for child in children:
         with suppress(subprocess.TimeoutExpired):
             child.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        # The group as a whole: a child that was killed leaves its own children behind.
-        with suppress(ProcessLookupError):
-            os.killpg(child.process.pid, signal.SIGKILL)
+    # The groups as a whole: runs in flight outlive the process that started them. They are asked first, so that a
+    # run can say that it was interrupted.
+    for child in children:
+        _end_group(child.process, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WAIT_S
+    while time.monotonic() < deadline and any(_group_lives(child.process) for child in children):
+        time.sleep(0.2)
+    for child in children:
+        _end_group(child.process, signal.SIGKILL)
         child.process.wait()
+
+
+def _end_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -172,8 +172,25 @@ def _check_ffmpeg(settings: Settings) -> str:
     return ffmpeg_build()
 
 
+def _check_niches(settings: Settings) -> str:
+    from ettametta_pipelines.discovery.niches import load_niches
+
+    return ", ".join(load_niches(settings.niches_file))
+
+
+def _check_encryption(settings: Settings) -> str:
+    from ettametta_pipelines.publishing.tokens import open_envelope
+
+    open_envelope(settings)
+    return (
+        "keys from ETTAMETTA_ENCRYPTION_KEYS" if settings.encryption_keys.get_secret_value() else "key file"
+    )
+
+
 PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
     "state database": _check_state,
     "ffmpeg": _check_ffmpeg,
+    "niches": _check_niches,
+    "encryption": _check_encryption,
 }

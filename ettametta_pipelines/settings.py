@@ -239,6 +239,10 @@ def load_settings() -> Settings:
     """Read the environment and `.env` once, now. Raises SettingsError naming each bad variable, never its secret."""
     try:
         return Settings()
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f".env is not UTF-8 text (byte {error.start}).", code="bad_setting", remedy="Save it as UTF-8."
+        ) from None
     except ValidationError as error:
         problems = []
         for item in error.errors(include_url=False, include_context=False):

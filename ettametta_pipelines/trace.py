@@ -1,7 +1,7 @@
 """`ettametta trace`: everything behind one source, rendition or publication, from upload to posts.
 
 Reads the lake and the publication ledger; writes nothing. Any id an operator meets works: a source id, the object
-key or render key of a rendition, a publication's id, a platform's own post id.
+key or render key of a rendition, a publication's id, a platform's own post id, an upload's key.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
 from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase, open_state
 from ettametta_pipelines.storage.lake import Lake, open_lake
 
@@ -58,6 +59,7 @@ def _source_id_of(lake: Lake, state: StateDatabase, identifier: str) -> str:
         ),
         lambda: _only(lake, _SOURCE_BY_RENDITION, identifier),
         lambda: source_of_publication(state, identifier),
+        lambda: _source_of_upload(state, identifier),
     )
     for lookup in lookups:
         found = lookup()
@@ -67,6 +69,18 @@ def _source_id_of(lake: Lake, state: StateDatabase, identifier: str) -> str:
         f"Nothing here has the id {identifier!r}.",
         code="unknown_id",
         remedy='List what there is with: ettametta sql "select source_id, title, verdict from source_media"',
+    )
+
+
+def _source_of_upload(state: StateDatabase, object_key: str) -> str | None:
+    with state.session(write=False) as session:
+        upload = uploads.newest_of_key(session, object_key)
+    if upload is None or upload.source_id is not None:
+        return upload.source_id if upload else None
+    raise PermanentError(
+        f"{object_key} was refused: {upload.reason}",
+        code=str(upload.reason_code),
+        remedy="Correct it and upload it again.",
     )
 
 

@@ -38,7 +38,7 @@ def create_gateway(settings: Settings) -> FastAPI:
         problems = _readiness_problems(store, state)
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
-    @app.get("/media/{path:path}")
+    @app.api_route("/media/{path:path}", methods=["GET", "HEAD"])
     def media(path: str, request: Request) -> Response:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 

@@ -108,7 +108,9 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
                 code="upload_unknown",
                 remedy="Upload the video with `ettametta upload`; the upload sensor adds its partition by itself.",
             )
-        return Upload(source_id, seen.object_key, seen.account_id, seen.niche, seen.sha256)
+        return Upload(
+            source_id, seen.object_key, seen.account_id, seen.niche, seen.sha256, seen.sidecar_sha256
+        )
 
 
 @dg.asset(

@@ -11,13 +11,14 @@ import mimetypes
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import chain, count
 from pathlib import Path
 
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PermanentError, PipelineError
-from ettametta_pipelines.media.intake import UploadKey, UploadRefused, parse_upload_key
+from ettametta_pipelines.media.intake import UploadKey, UploadRefused, keep_sidecar, parse_upload_key
 from ettametta_pipelines.media.probe import POLICY
-from ettametta_pipelines.media.sidecar import MAX_BYTES, SUFFIX, SidecarInvalid, parse_sidecar
+from ettametta_pipelines.media.sidecar import SUFFIX, SidecarInvalid, parse_sidecar
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.models import Upload
 from ettametta_pipelines.state.session import StateDatabase
@@ -28,6 +29,7 @@ UPLOADS_PREFIX = "uploads/"
 SETTLE = timedelta(seconds=2)
 # `ettametta upload` puts the sidecar first; only one that stays alone is a mistake worth naming.
 STRAY_AFTER = timedelta(minutes=10)
+STANDING_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class Trouble:
 
 @dataclass
 class InboxScan:
-    """What one look at the inbox found. `deferred` counts new objects left for the next look."""
+    """What one look at the inbox found.
+
+    `deferred` counts new objects left for the next look; `standing` names those refused before and still there.
+    """
 
     looked_at: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
@@ -58,6 +63,7 @@ class InboxScan:
     failures: list[Trouble] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     deferred: int = 0
+    standing: list[str] = field(default_factory=list)
 
     def in_words(self) -> str:
         """One sentence for the tick's page."""
@@ -72,7 +78,12 @@ class InboxScan:
             parts.append(f"{len(self.waiting)} still being written")
         if self.deferred:
             parts.append(f"{self.deferred} left for the next tick")
-        return ", ".join(parts).capitalize() + "."
+        said = ", ".join(parts).capitalize() + "."
+        if self.standing:
+            shown = ", ".join(self.standing[:STANDING_SHOWN])
+            more = len(self.standing) - STANDING_SHOWN
+            said += f" Refused before and still there: {shown}" + (f" and {more} more." if more > 0 else ".")
+        return said
 
 
 def source_id_of(account: str, sha256: str) -> str:
@@ -100,8 +111,15 @@ def drop_upload(
         raise PermanentError(
             f"{file} is not a file that can be uploaded.", code="file_not_found", remedy="Check the path."
         )
-    key = f"{UPLOADS_PREFIX}{account}/{niche}/{day:%Y/%m/%d}/{file.name}"
-    parse_upload_key(key, niches)
+    if file.name.endswith(SUFFIX):
+        raise PermanentError(
+            f"{file.name} has the name of a sidecar, not of a video.",
+            code="not_a_video",
+            remedy="Upload the video; title and rights are options of the command.",
+        )
+    folder = f"{UPLOADS_PREFIX}{account}/{niche}/{day:%Y/%m/%d}"
+    parse_upload_key(f"{folder}/{file.name}", niches)
+    key = _free_key(store, folder, file)
     sidecar = json.dumps({name: value for name, value in stated.items() if value is not None}).encode()
     try:
         parse_sidecar(sidecar)
@@ -115,8 +133,14 @@ def drop_upload(
         store.put(key + SUFFIX, sidecar, content_type="application/json")
     else:
         store.delete(key + SUFFIX)
-    store.put_file(key, file, content_type=mimetypes.guess_type(file.name)[0])
+    store.put_file(key, file, create=True, content_type=mimetypes.guess_type(file.name)[0])
     return key
+
+
+def _free_key(store: ObjectStore, folder: str, file: Path) -> str:
+    """A key nothing lies under yet: an upload that was not looked at must not be replaced by its namesake."""
+    names = chain([file.name], (f"{file.stem}-{number}{file.suffix}" for number in count(2)))
+    return next(key for name in names if not store.exists(key := f"{folder}/{name}"))
 
 
 def scan_inbox(
@@ -171,14 +195,14 @@ class _Look:
         upload = self._key(niches)
         sha256 = hash_object(store, self.info.key)
         source_id = source_id_of(upload.account, sha256)
-        said = store.read_range(self.sidecar.key, 0, MAX_BYTES + 1) if self.sidecar else None
+        sidecar_sha256 = keep_sidecar(store, self.sidecar.key) if self.sidecar else None
         with state.session() as session:
             known = uploads.for_source(session, source_id)
             uploads.record_arrival(
                 session, object_key=self.info.key, etag=self.info.etag, size=self.info.size,
                 account_id=upload.account, niche=upload.niche, sha256=sha256, source_id=source_id,
                 sidecar_etag=self.sidecar.etag if self.sidecar else None,
-                sidecar_sha256=hashlib.sha256(said).hexdigest() if said is not None else None,
+                sidecar_sha256=sidecar_sha256,
                 seen_at=clock(),
             )  # fmt: skip
         return Arrival(self.info.key, source_id, known is not None)
@@ -221,6 +245,8 @@ def _new_looks(
             seen = uploads.find(session, key, info.etag)
             if seen is None or _is_new_again(seen, sidecar, niches):
                 yield _Look(info, sidecar, stray=belongs_to != key)
+            elif seen.status == uploads.REFUSED:
+                scan.standing.append(f"{key} ({seen.reason_code})")
 
 
 def _is_new_again(seen: Upload, sidecar: ObjectInfo | None, niches: Collection[str]) -> bool:

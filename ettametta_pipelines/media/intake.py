@@ -8,6 +8,7 @@ are left to stores and machines that fail.
 import hashlib
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -68,6 +69,7 @@ class Upload:
     account: str
     niche: str
     sha256: str
+    sidecar_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +116,7 @@ def accept_upload(
         if verdict.probe is None:
             return _row(upload, size, verdict)
         try:
-            sidecar = read_sidecar(store, upload.object_key)
+            sidecar = kept_sidecar(store, upload.sidecar_sha256)
         except SidecarInvalid as invalid:
             return _rejected(upload, size, "bad_sidecar", name=upload.name + SUFFIX, detail=str(invalid))
         key = stored or f"media/sources/{upload.sha256}.{verdict.probe.extension}"
@@ -145,11 +147,27 @@ def fetch(store: ObjectStore, key: str, workdir: Path) -> Path:
     return path
 
 
-def read_sidecar(store: ObjectStore, upload_key: str) -> Sidecar:
-    """The sidecar next to an upload as it is now; an empty one when there is none. Raises SidecarInvalid."""
-    key = upload_key + SUFFIX
+def keep_sidecar(store: ObjectStore, key: str) -> str:
+    """Keep a sidecar as it is now, named by content; returns its SHA-256.
+
+    What was said about a video is said about its content: the file at the upload's path may be replaced later, by
+    other footage with other rights.
+    """
     # One byte over the limit is enough to refuse it; the whole of a stranger's file is never read into memory.
-    return parse_sidecar(store.read_range(key, 0, MAX_BYTES + 1)) if store.exists(key) else Sidecar()
+    content = store.read_range(key, 0, MAX_BYTES + 1)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with suppress(ObjectExists):
+        store.create(_sidecar_key(sha256), content, content_type="application/json")
+    return sha256
+
+
+def kept_sidecar(store: ObjectStore, sha256: str | None) -> Sidecar:
+    """The sidecar kept under this hash; an empty one for None. Raises SidecarInvalid."""
+    return parse_sidecar(store.get(_sidecar_key(sha256))) if sha256 else Sidecar()
+
+
+def _sidecar_key(sha256: str) -> str:
+    return f"sidecars/{sha256}.json"
 
 
 def require_accepted(row: Mapping[Any, Any]) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY, SOURCE_VIDEO
+from ettametta_pipelines.previews import cell, markdown_table, number
 from ettametta_pipelines.publishing.contracts import (
     PUBLICATION_METRICS,
     TIKTOK_PUBLICATIONS,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PUBLISHED_CHECK = "published"
 ANSWERED_CHECK = "every_channel_answered"
+FIGURES = ("views", "likes", "comments", "shares")
 
 # What an operator does about a post that is not on the platform, by the ledger's state.
 WHAT_NOW = {
@@ -79,10 +81,10 @@ def _workshop(context: dg.AssetExecutionContext, state: StateResource, store: St
     )
 
 
-def _only_row(frame: pd.DataFrame) -> dict[str, Any]:
-    """The one row of a source video's table, empty values as None."""
-    row = frame.astype(object).where(frame.notna(), None).iloc[0]
-    return {str(name): value for name, value in row.items()}
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table, empty values as None."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _published_spec(asset: str) -> dg.AssetCheckSpec:
@@ -118,6 +120,13 @@ def _told(contract: TableContract, outcome: "Outcome", seconds: float) -> dg.Mat
     }
     if outcome.publication.error_code:
         facts["error"] = f"{outcome.publication.error_message} [{outcome.publication.error_code}]"
+    what_now, about = WHAT_NOW.get(state), dict[str, Any](state=state)
+    next_look = outcome.publication.next_check_at
+    if state == "RECONCILING" and next_look is not None:
+        what_now = (
+            f"{what_now} The next look is at {next_look:%Y-%m-%d %H:%M} UTC; a run before then asks nothing."
+        )
+        about["next_look"] = dg.MetadataValue.timestamp(next_look)
     return dg.MaterializeResult(
         value=contract.frame([row]),
         metadata=facts,
@@ -125,20 +134,20 @@ def _told(contract: TableContract, outcome: "Outcome", seconds: float) -> dg.Mat
             dg.AssetCheckResult(
                 check_name=PUBLISHED_CHECK,
                 passed=state not in WHAT_NOW,
-                description=WHAT_NOW.get(state),
-                metadata={"state": state},
+                description=what_now,
+                metadata=about,
             )
         ],
     )
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=SOURCE_VIDEO,
     group_name="publishing",
     owners=["team:publishing"],
     kinds={"youtube"},
     io_manager_key="tables",
-    dagster_type=dg.Any,
+    dagster_type=pd.DataFrame,
     pool="publish_youtube",
     metadata=table_metadata(YOUTUBE_PUBLICATIONS),
     check_specs=[_published_spec("youtube_publications")],
@@ -166,20 +175,20 @@ def youtube_publications(
 
         started = utc_now()
         order = order_for(
-            "youtube", _only_row(source_media), _only_row(rendition_9x16), config.wishes(),
+            "youtube", _records(source_media)[0], _records(rendition_9x16)[0], config.wishes(),
             request_id=context.run_id,
         )  # fmt: skip
         outcome = youtube_upload.publish(_workshop(context, state, store), youtube.app(), order)
         return _told(YOUTUBE_PUBLICATIONS, outcome, (utc_now() - started).total_seconds())
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=SOURCE_VIDEO,
     group_name="publishing",
     owners=["team:publishing"],
     kinds={"tiktok"},
     io_manager_key="tables",
-    dagster_type=dg.Any,
+    dagster_type=pd.DataFrame,
     pool="publish_tiktok",
     metadata=table_metadata(TIKTOK_PUBLICATIONS),
     check_specs=[_published_spec("tiktok_publications")],
@@ -207,20 +216,20 @@ def tiktok_publications(
 
         started = utc_now()
         order = order_for(
-            "tiktok", _only_row(source_media), _only_row(rendition_9x16), config.wishes(),
+            "tiktok", _records(source_media)[0], _records(rendition_9x16)[0], config.wishes(),
             request_id=context.run_id,
         )  # fmt: skip
         outcome = tiktok_upload.publish(_workshop(context, state, store), tiktok.app(), order)
         return _told(TIKTOK_PUBLICATIONS, outcome, (utc_now() - started).total_seconds())
 
 
-@dg.asset(
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY,
     group_name="publishing",
     owners=["team:publishing"],
     kinds={"youtube", "tiktok"},
     io_manager_key="tables",
-    dagster_type=dg.Any,
+    dagster_type=pd.DataFrame,
     deps=[
         dg.AssetDep("youtube_publications", partition_mapping=dg.AllPartitionMapping()),
         dg.AssetDep("tiktok_publications", partition_mapping=dg.AllPartitionMapping()),
@@ -245,10 +254,11 @@ def publication_metrics(
 
     Why: what a post earns in attention decides what is made next. The platforms tell figures of now only, so a past
     day cannot be read later: `observed_at` says when a row was read. Posts without public figures are counted in
-    `unseen`.
+    `unseen`, those among them that TikTok has forgotten in `forgotten`.
 
-    When it fails: `reauth_required` asks to connect a channel again; an exhausted quota comes back at midnight
-    Pacific. One channel's trouble does not stop the others; it is named in the check.
+    When it fails: `day_is_over` is no loss, what was read on that day stays; `reauth_required` asks to connect a
+    channel again; an exhausted quota comes back at midnight Pacific. One channel's trouble does not stop the others;
+    it is named in the check.
     """
     with failure_policy(context):
         from datetime import date
@@ -260,6 +270,7 @@ def publication_metrics(
             _workshop(context, state, store),
             {"youtube": youtube.app(), "tiktok": tiktok.app()},
             date.fromisoformat(context.partition_key),
+            get_settings().timezone,
         )
         frame = PUBLICATION_METRICS.frame(seen.rows)
         return dg.MaterializeResult(
@@ -267,6 +278,7 @@ def publication_metrics(
             metadata={
                 "posts": len(frame),
                 "unseen": seen.unseen,
+                "forgotten": seen.forgotten,
                 "channels": seen.channels,
                 "views": int(frame["views"].sum()),
                 "duration_s": (utc_now() - started).total_seconds(),
@@ -285,10 +297,14 @@ def publication_metrics(
 
 def _best_posts(frame: pd.DataFrame) -> str:
     """Markdown table of the ten most viewed posts."""
-    lines = ["| platform | source | views | likes | comments |", "|---|---|---|---|---|"]
-    for row in frame.sort_values("views", ascending=False).head(10).itertuples():
-        lines.append(f"| {row.platform} | {row.source_id} | {row.views} | {row.likes} | {row.comments} |")
-    return "\n".join(lines)
+    best = _records(frame.sort_values("views", ascending=False).head(10))
+    return markdown_table(
+        ("platform", "source", *FIGURES),
+        [
+            [cell(row["platform"]), cell(row["source_id"]), *(number(row[name]) for name in FIGURES)]
+            for row in best
+        ],
+    )
 
 
 ASSETS = [youtube_publications, tiktok_publications, publication_metrics]

@@ -25,7 +25,12 @@ from ettametta_pipelines.publishing.ledger import (
     State,
 )
 from ettametta_pipelines.publishing.posts import Post
-from ettametta_pipelines.publishing.tokens import Envelope, RefreshingApp, access_token
+from ettametta_pipelines.publishing.tokens import (
+    LOST_SECRET_CODES,
+    Envelope,
+    RefreshingApp,
+    access_token,
+)
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -38,12 +43,17 @@ MAX_POLL_WAIT_S = 15.0
 MAX_SESSIONS_PER_RUN = 3
 
 
+class ProbeRefused(PermanentError):
+    """The platform will not say how an upload is doing, now or later: its own answer is lost as an oracle."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long one run waits before it leaves the rest to the next one.
 
     `stalls`: failed calls in a row without a byte of progress. `looks` and `look_for`: both must be exceeded before a
-    publication in doubt is handed to a person, since listings lag.
+    publication in doubt is handed to a person, since listings lag. Looks are `look_again_in` apart, however often a
+    run is started.
     """
 
     polls: int = 8
@@ -201,6 +211,9 @@ class Delivery(ABC, Generic[Client]):
         publication = self.ledger.get(self.claim.publication_id)
         try:
             while (step := self.steps.get(State(publication.state))) is not None:
+                # Looks in quick succession see the same lagging listing, and would count as patience.
+                if publication.state == State.RECONCILING and not self.ledger.look_is_due(self.claim):
+                    break
                 moved = step(publication)
                 if moved is None:
                     break
@@ -233,6 +246,20 @@ class Delivery(ABC, Generic[Client]):
         self._client = self.make_client(self._token)
         return self._client
 
+    def handle_of(self, publication: Publication) -> dict[str, str] | None:
+        """The stored capability of the upload; None when the key it was sealed with is lost for good.
+
+        For good means that the channel's tokens are under a newer key: it was connected again, or the key was retired.
+        Where the tokens do not open either, the key is only missing here, and that is raised: a person may find it.
+        """
+        try:
+            return self.ledger.open_handle(publication)
+        except PipelineError as error:
+            if error.code not in LOST_SECRET_CODES:
+                raise
+        self._new_client(None)
+        return None
+
     def count_session(self) -> None:
         """Raise TransientError once this run has opened too many sessions in vain."""
         self._sessions += 1
@@ -252,6 +279,10 @@ class Delivery(ABC, Generic[Client]):
 
     def stalls(self) -> "Stalls":
         return Stalls(self.patience, self.workshop.sleep)
+
+    def reconcile(self, reason: str) -> Publication:
+        """The platform may have the post: from now on it is only looked for."""
+        return self.ledger.advance(self.claim, State.RECONCILING, reason=reason)
 
     def refuse(self, error: PipelineError) -> Publication:
         """The platform said no for good, and nothing can have been posted."""
@@ -302,11 +333,13 @@ class Stalls:
 
 
 Begin = Callable[[Workshop, Order, Connection, Ledger, Claim, Media], Delivery[Any]]
+PageOf = Callable[[Publication, str], str | None]
 
 
-def deliver(workshop: Workshop, order: Order, begin: Begin) -> Outcome:
+def deliver(workshop: Workshop, order: Order, begin: Begin, *, page_of: PageOf) -> Outcome:
     """Post what was ordered, or find that it is posted: plan, claim, and let the platform's delivery do the rest.
 
+    `page_of` gives the address of a post that a person has found, from its publication and its id.
     Raises NeedsPersonError without a usable connection, QuotaExhausted, PublicationBusy, and what the platform says.
     """
     post, rendition = order.post, order.rendition
@@ -330,7 +363,8 @@ def deliver(workshop: Workshop, order: Order, begin: Begin) -> Outcome:
         )
     )
     if order.live_remote_id and publication.state != State.PUBLISHED:
-        publication = ledger.declare_live(publication.id, order.live_remote_id)
+        url = page_of(publication, order.live_remote_id)
+        publication = ledger.declare_live(publication.id, order.live_remote_id, url=url)
     if State(publication.state) in SETTLED:
         return Outcome(publication, posted=False)
     with ledger.claimed(publication.id) as claim:

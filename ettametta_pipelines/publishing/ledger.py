@@ -53,8 +53,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     # PROCESSING and INCIDENT: the channel already has the post, although this database did not know.
     State.PLANNED: frozenset({State.SESSION_OPEN, State.PROCESSING, State.FAILED_DEFINITE, State.INCIDENT}),
     State.SESSION_OPEN: frozenset({State.PLANNED, State.FINALIZING, State.PROCESSING, State.FAILED_DEFINITE}),
+    # PUBLISHED: no worker can finish it, and a person has found it.
     State.FINALIZING: frozenset(
-        {State.PROCESSING, State.RECONCILING, State.FAILED_DEFINITE, State.NEEDS_REVIEW}
+        {State.PROCESSING, State.RECONCILING, State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW}
     ),
     State.PROCESSING: frozenset(
         {State.PUBLISHED, State.RECONCILING, State.FAILED_DEFINITE, State.NEEDS_REVIEW}
@@ -69,7 +70,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.FAILED_DEFINITE: frozenset(),
 }
 SETTLED = frozenset({State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT})
-IN_DOUBT = frozenset({State.RECONCILING, State.NEEDS_REVIEW, State.INCIDENT})
+IN_DOUBT = frozenset({State.FINALIZING, State.RECONCILING, State.NEEDS_REVIEW, State.INCIDENT})
 ON_THE_PLATFORM = frozenset({State.PROCESSING, State.PUBLISHED})
 
 # The vendor bucket an upload takes one slot of, by platform.
@@ -300,8 +301,11 @@ class Ledger:
                 .values(remote_id=remote_id, url=sa.func.coalesce(url, Publication.url))
             )
 
-    def declare_live(self, publication_id: str, remote_id: str) -> Publication:
-        """A person has found the post of a publication in doubt on the channel. Raises NeedsPersonError for others."""
+    def declare_live(self, publication_id: str, remote_id: str, *, url: str | None = None) -> Publication:
+        """A person has found the post of a publication in doubt on the channel, with its page at `url`.
+
+        Raises NeedsPersonError for a publication in another state, PublicationBusy while a worker is at it.
+        """
         state = self.get(publication_id).state
         if state not in IN_DOUBT:
             raise NeedsPersonError(
@@ -310,7 +314,7 @@ class Ledger:
                 remedy="Run the publication without `live_remote_id`.",
             )
         with self.claimed(publication_id) as claim:
-            return self.advance(claim, State.PUBLISHED, reason="declared_live", remote_id=remote_id)
+            return self.advance(claim, State.PUBLISHED, reason="declared_live", remote_id=remote_id, url=url)
 
     def count_check(self, claim: Claim, *, next_in: timedelta) -> int:
         """Note a look at the channel that found nothing; returns how many there were."""
@@ -324,6 +328,12 @@ class Ledger:
                 },
             )
             return self._row(session, claim.publication_id).check_count
+
+    def look_is_due(self, claim: Claim) -> bool:
+        """Whether the time of the next look at the channel has come, by the database's clock."""
+        with self._db.session(write=False) as session:
+            due = self._row(session, claim.publication_id).next_check_at
+            return due is None or due <= self._db.now(session)
 
     def age_of_doubt(self, claim: Claim) -> timedelta:
         """How long ago the last byte was first allowed to leave, by the database's clock."""

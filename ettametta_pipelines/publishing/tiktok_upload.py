@@ -11,7 +11,15 @@ from datetime import timedelta
 from functools import partial
 
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
-from ettametta_pipelines.publishing.delivery import Delivery, Order, Outcome, Stalls, Workshop, deliver
+from ettametta_pipelines.publishing.delivery import (
+    Delivery,
+    Order,
+    Outcome,
+    ProbeRefused,
+    Stalls,
+    Workshop,
+    deliver,
+)
 from ettametta_pipelines.publishing.ledger import State
 from ettametta_pipelines.publishing.posts import Post, tiktok_caption
 from ettametta_pipelines.state.models import Publication
@@ -43,7 +51,14 @@ def publish(workshop: Workshop, app: TikTokApp, order: Order, *, chunk_size: int
     `chunk_size` in bytes, 5 MiB to 64 MB. Raises NeedsPersonError `privacy_not_offered`, and what
     `delivery.deliver` raises.
     """
-    return deliver(workshop, order, partial(TikTokDelivery, app=app, chunk_size=chunk_size))
+    return deliver(
+        workshop, order, partial(TikTokDelivery, app=app, chunk_size=chunk_size), page_of=page_of_post
+    )
+
+
+def page_of_post(publication: Publication, post_id: str) -> str | None:
+    """Page of a post below the creator's page, which the publication has from the opening of its upload on."""
+    return f"{publication.url}/video/{post_id}" if publication.url else None
 
 
 def post_for(post: Post, creator: CreatorInfo) -> TikTokPost:
@@ -132,7 +147,16 @@ class TikTokDelivery(Delivery[TikTokCreator]):
     def _send_all_but_the_last_chunk(self, publication: Publication) -> Publication:
         if self.ledger.age_of_session(self.claim) > UPLOAD_URL_LIFE:
             return self._start_anew("upload_url_expired")
-        handle = self.ledger.open_handle(publication)
+        handle = self.handle_of(publication)
+        if handle is None:
+            return self._start_anew("handle_lost")
+        try:
+            return self._send_from(publication, handle)
+        except ProbeRefused as error:
+            return self._start_anew(error.code)
+
+    def _send_from(self, publication: Publication, handle: Mapping[str, str]) -> Publication:
+        """Send chunks from where TikTok's record ends, all but the last."""
         plan = _plan_of(publication, handle)
         stalls = self.stalls()
         received = publication.received_bytes
@@ -161,6 +185,8 @@ class TikTokDelivery(Delivery[TikTokCreator]):
             except TransientError as error:
                 stalls.after(error)
                 received = self._probe(handle, stalls).uploaded_bytes
+                if received > start:
+                    stalls.progress()
         return self._start_anew("upload_unusable")
 
     def _start_anew(self, reason: str) -> Publication:
@@ -168,8 +194,17 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         return self.ledger.advance(self.claim, State.PLANNED, reason=reason, received_bytes=0)
 
     def _finish(self, publication: Publication) -> Publication:
+        handle = self.handle_of(publication)
+        if handle is None:
+            return self.reconcile("handle_lost")
+        try:
+            return self._send_the_rest(publication, handle)
+        except ProbeRefused as error:
+            # TikTok does not know the publish id (any more), and would say so every time it is asked.
+            return self.reconcile(error.code)
+
+    def _send_the_rest(self, publication: Publication, handle: Mapping[str, str]) -> Publication:
         """Send what is missing to this very upload, and find out whether TikTok has it all."""
-        handle = self.ledger.open_handle(publication)
         plan = _plan_of(publication, handle)
         stalls = self.stalls()
         while True:
@@ -181,7 +216,7 @@ class TikTokDelivery(Delivery[TikTokCreator]):
                 return self._is_complete("uploaded" if self.sent_last_byte else "found_by_status")
             chunk = _chunk_at(plan, status.uploaded_bytes)
             if chunk is None:
-                return self.ledger.advance(self.claim, State.RECONCILING, reason="upload_unusable")
+                return self.reconcile("upload_unusable")
             start, end = chunk
             data = self.media.read(start, end - start)
             self.sent_last_byte |= end == plan.size
@@ -189,7 +224,7 @@ class TikTokDelivery(Delivery[TikTokCreator]):
                 if self._put(handle, data, start, stalls).complete:
                     return self._is_complete("uploaded")
             except UploadUrlGone:
-                return self.ledger.advance(self.claim, State.RECONCILING, reason="upload_url_gone")
+                return self.reconcile("upload_url_gone")
             except TransientError as error:
                 stalls.after(error)
             except PermanentError as error:
@@ -209,10 +244,12 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         )
 
     def _poll(self, publication: Publication) -> Publication | None:
-        publish_id = self.ledger.open_handle(publication)[PUBLISH_ID]
+        handle = self.handle_of(publication)
+        if handle is None:
+            return self.reconcile("handle_lost")
         try:
             for _ in self.poll_waits():
-                status = self.call(lambda client: client.status(publish_id))
+                status = self.call(lambda client: client.status(handle[PUBLISH_ID]))
                 failure = status.failure()
                 if failure is not None:
                     return self.refuse(failure)
@@ -222,23 +259,26 @@ class TikTokDelivery(Delivery[TikTokCreator]):
             # TikTok has the post; that its state cannot be read now is no failure of this run.
             self.ledger.note_trouble(self.claim, error)
         except PermanentError as error:
-            return self.ledger.advance(self.claim, State.RECONCILING, reason=error.code)
+            return self.reconcile(error.code)
         return None
 
     def _is_published(self, publication: Publication, status: PublishStatus) -> Publication:
         remote_id, url = status.post_ids[0] if status.post_ids else None, publication.url
         if remote_id is not None:
-            url = f"{url}/video/{remote_id}"
+            url = page_of_post(publication, remote_id)
         return self.ledger.advance(
             self.claim, State.PUBLISHED, reason="publish_complete", remote_id=remote_id, url=url
         )
 
     def _look_for_it(self, publication: Publication) -> Publication | None:
-        handle = self.ledger.open_handle(publication)
+        handle = self.handle_of(publication)
+        if handle is None:
+            return self.look_again_or_park()
         try:
             status = self._probe(handle, self.stalls())
-        except PermanentError:
-            # TikTok does not know the publish id (any more): no answer about the post either way.
+        except ProbeRefused as error:
+            # No answer about the post either way; after enough looks a person is asked.
+            self.ledger.note_trouble(self.claim, error)
             return self.look_again_or_park()
         failure = status.failure()
         if failure is not None:
@@ -248,12 +288,14 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         return self.look_again_or_park()
 
     def _probe(self, handle: Mapping[str, str], stalls: Stalls) -> PublishStatus:
-        """Ask what became of the upload, again after transient failures."""
+        """Ask what became of the upload, again after transient failures. Raises ProbeRefused."""
         while True:
             try:
                 return self.call(lambda client: client.status(handle[PUBLISH_ID]))
             except TransientError as error:
                 stalls.after(error)
+            except PermanentError as error:
+                raise ProbeRefused(error.message, code=error.code, remedy=error.remedy) from error
 
     def _put(self, handle: Mapping[str, str], data: bytes, start: int, stalls: Stalls) -> ChunkProgress:
         progress = self.call(

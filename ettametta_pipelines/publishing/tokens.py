@@ -28,6 +28,10 @@ ACCESS_TOKEN_COLUMN = "oauth_connections.access_token"
 REFRESH_TOKEN_COLUMN = "oauth_connections.refresh_token"
 # A token handed out must outlive the chunk it is used for.
 EXPIRY_MARGIN = timedelta(minutes=5)
+# What opening a stored secret says that cannot be opened with the keys there are.
+KEY_UNKNOWN = "encryption_key_unknown"
+MISPLACED = "ciphertext_misplaced"
+LOST_SECRET_CODES = frozenset({KEY_UNKNOWN, MISPLACED})
 # What vendors say when a refresh token is dead for good.
 DEAD_GRANT_CODES = frozenset({"invalid_grant", "tiktok_invalid_grant"})
 
@@ -67,13 +71,13 @@ class Envelope:
         except InvalidToken as error:
             raise NeedsPersonError(
                 f"{column} of {account} on {platform} was encrypted with a key that is not configured.",
-                code="encryption_key_unknown",
+                code=KEY_UNKNOWN,
                 remedy="Put the former key behind the new one in ETTAMETTA_ENCRYPTION_KEYS, or connect again.",
             ) from error
         if content[:3] != [account, platform, column]:
             raise PermanentError(
                 f"What is stored in {column} of {account} on {platform} belongs elsewhere.",
-                code="ciphertext_misplaced",
+                code=MISPLACED,
                 remedy="Somebody copied rows by hand: connect the channel again.",
             )
         return str(content[3])

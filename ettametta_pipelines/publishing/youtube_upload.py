@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ettametta_pipelines.failures import PermanentError, TransientError
-from ettametta_pipelines.publishing.delivery import Delivery, Order, Outcome, Stalls, Workshop, deliver
+from ettametta_pipelines.publishing.delivery import (
+    Delivery,
+    Order,
+    Outcome,
+    ProbeRefused,
+    Stalls,
+    Workshop,
+    deliver,
+)
 from ettametta_pipelines.publishing.ledger import State
 from ettametta_pipelines.publishing.posts import Post
 from ettametta_pipelines.state import quota
@@ -39,7 +47,12 @@ def publish(workshop: Workshop, app: YouTubeApp, order: Order, *, chunk_size: in
     """
     if chunk_size < CHUNK_MULTIPLE or chunk_size % CHUNK_MULTIPLE:
         raise ValueError(f"YouTube takes chunks in multiples of {CHUNK_MULTIPLE} bytes, not {chunk_size}")
-    return deliver(workshop, order, partial(YouTubeDelivery, app=app, chunk_size=chunk_size))
+    return deliver(
+        workshop,
+        order,
+        partial(YouTubeDelivery, app=app, chunk_size=chunk_size),
+        page_of=lambda _, video_id: app.watch_url(video_id),
+    )
 
 
 def video_metadata(post: Post, marker: str) -> VideoMetadata:
@@ -101,9 +114,14 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
         )
 
     def _send_all_but_the_last_chunk(self, publication: Publication) -> Publication:
-        uri = self._session_of(publication)
-        stalls = self.stalls()
-        progress = self._probe(uri, stalls)
+        handle = self.handle_of(publication)
+        if handle is None:
+            return self._start_anew("handle_lost")
+        uri, stalls = handle[SESSION_URI], self.stalls()
+        try:
+            progress = self._probe(uri, stalls)
+        except ProbeRefused as error:
+            return self.refuse(error)
         while progress.video_id is None and not progress.gone:
             if self.media.size - progress.received <= self._chunk_size:
                 return self.ledger.advance(
@@ -120,11 +138,24 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
                 return self.refuse(error)
         if progress.video_id is not None:
             return self._has_video(progress.video_id, "found_by_probe")
-        return self.ledger.advance(self.claim, State.PLANNED, reason="session_gone", received_bytes=0)
+        return self._start_anew("session_gone")
+
+    def _start_anew(self, reason: str) -> Publication:
+        """Back to the start: the last byte has never left, so that session can make no video."""
+        return self.ledger.advance(self.claim, State.PLANNED, reason=reason, received_bytes=0)
 
     def _finish(self, publication: Publication) -> Publication:
+        handle = self.handle_of(publication)
+        if handle is None:
+            return self.reconcile("handle_lost")
+        try:
+            return self._send_the_rest(handle[SESSION_URI])
+        except ProbeRefused as error:
+            # Asked again it would refuse again; the channel is the witness that is left.
+            return self.reconcile(error.code)
+
+    def _send_the_rest(self, uri: str) -> Publication:
         """Send what is missing to this very session, and find out what it made of it."""
-        uri = self._session_of(publication)
         stalls = self.stalls()
         progress = self._probe(uri, stalls)
         while progress.video_id is None and not progress.gone:
@@ -133,7 +164,7 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
                 try:
                     stalls.after(_no_progress("has every byte but shows no video yet"))
                 except TransientError:
-                    return self._reconcile("complete_without_video")
+                    return self.reconcile("complete_without_video")
                 progress = self._probe(uri, stalls)
                 continue
             data = self._next_chunk(progress)
@@ -146,12 +177,12 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
                     return self.park("last_chunk_refused", error.message)
         if progress.video_id is not None:
             return self._has_video(progress.video_id, "uploaded" if self.sent_last_byte else "found_by_probe")
-        return self._reconcile("session_gone_after_last_chunk")
+        return self.reconcile("session_gone_after_last_chunk")
 
     def _poll(self, publication: Publication) -> Publication | None:
         video_id = publication.remote_id
         if video_id is None:
-            return self._reconcile("video_id_missing")
+            return self.reconcile("video_id_missing")
         status = None
         try:
             for _ in self.poll_waits():
@@ -162,7 +193,9 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             # The post exists; that its state cannot be read now is no failure of this run.
             self.ledger.note_trouble(self.claim, error)
             return None
-        return None if status is not None else self._reconcile("video_not_visible")
+        except PermanentError as error:
+            return self.reconcile(error.code)
+        return None if status is not None else self.reconcile("video_not_visible")
 
     def _settle(self, status: VideoStatus) -> Publication:
         if status.upload_status == "processed":
@@ -183,14 +216,32 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
 
     def _look_for_it(self, publication: Publication) -> Publication | None:
         if publication.remote_id is not None:
-            if self._status(publication.remote_id) is None:
-                return self.look_again_or_park()
-            return self._has_video(publication.remote_id, "visible_again")
-        progress = self._probe(self._session_of(publication), self.stalls())
-        if progress.video_id is not None:
-            return self._has_video(progress.video_id, "found_by_probe")
+            return self._look_for_video(publication.remote_id)
+        video_id = self._video_of_session(publication)
+        if video_id is not None:
+            return self._has_video(video_id, "found_by_probe")
         found = self._on_the_channel(publication)
         return self._adopt(found, "found_on_channel") if found else self.look_again_or_park()
+
+    def _look_for_video(self, video_id: str) -> Publication | None:
+        try:
+            visible = self._status(video_id) is not None
+        except PermanentError as error:
+            # No answer either way; after enough looks a person is asked.
+            self.ledger.note_trouble(self.claim, error)
+            visible = False
+        return self._has_video(video_id, "visible_again") if visible else self.look_again_or_park()
+
+    def _video_of_session(self, publication: Publication) -> str | None:
+        """What the session made, as far as it can still be asked."""
+        handle = self.handle_of(publication)
+        if handle is None:
+            return None
+        try:
+            return self._probe(handle[SESSION_URI], self.stalls()).video_id
+        except ProbeRefused as error:
+            self.ledger.note_trouble(self.claim, error)
+            return None
 
     def _on_the_channel(self, publication: Publication) -> list[str]:
         """Ids of recent uploads whose description carries the publication's marker."""
@@ -230,19 +281,15 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             received_bytes=self.media.size,
         )
 
-    def _reconcile(self, reason: str) -> Publication:
-        return self.ledger.advance(self.claim, State.RECONCILING, reason=reason)
-
-    def _session_of(self, publication: Publication) -> str:
-        return self.ledger.open_handle(publication)[SESSION_URI]
-
     def _probe(self, uri: str, stalls: Stalls) -> UploadProgress:
-        """Ask the session how far it is, again after transient failures."""
+        """Ask the session how far it is, again after transient failures. Raises ProbeRefused."""
         while True:
             try:
                 return self.call(lambda channel: channel.query_session(uri, self.media.size))
             except TransientError as error:
                 stalls.after(error)
+            except PermanentError as error:
+                raise ProbeRefused(error.message, code=error.code, remedy=error.remedy) from error
 
     def _next_chunk(self, progress: UploadProgress) -> bytes:
         return self.media.read(progress.received, min(self._chunk_size, self.media.size - progress.received))
@@ -255,8 +302,11 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             )
         except TransientError as error:
             stalls.after(error)
-            return self._probe(uri, stalls)
-        if progress.received > start or progress.video_id is not None or progress.gone:
+            progress = self._probe(uri, stalls)
+            if _has_moved(progress, start):
+                stalls.progress()
+            return progress
+        if _has_moved(progress, start):
             stalls.progress()
         else:
             stalls.after(_no_progress("took a chunk without holding more than before"))
@@ -270,6 +320,10 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
         quota.commit(
             self.workshop.db, quota.reserve(self.workshop.db, "youtube", "units", 1, self.workshop.clock)
         )
+
+
+def _has_moved(progress: UploadProgress, start: int) -> bool:
+    return progress.received > start or progress.video_id is not None or progress.gone
 
 
 def _no_progress(what: str) -> TransientError:

@@ -66,6 +66,16 @@ def record_refusal(
     )  # fmt: skip
 
 
+def newest_of_key(session: Session, object_key: str) -> Upload | None:
+    """The newest record of an object, whatever became of it."""
+    return session.scalar(
+        sa.select(Upload)
+        .where(Upload.object_key == object_key)
+        .order_by(Upload.seen_at.desc(), Upload.id.desc())
+        .limit(1)
+    )
+
+
 def for_source(session: Session, source_id: str) -> Upload | None:
     """The newest accepted upload with this content, which carries the sidecar that counts."""
     return session.scalar(

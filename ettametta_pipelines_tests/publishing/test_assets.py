@@ -226,7 +226,8 @@ def test_a_post_in_doubt_fails_the_check_which_says_when_it_is_looked_for_again(
         (check,) = result.get_asset_check_evaluations()
         assert not check.passed
         assert "next look" in str(check.description)
-        assert check.metadata["next_look"].value > utc_now().timestamp()
+        next_look: Any = check.metadata["next_look"].value
+        assert next_look > utc_now().timestamp()
 
 
 def test_metrics_without_posts_are_an_empty_table(run: Run) -> None:

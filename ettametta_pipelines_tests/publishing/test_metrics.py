@@ -135,11 +135,12 @@ def test_the_newest_nameless_posts_are_asked_for_and_those_of_last_week_no_more(
             session.execute(
                 sa.update(Publication)
                 .where(Publication.id == post.id)
-                .values(created_at=utc_now() - timedelta(days=days))
+                .values(settled_at=utc_now() - timedelta(days=days))
             )
     monkeypatch.setattr("ettametta_pipelines.publishing.metrics.IDS_ASKED_PER_RUN", 1)
-    named = [{row["publication_id"] for row in observe(publisher).rows} for _ in range(3)]
-    assert named == [{new.id}, {new.id, old.id}, {new.id, old.id}]
+    # TikTok needs to be asked twice, as after a moderation that is not through yet.
+    named = [{row["publication_id"] for row in observe(publisher).rows} for _ in range(6)]
+    assert named == [set(), {new.id}, {new.id}, *[{new.id, old.id}] * 3]
 
 
 @pytest.mark.parametrize(
