@@ -43,13 +43,18 @@ def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_O
 
 def definite_failure(error: PipelineError, instance: dg.DagsterInstance, run_id: str) -> dg.Failure:
     """The step's failure with code and remedy; the run is stamped so that no daemon repeats what cannot succeed."""
-    tags = {FAILURE_CODE_TAG: error.code, FAILURE_KIND_TAG: error.kind.value}
-    if error.kind is not FailureKind.TRANSIENT:
-        tags |= NO_RUN_RETRY_TAGS
-    instance.add_run_tags(run_id, tags)
+    stamp_run(instance, run_id, error.code, error.kind)
     remedy = error.remedy or "See the run's log."
     return dg.Failure(
         description=str(error),
         metadata={"code": error.code, "kind": error.kind.value, "remedy": remedy},
         allow_retries=False,
     )
+
+
+def stamp_run(instance: dg.DagsterInstance, run_id: str, code: str, kind: FailureKind) -> None:
+    """Tag the run with what failed, for filters and alerts, and against repetition where that cannot help."""
+    tags = {FAILURE_CODE_TAG: code, FAILURE_KIND_TAG: kind.value}
+    if kind is not FailureKind.TRANSIENT:
+        tags |= NO_RUN_RETRY_TAGS
+    instance.add_run_tags(run_id, tags)

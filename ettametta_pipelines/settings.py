@@ -83,6 +83,11 @@ class VendorEndpoint:
     timeout_s: float = 30.0
     max_retries: int = 3
 
+    @property
+    def standing(self) -> str:
+        """For operators: `sandbox` or `live`, and what decides it."""
+        return f"{self.mode} ({self.why})"
+
     def secret(self, name: str) -> str:
         """Plain value of a secret, for the client's constructor only. In the sandbox, a fixed stand-in."""
         if name in self.secrets:

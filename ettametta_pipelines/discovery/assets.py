@@ -104,7 +104,7 @@ def youtube_candidates(
     return dg.MaterializeResult(
         value=frame,
         metadata={
-            "vendor": f"{client.endpoint.mode} ({client.endpoint.why})",
+            "vendor": client.endpoint.standing,
             "published": report.window_line(window),
             "candidates": len(frame),
             "searches": f"{found.searches_made} of {found.searches_planned}",

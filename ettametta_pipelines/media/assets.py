@@ -6,8 +6,8 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
-from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.failure_policy import failure_policy, stamp_run
+from ettametta_pipelines.failures import FailureKind, PermanentError
 from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
@@ -61,6 +61,8 @@ def source_media(
         scratch = get_settings().home_dir / "scratch"
         row = accept_upload(store.open(), upload, scratch=scratch, clock=utc_now)
     accepted = row["verdict"] == "accepted"
+    if not accepted:
+        stamp_run(context.instance, context.run_id, row["reason_code"], FailureKind.PERMANENT)
     obstacle = (
         publishing_obstacle(row["rights"], row["attribution"]) if accepted else "The file is not taken."
     )

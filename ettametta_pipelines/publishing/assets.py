@@ -96,12 +96,13 @@ def _published_spec(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def _told(contract: TableContract, outcome: "Outcome", seconds: float) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def _told(contract: TableContract, outcome: "Outcome", vendor: str, seconds: float) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The outcome as table, metadata and check."""
     row = outcome.row()
     state = row["state"]
     facts: dict[str, Any] = {
         "url": dg.MetadataValue.url(row["url"]) if row["url"] else "none",
+        "vendor": get_settings().endpoint(vendor).standing,
         "duration_s": seconds,
         "size_bytes": outcome.publication.size_bytes,
     }
@@ -179,7 +180,7 @@ def youtube_publications(
             request_id=context.run_id,
         )  # fmt: skip
         outcome = youtube_upload.publish(_workshop(context, state, store), youtube.app(), order)
-        return _told(YOUTUBE_PUBLICATIONS, outcome, (utc_now() - started).total_seconds())
+        return _told(YOUTUBE_PUBLICATIONS, outcome, "google", (utc_now() - started).total_seconds())
 
 
 @dg.asset(  # type: ignore[call-overload]
@@ -220,7 +221,7 @@ def tiktok_publications(
             request_id=context.run_id,
         )  # fmt: skip
         outcome = tiktok_upload.publish(_workshop(context, state, store), tiktok.app(), order)
-        return _told(TIKTOK_PUBLICATIONS, outcome, (utc_now() - started).total_seconds())
+        return _told(TIKTOK_PUBLICATIONS, outcome, "tiktok", (utc_now() - started).total_seconds())
 
 
 @dg.asset(  # type: ignore[call-overload]
@@ -280,6 +281,8 @@ def publication_metrics(
                 "unseen": seen.unseen,
                 "forgotten": seen.forgotten,
                 "channels": seen.channels,
+                "vendor_youtube": get_settings().endpoint("google").standing,
+                "vendor_tiktok": get_settings().endpoint("tiktok").standing,
                 "views": int(frame["views"].sum()),
                 "duration_s": (utc_now() - started).total_seconds(),
                 "preview": dg.MetadataValue.md(_best_posts(frame)),

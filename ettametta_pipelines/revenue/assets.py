@@ -101,6 +101,7 @@ def _booked(
         value=frame,
         metadata={
             **_net_metadata(totals_per_currency(reading.rows)),
+            "vendor": get_settings().endpoint(reading.source).standing,
             "is_closed": reading.is_closed,
             "rows": len(frame),
             "repeated_rows_dropped": reading.repeated,

@@ -130,7 +130,7 @@ def candidate_assessments(
     return dg.MaterializeResult(
         value=frame,
         metadata={
-            "vendor": f"{client.endpoint.mode} ({client.endpoint.why})",
+            "vendor": client.endpoint.standing,
             "assessed": assessed,
             "failed": judged.failed,
             "reused": judged.reused,
@@ -289,7 +289,7 @@ def creative_briefs(
     return dg.MaterializeResult(
         value=frame,
         metadata={
-            "vendor": f"{client.endpoint.mode} ({client.endpoint.why})",
+            "vendor": client.endpoint.standing,
             "briefs": len(frame),
             "reused": written.reused,
             "failed": dg.MetadataValue.md("\n".join(failed) or "none"),
