@@ -96,6 +96,9 @@ def render(
     formats: Annotated[str, typer.Option(help="Comma-separated: 9x16, 16x9, 1x1.")] = "9x16,16x9,1x1",
     out_dir: Annotated[Path, typer.Option("--out", help="Directory the renditions go to.")] = Path("."),
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Captions to burn in: .srt, .vtt, or .json word timings.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
@@ -110,10 +113,14 @@ def render(
         def show(update: RenderProgress) -> None:
             progress.update(task, completed=update.percent)
 
-        document = render_file(file, recipe, formats.split(","), out_dir, seed=seed, progress=show)
+        document = render_file(
+            file, recipe, formats.split(","), out_dir, seed=seed, captions=captions, progress=show
+        )
     if as_json:
         print_json(document)
         return
+    if document["captions"] and document["captions"]["left_out"]:
+        out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
@@ -145,6 +152,9 @@ def upload(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the posts; the file name if not given.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Render preset.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Its captions: .srt, .vtt, or .json word timings.")
+    ] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -163,6 +173,7 @@ def upload(
         rights=rights,
         title=title,
         recipe=recipe,
+        captions=captions,
     )
     out.print(f"Uploaded to {key}. The upload sensor looks every 30 seconds.", soft_wrap=True)
 

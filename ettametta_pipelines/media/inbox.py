@@ -16,6 +16,8 @@ from pathlib import Path
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.intake import UploadRefused, parse_upload_key
+from ettametta_pipelines.media.sidecar import is_beside_an_upload
+from ettametta_pipelines.renders.captions import read_captions_file
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectStore
@@ -71,10 +73,12 @@ def drop_upload(
     rights: str | None = None,
     title: str | None = None,
     recipe: str | None = None,
+    captions: Path | None = None,
 ) -> str:
-    """Put a local file under `uploads/` as a user would, its sidecar first; returns the object key.
+    """Put a local file under `uploads/` as a user would, its sidecar and captions first; returns the object key.
 
-    Raises PermanentError `file_not_found`, or UploadRefused when account or niche would be refused by the sensor.
+    Raises PermanentError `file_not_found`, CaptionsInvalid for captions that intake would not take, or UploadRefused
+    when account or niche would be refused by the sensor.
     """
     if not file.is_file():
         raise PermanentError(
@@ -85,6 +89,12 @@ def drop_upload(
     key = f"{UPLOADS_PREFIX}{account}/{niche}/{day:%Y/%m/%d}/{file.name}"
     parse_upload_key(key, niches)
     sidecar = {"rights": rights, "title": title, "recipe": recipe}
+    if captions is not None:
+        read_captions_file(captions)
+        # Word timings are JSON, as the sidecar is, so they have a name of their own and the sidecar states all.
+        suffix = captions.suffix.lower()
+        sidecar["captions"] = file.name + (".words.json" if suffix == ".json" else suffix)
+        store.put_file(key.removesuffix(file.name) + str(sidecar["captions"]), captions)
     stated = {name: value for name, value in sidecar.items() if value is not None}
     if stated:
         store.put(key + SIDECAR_SUFFIX, json.dumps(stated).encode(), content_type="application/json")
@@ -104,13 +114,13 @@ def scan_inbox(
     """Record every new upload in the seen-table, up to `max_arrivals` objects or `max_bytes` read.
 
     A key outside the layout or with an unknown niche is recorded as refused, with its reason; a refusal is looked at
-    again once the niche exists. Sidecars are not uploads. Unfinished files wait for the next look.
+    again once the niche exists. Sidecars and captions are not uploads. Unfinished files wait for the next look.
     """
     scan = InboxScan()
     now = clock()
     read = 0
     for info in store.list(UPLOADS_PREFIX):
-        if info.key.endswith(SIDECAR_SUFFIX):
+        if is_beside_an_upload(info.key):
             continue
         scan.looked_at += 1
         with state.session() as session:
