@@ -230,7 +230,7 @@ def examine(settings: "Captions | None", cues: Sequence[Cue], duration_s: float)
         if letters and known.isdisjoint(letters):
             raise CaptionsInvalid(
                 "caption_glyphs_missing",
-                f"the caption font draws no letter of the caption at {cue.start_s:.2f} s, {cue.text[:40]!r}",
+                f"No letter of the caption at {cue.start_s:.2f} s is in the caption font: {cue.text[:40]!r}",
             )
     drawn = sum(1 for cue in within if not known.isdisjoint(cue.text.replace(" ", "")))
     return CaptionReport(drawn, len(cues) - len(within), "".join(sorted(strange)))
