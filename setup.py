@@ -9,7 +9,9 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["ettametta_pipelines", "ettametta_pipelines.*"]),
     include_package_data=True,
-    package_data={"ettametta_pipelines": ["**/*.sql", "**/*.graphql", "**/*.yaml", "**/*.mako"]},
+    package_data={
+        "ettametta_pipelines": ["**/*.sql", "**/*.graphql", "**/*.yaml", "**/*.mako", "**/fonts/*"]
+    },
     install_requires=[
         "alembic",
         "av",

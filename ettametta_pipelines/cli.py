@@ -98,6 +98,9 @@ def render(
     formats: Annotated[str, typer.Option(help="Comma-separated: 9x16, 16x9, 1x1.")] = "9x16,16x9,1x1",
     out_dir: Annotated[Path, typer.Option("--out", help="Directory the renditions go to.")] = Path("."),
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.", min=0)] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Captions to burn in: .srt, .vtt, or .json word timings.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
@@ -112,10 +115,14 @@ def render(
         def show(update: RenderProgress) -> None:
             progress.update(task, completed=update.percent)
 
-        document = render_file(file, recipe, formats.split(","), out_dir, seed=seed, progress=show)
+        document = render_file(
+            file, recipe, formats.split(","), out_dir, seed=seed, captions=captions, progress=show
+        )
     if as_json:
         print_json(document)
         return
+    if document["captions"] and document["captions"]["left_out"]:
+        out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
@@ -149,6 +156,9 @@ def upload(
     title: Annotated[str | None, typer.Option(help="Title of the posts; the file name if not given.")] = None,
     attribution: Annotated[str | None, typer.Option(help="Credit line; needed for cc_by.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Render preset.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Its captions: .srt, .vtt, or .json word timings.")
+    ] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -170,6 +180,7 @@ def upload(
         niches=load_niches(settings.niches_file),
         day=business_day_of(utc_now(), settings.timezone),
         stated={"rights": rights, "attribution": attribution, "title": title, "recipe": recipe},
+        captions=captions,
     )
     out.print(Text(f"Uploaded to {store.url}/{key}"), soft_wrap=True)
     out.print("The upload sensor of that home looks every 30 seconds.")

@@ -132,3 +132,32 @@ def test_an_unknown_id_says_how_to_list_what_there_is(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "nothing--0000" in done.stderr
     assert "ettametta sql" in done.stderr
+
+
+def test_render_burns_captions_in_and_upload_takes_them_along(settings_env: Settings, tmp_path: Path) -> None:
+    from ettametta_pipelines_tests.media.clips import clip
+
+    source = clip(tmp_path / "clip.mp4", picture="color=gray:s=320x240:r=25:d=1", sound=None)
+    words = tmp_path / "words.json"
+    words.write_text('[{"word": "Hello", "start": 0.1, "end": 0.6}]')
+    arguments = [
+        "render",
+        str(source),
+        "--formats",
+        "1x1",
+        "--out",
+        str(tmp_path),
+        "--captions",
+        str(words),
+        "--json",
+    ]
+    answer = runner.invoke(app, arguments)
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["captions"] == {"drawn": 1, "after_end": 0, "left_out": ""}
+    arguments = ["upload", str(source), "--account", "studio", "--niche", "travel", "--captions", str(words)]
+    answer = runner.invoke(app, arguments)
+    assert answer.exit_code == 0, answer.output
+    store = open_store(settings_env)
+    names = {info.key.rsplit("/", 1)[-1]: info.key for info in store.list("uploads/")}
+    assert sorted(names) == ["clip.mp4", "clip.mp4.json", "clip.mp4.words.json"]
+    assert json.loads(store.get(names["clip.mp4.json"])) == {"captions": "clip.mp4.words.json"}

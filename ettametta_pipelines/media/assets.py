@@ -43,7 +43,9 @@ The verdict on one upload: a video with a known length, size and rights, kept un
 a rejection that says in a sentence what is wrong and what to do. Strangers' files are examined in a confined process.
 
 Title, rights, attribution and recipe come from the sidecar `{name}.json` next to the upload; without one the title
-is the file's name and nobody has declared rights, so it is rendered but not published.
+is the file's name and nobody has declared rights, so it is rendered but not published. Captions come from `{name}.srt`
+or `{name}.vtt`, or as the sidecar's `captions` (a file beside it) or `words` ([{word, start, end}]); captions that
+cannot be used are named in the metadata, and the video goes on without them.
 
 **If the check *accepted* fails:** the file is not taken, and its reason stands in the check. Upload a good file; it
 becomes a source video of its own. A corrected sidecar is taken up by the sensor by itself. **If the step fails:** the
@@ -83,6 +85,7 @@ def source_media(
             "verdict": row["verdict"],
             "reason": row["reason"] or "none",
             "publishing": obstacle or "Nothing is missing.",
+            "captions": _captions_in_words(row),
             "size_mb": round(row["size_bytes"] / 1e6, 3),
             **{name: row[name] for name in facts if row.get(name) is not None},
         },
@@ -95,6 +98,12 @@ def source_media(
             )
         ],
     )
+
+
+def _captions_in_words(row: dict[str, Any]) -> str:
+    if row.get("captions_problem"):
+        return str(row["captions_problem"])
+    return f"{row['captions_cues']} captions" if row.get("captions_key") else "none"
 
 
 def _find_upload(state: StateResource, source_id: str) -> "Upload":

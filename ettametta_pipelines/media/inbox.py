@@ -18,7 +18,14 @@ from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.intake import UploadKey, UploadRefused, keep_sidecar, parse_upload_key
 from ettametta_pipelines.media.probe import POLICY
-from ettametta_pipelines.media.sidecar import SUFFIX, SidecarInvalid, parse_sidecar
+from ettametta_pipelines.media.sidecar import (
+    SUFFIX,
+    WORDS_SUFFIX,
+    SidecarInvalid,
+    is_captions,
+    parse_sidecar,
+)
+from ettametta_pipelines.renders.captions import read_captions_file
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.models import Upload
 from ettametta_pipelines.state.session import StateDatabase
@@ -100,12 +107,14 @@ def drop_upload(
     niches: Collection[str],
     day: date,
     stated: Mapping[str, str | None],
+    captions: Path | None = None,
 ) -> str:
-    """Put a local file under `uploads/` as a user would, its sidecar first; returns the object key.
+    """Put a local file under `uploads/` as a user would, its sidecar and captions first; returns the object key.
 
     `stated` holds the sidecar's keys (title, rights, attribution, recipe); where none is given, a sidecar left over
     from an earlier file of that name is removed, since it speaks of other footage. Raises PermanentError
-    `file_not_found` or `bad_sidecar`, or UploadRefused as the sensor would.
+    `file_not_found` or `bad_sidecar`, CaptionsInvalid for captions that intake would not take, or UploadRefused as the
+    sensor would.
     """
     if not file.is_file():
         raise PermanentError(
@@ -120,7 +129,13 @@ def drop_upload(
     folder = f"{UPLOADS_PREFIX}{account}/{niche}/{day:%Y/%m/%d}"
     parse_upload_key(f"{folder}/{file.name}", niches)
     key = _free_key(store, folder, file)
-    sidecar = json.dumps({name: value for name, value in stated.items() if value is not None}).encode()
+    said = {name: value for name, value in stated.items() if value is not None}
+    if captions is not None:
+        read_captions_file(captions)
+        # Word timings are JSON, as the sidecar is, so they have a name of their own and the sidecar states all.
+        suffix = captions.suffix.lower()
+        said["captions"] = key.rsplit("/", 1)[-1] + (WORDS_SUFFIX if suffix == SUFFIX else suffix)
+    sidecar = json.dumps(said).encode()
     try:
         parse_sidecar(sidecar)
     except SidecarInvalid as error:
@@ -129,7 +144,9 @@ def drop_upload(
             code="bad_sidecar",
             remedy="Correct the option and upload again.",
         ) from error
-    if any(stated.values()):
+    if captions is not None:
+        store.put_file(f"{folder}/{said['captions']}", captions)
+    if said:
         store.put(key + SUFFIX, sidecar, content_type="application/json")
     else:
         store.delete(key + SUFFIX)
@@ -238,7 +255,7 @@ def _new_looks(
     with state.session(write=False) as session:
         for key, info in listed.items():
             belongs_to = key.removesuffix(SUFFIX)
-            if belongs_to != key and belongs_to in listed:
+            if is_captions(key) or (belongs_to != key and belongs_to in listed):
                 continue
             scan.looked_at += 1
             sidecar = listed.get(key + SUFFIX)

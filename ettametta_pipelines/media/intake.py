@@ -25,9 +25,13 @@ from ettametta_pipelines.media.sidecar import (
     SUFFIX,
     Sidecar,
     SidecarInvalid,
+    caption_names,
     parse_sidecar,
     title_from_name,
 )
+from ettametta_pipelines.renders import captions as caption_files
+from ettametta_pipelines.renders.captions import CaptionsInvalid, Cue
+from ettametta_pipelines.storage.addressing import is_key
 from ettametta_pipelines.storage.objects import ObjectExists, ObjectStore
 
 UPLOAD_LAYOUT = re.compile(
@@ -123,6 +127,7 @@ def accept_upload(
         if stored is None:
             _keep(store, key, path, verdict.probe)
         accepted = {"object_key": key, "accepted_at": clock()}
+        accepted |= take_captions(store, upload, sidecar, verdict.probe.duration_s)
         return _row(upload, size, verdict, sidecar) | _probe_columns(verdict.probe) | accepted
 
 
@@ -168,6 +173,57 @@ def kept_sidecar(store: ObjectStore, sha256: str | None) -> Sidecar:
 
 def _sidecar_key(sha256: str) -> str:
     return f"sidecars/{sha256}.json"
+
+
+def take_captions(store: ObjectStore, upload: Upload, sidecar: Sidecar, duration_s: float) -> dict[str, Any]:
+    """Store the captions an upload came with under `media/captions/`; returns their columns of `source_media`.
+
+    Captions that cannot be used do not refuse the video: it goes on without them, and the row says why.
+    """
+    from ettametta_pipelines.renders.caption_drawing import examine
+    from ettametta_pipelines.renders.recipe import Captions
+
+    name = sidecar.captions or upload.name + SUFFIX
+    try:
+        if sidecar.words is not None:
+            cues: tuple[Cue, ...] = caption_files.parse_words(sidecar.words)
+        else:
+            found = _find_captions(store, upload, sidecar)
+            if found is None:
+                return {}
+            name = found.rsplit("/", 1)[-1]
+            cues = _read_captions(store, found)
+        examine(Captions(), cues, duration_s)
+    except CaptionsInvalid as invalid:
+        sentence, remedy = state_reason(
+            "bad_captions", name=name, detail=f"{invalid.message} [{invalid.code}]"
+        )
+        return {"captions_problem": f"{sentence} {invalid.remedy} {remedy}"}
+    key = f"media/captions/{caption_files.captions_digest(cues)}.json"
+    store.put(key, caption_files.canonical_bytes(cues), content_type="application/json")
+    return {"captions_key": key, "captions_cues": len(cues)}
+
+
+def _find_captions(store: ObjectStore, upload: Upload, sidecar: Sidecar) -> str | None:
+    """Key of the captions beside an upload, None when it came without; the sidecar's word goes before names."""
+    folder = upload.object_key.removesuffix(upload.name)
+    if sidecar.captions is None:
+        return next(
+            (folder + name for name in caption_names(upload.name) if store.exists(folder + name)), None
+        )
+    key = folder + sidecar.captions
+    if not is_key(key) or not store.exists(key):
+        raise CaptionsInvalid(
+            "captions_unreadable", "the sidecar names it, but it does not lie beside the video"
+        )
+    return key
+
+
+def _read_captions(store: ObjectStore, key: str) -> tuple[Cue, ...]:
+    size = store.head(key).size
+    if size > caption_files.MAX_BYTES:
+        raise CaptionsInvalid("captions_too_large", f"it has {size} bytes, at most {caption_files.MAX_BYTES}")
+    return caption_files.parse_captions(store.get(key), key)
 
 
 def require_accepted(row: Mapping[Any, Any]) -> None:

@@ -52,6 +52,10 @@ REASONS: dict[str, Reason] = {
     "bad_sidecar": Reason(
         "The sidecar {name} cannot be used: {detail}.", "Correct the sidecar and upload the video again."
     ),
+    "bad_captions": Reason(
+        "The captions {name} are not taken: {detail}.",
+        "Correct them, put them beside the video again and materialize source_media again.",
+    ),
     "upload_changed": Reason(
         "{name} was replaced by other content after it was taken in{detail}.",
         "Nothing to do for this source: the new content is a source video of its own.",

@@ -1,19 +1,23 @@
 """The sidecar: a small JSON file next to an upload, `{name}.json`, in which the uploader says what it is.
 
+Captions lie beside an upload too, by name (`{name}.srt`) or named in the sidecar.
+
 Everything in it is optional and nothing unknown is passed over: a misspelt `righst` must not become 'undeclared'.
 Reading it from the store is intake's work.
 """
 
 import json
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ettametta_pipelines.media.rights import UNDECLARED, Rights
 from ettametta_pipelines.untrusted import plain_text
 
 SUFFIX = ".json"
+WORDS_SUFFIX = ".words.json"
+CAPTION_SUFFIXES = (".srt", ".vtt")
 MAX_BYTES = 64 * 1024
 MAX_TITLE = 100  # YouTube's limit, the shorter one
 
@@ -41,6 +45,15 @@ class Sidecar(BaseModel):
     rights: Rights | None = None
     attribution: Annotated[Line, Field(max_length=500)] | None = None
     recipe: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")] | None = None
+    # A file in the same folder; words are judged as captions, so that a bad one does not refuse the video.
+    captions: Annotated[str, Field(max_length=200, pattern=r"^[^/\x00-\x1f]+\.(srt|vtt|json)$")] | None = None
+    words: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _states_captions_once(self) -> "Sidecar":
+        if self.captions is not None and self.words is not None:
+            raise ValueError("state captions or words, not both")
+        return self
 
     @property
     def declared_rights(self) -> str:
@@ -55,6 +68,17 @@ def title_from_name(file_name: str) -> str:
     """`my_trip-2.MP4` -> `my trip 2`; `Untitled` when nothing readable is left."""
     words = PurePosixPath(file_name).stem.replace("_", " ").replace("-", " ")
     return plain_text(words, MAX_TITLE) or "Untitled"
+
+
+def is_captions(key: str) -> bool:
+    """Whether an object is captions or word timings, which come with an upload and are none themselves."""
+    return key.lower().endswith((*CAPTION_SUFFIXES, WORDS_SUFFIX))
+
+
+def caption_names(file_name: str) -> list[str]:
+    """Names captions of an upload may have, the first that exists counts: `a.mp4.srt`, then `a.srt`."""
+    stems = (file_name, PurePosixPath(file_name).stem)
+    return [stem + suffix for stem in stems for suffix in CAPTION_SUFFIXES]
 
 
 def parse_sidecar(data: bytes) -> Sidecar:

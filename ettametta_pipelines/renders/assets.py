@@ -38,12 +38,15 @@ DESCRIPTION = """
 The finished {shape}. Made by one recipe (mirror, zoom, colour, letterbox, vignette, grain) together with the other
 formats of the same run, from one decode; sound is brought towards -14 LUFS.
 
+Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
+
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
 
 **If it fails:** *decode_failed* or *quality_check_failed* mean the source is damaged: export it again and upload it.
 *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
-*unknown_recipe* names the recipes there are. Nothing is stored unless every check passed.
+*unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
+has. Nothing is stored unless every check passed.
 """
 
 
@@ -59,6 +62,13 @@ class RenditionConfig(dg.Config):
         ge=0,
         lt=2**31,
         description="Another seed gives other grain. Empty derives it from the source.",
+    )
+    captions: str | None = Field(
+        default=None,
+        description=(
+            "Draw the source's captions in this style: plain, bold_outline or boxed; none draws none. Empty does as "
+            "the recipe says."
+        ),
     )
 
 
@@ -121,12 +131,14 @@ def _order(
     """What to render, from the tables and the launchpad; refuses a source that was rejected."""
     from ettametta_pipelines.media.intake import require_accepted
     from ettametta_pipelines.renders.library import RenditionOrder
-    from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for
+    from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for, with_captions
     from ettametta_pipelines.renders.sound import Loudness
 
     source, analysis = _only_row(source_media), _only_row(media_analysis)
     require_accepted(source)
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
+    if config.captions:
+        recipe = with_captions(recipe, config.captions)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
         source_id=source["source_id"],
@@ -137,6 +149,7 @@ def _order(
         recipe=recipe,
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
+        captions_key=source.get("captions_key"),
     )
 
 
@@ -186,6 +199,7 @@ def _materialization(
             "render_seconds": round(rendition.render_seconds, 2),
             "speed_factor": round(rendition.speed, 3),
         }
+    metadata |= _caption_facts(rendition)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(
@@ -194,6 +208,19 @@ def _materialization(
         metadata=metadata,
         check_results=[_check_result(name, finding) for finding in rendition.findings],
     )
+
+
+def _caption_facts(rendition: "Rendition") -> dict[str, Any]:
+    """Only where the recipe asks for captions: how many are drawn, and what of them is not."""
+    report = rendition.captions
+    if report is None:
+        return {}
+    facts: dict[str, Any] = {"captions_drawn": report.drawn}
+    if report.after_end:
+        facts["captions_after_the_end"] = report.after_end
+    if report.left_out:
+        facts["characters_left_out"] = f"{report.left_out[:80]} (not in the caption font)"
+    return facts
 
 
 def _check_result(name: str, finding: "Finding") -> dg.AssetCheckResult:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
+from ettametta_pipelines.renders.captions import Cue, read_captions_file
 from ettametta_pipelines.renders.ffmpeg import (
     FfmpegRun,
     RenderProgress,
@@ -27,7 +29,14 @@ from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
 from ettametta_pipelines.renders.plates import needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import Expectation, Finding, judge_rendition
-from ettametta_pipelines.renders.recipe import Recipe, canonical_json, load_recipe, render_key, seed_for
+from ettametta_pipelines.renders.recipe import (
+    Captions,
+    Recipe,
+    canonical_json,
+    load_recipe,
+    render_key,
+    seed_for,
+)
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
@@ -82,18 +91,21 @@ def render(
     out_dir: Path,
     *,
     loudness: Loudness | None = None,
+    captions: Sequence[Cue] = (),
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
     The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along.
-    `loudness` spares measuring it again. Raises QualityFailure, or PipelineError by the runner's table.
+    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them. Raises QualityFailure,
+    PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
+    examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
     out_dir.mkdir(parents=True, exist_ok=True)
     with private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, loudness, workdir)
+        plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, workdir)
         run = run_ffmpeg(
             render_arguments(plan),
             doing=f"rendering {', '.join(f.name for f in chosen)}",
@@ -112,9 +124,10 @@ def _prepare(
     formats: list[Format],
     seed: int,
     loudness: Loudness | None,
+    captions: Sequence[Cue],
     workdir: Path,
 ) -> RenderPlan:
-    """Sound and plates, made before the picture."""
+    """Sound, plates and caption scripts, made before the picture."""
     source, workdir = source.absolute(), workdir.absolute()
     sound = workdir / "sound.m4a" if probe.has_audio else None
     if sound is not None:
@@ -125,7 +138,8 @@ def _prepare(
         if format.name in plates:
             paint_plate(plates[format.name], recipe, format, seed)
     outputs = {format.name: workdir / f"{format.name}.mp4" for format in formats}
-    return RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs)
+    scripts = write_captions(workdir, captions, recipe.captions, formats, probe.duration_s)
+    return RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts)
 
 
 def _timeout_s(plan: RenderPlan) -> float:
@@ -203,32 +217,40 @@ def render_file(
     out_dir: Path,
     *,
     seed: int | None = None,
+    captions: Path | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
-    Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`, `bad_recipe`,
-    `unknown_format`, or what the engine raises.
+    A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
+    nothing. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
+    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
+    cues = read_captions_file(captions) if captions is not None else ()
+    if cues and wanted.captions is None:
+        wanted = wanted.model_copy(update={"captions": Captions()})
     probe = require_probe(file)
     sha256 = sha256_of(file)
     used_seed = seed_for(wanted, sha256, seed)
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
+    report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
-        made = render(file, probe, wanted, chosen, used_seed, workdir, progress=progress)
+        made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build())
+            drawn = drawing_key(wanted.captions, cues)
+            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn)
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
         "recipe": wanted.name,
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
+        "captions": asdict(report) if report else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

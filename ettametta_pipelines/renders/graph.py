@@ -6,7 +6,7 @@ values in the graph are numbers of ours; no text from outside ever enters it. `e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
+from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.recipe import Colour, Recipe
@@ -51,7 +52,10 @@ class Window:
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes."""
+    """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
+
+    `captions` are scripts by format, as names of ours inside the directory the render runs in.
+    """
 
     source: Path
     probe: Probe
@@ -61,6 +65,7 @@ class RenderPlan:
     plates: Mapping[str, Path]
     sound: Path | None
     outputs: Mapping[str, Path]
+    captions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rate(self) -> Fraction:
@@ -208,7 +213,12 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
             framerate=str(plan.rate),
         )
         stream = ffmpeg.filter([stream, tag_colour(black["v:0"], plan.probe)], "overlay", format="yuv420")
-    return stream
+    return draw_captions(stream, plan.captions.get(format.name))
+
+
+def draw_captions(stream: Stream, script: str | None) -> Stream:
+    """Captions above everything else; their words are in the script, never in the graph."""
+    return stream if script is None else stream.filter("ass", filename=script, fontsdir=FONTS_DIR)
 
 
 def fill_by_crop(stream: Stream, probe: Probe, format: Format, zoom: float) -> Stream:

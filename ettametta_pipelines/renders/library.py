@@ -5,12 +5,14 @@ rendition. The renditions asset calls `obtain_renditions`; how a file is made is
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
+from ettametta_pipelines.renders.captions import from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render, sha256_of
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
@@ -22,7 +24,10 @@ from ettametta_pipelines.storage.objects import ObjectStore
 
 @dataclass(frozen=True)
 class RenditionOrder:
-    """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row."""
+    """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
+
+    `captions_key` is the object with its captions, None where it came without.
+    """
 
     source_id: str
     source_key: str
@@ -32,6 +37,7 @@ class RenditionOrder:
     recipe: Recipe
     seed: int
     loudness: Loudness | None
+    captions_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Rendition:
     speed: float
     poster: bytes
     ffmpeg_build: str
+    captions: CaptionReport | None = None
 
 
 def obtain_renditions(
@@ -63,11 +70,18 @@ def obtain_renditions(
     """Every wanted format, those missing made from one decode.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
-    made is no good, and then stores none of it.
+    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn.
     """
     build = ffmpeg_build()
     chosen = choose_formats(formats)
-    keys = {f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build) for f in chosen}
+    wanted = order.recipe.captions is not None and order.captions_key is not None
+    cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    report = examine(order.recipe.captions, cues, order.duration_s)
+    drawn = drawing_key(order.recipe.captions, cues)
+    keys = {
+        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn)
+        for f in chosen
+    }
     with private_dir(scratch, "render") as workdir:
         found = {f.name: _find(store, order, f, keys[f.name], build, workdir) for f in chosen}
         missing = [name for name, rendition in found.items() if rendition is None]
@@ -76,11 +90,11 @@ def obtain_renditions(
             probe = require_probe(source, name=order.source_key)
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, progress=progress,
+                loudness=order.loudness, captions=cues, progress=progress,
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
-    return [rendition for rendition in found.values() if rendition is not None]
+    return [replace(rendition, captions=report) for rendition in found.values() if rendition is not None]
 
 
 def rendition_object_key(source_id: str, format_name: str, key: str) -> str:

@@ -8,7 +8,7 @@ carried out is `graph.py`'s business.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,6 +73,21 @@ class Grain(_Part):
     strength: int = Field(ge=1, le=20, description="Amplitude in steps of 255; 4 is fine, 12 is coarse.")
 
 
+CaptionStyle = Literal["plain", "bold_outline", "boxed"]
+
+
+class Captions(_Part):
+    """Words burnt into the picture, where the source came with captions."""
+
+    style: CaptionStyle = Field(
+        default="bold_outline",
+        description="plain: thin edge and shadow; bold_outline: thick black edge; boxed: on a dark box.",
+    )
+    position: Literal["bottom", "middle", "top"] = Field(
+        default="bottom", description="Where in the part of the frame that platforms keep free."
+    )
+
+
 class Recipe(_Part):
     """What is done to a source, in any combination; what is left out is not done."""
 
@@ -95,6 +110,9 @@ class Recipe(_Part):
     letterbox: Letterbox | None = None
     vignette: Vignette | None = None
     grain: Grain | None = None
+    captions: Captions | None = Field(
+        default=None, description="Draws the captions a source came with; without any it changes nothing."
+    )
 
 
 def canonical_json(recipe: Recipe) -> str:
@@ -106,10 +124,13 @@ def canonical_json(recipe: Recipe) -> str:
     )
 
 
-def render_key(source_sha256: str, recipe: Recipe, seed: int, format_name: str, build: str) -> str:
+def render_key(
+    source_sha256: str, recipe: Recipe, seed: int, format_name: str, build: str, captions: str | None = None
+) -> str:
     """32 hex digits that name a rendition: the same key means the same bytes of video.
 
-    Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph.
+    Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph. `captions`
+    is `caption_drawing.drawing_key` of what is drawn, None where nothing is.
     """
     parts = {
         "source": source_sha256,
@@ -120,6 +141,7 @@ def render_key(source_sha256: str, recipe: Recipe, seed: int, format_name: str, 
         "sound": SOUND.as_dict(),
         "ffmpeg": build,
         "graph": GRAPH_REVISION,
+        "captions": captions,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -130,6 +152,25 @@ def seed_for(recipe: Recipe, source_sha256: str, seed: int | None = None) -> int
         if stated is not None:
             return stated
     return int(source_sha256[:8], 16) & 0x7FFFFFFF
+
+
+def with_captions(recipe: Recipe, style: str) -> Recipe:
+    """The recipe with captions in this style, in the position it states; `none` takes them away.
+
+    Raises RecipeError `bad_recipe` naming the styles.
+    """
+    if style == "none":
+        return recipe.model_copy(update={"captions": None})
+    stated = recipe.captions.model_dump() if recipe.captions else {}
+    try:
+        captions = Captions.model_validate(stated | {"style": style})
+    except ValidationError as error:
+        raise RecipeError(
+            f"{plain_text(style, 60)!r} is no style of captions.",
+            code="bad_recipe",
+            remedy=f"Use one of {', '.join(get_args(CaptionStyle))}, or none.",
+        ) from error
+    return recipe.model_copy(update={"captions": captions})
 
 
 def preset_names() -> list[str]:

@@ -96,6 +96,13 @@ def test_the_same_bytes_of_two_accounts_are_two_source_videos(store: ObjectStore
     assert len({request.partition_key for request in requests}) == 2
 
 
+def test_captions_and_sidecars_beside_a_video_are_no_uploads(store: ObjectStore, ticker: Ticker) -> None:
+    for name in ("clip.mp4", "clip.mp4.json", "clip.srt", "clip.mp4.VTT"):
+        place(store, name, name.encode())
+    requests, _ = ticker.tick()
+    assert len(requests) == 1
+
+
 def test_an_unknown_niche_is_named_with_the_known_ones_and_the_others_go_on(
     store: ObjectStore, ticker: Ticker, capsys: pytest.CaptureFixture[str]
 ) -> None:

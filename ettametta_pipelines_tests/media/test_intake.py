@@ -1,6 +1,7 @@
 """Intake accepts an upload once and for all, or says in its row why it does not."""
 
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from ettametta_pipelines.media.intake import (
     require_accepted,
 )
 from ettametta_pipelines.media.probe import IntakePolicy
+from ettametta_pipelines.renders.captions import from_canonical
 from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore
 from ettametta_pipelines_tests.media.clips import clip, cut_short
 
@@ -185,3 +187,64 @@ def test_going_on_from_a_rejected_source_is_refused_with_its_reason() -> None:
             {"verdict": "rejected", "source_id": "a--1", "reason_code": "empty_file", "reason": "Empty."}
         )
     assert caught.value.code == "empty_file"
+
+
+SRT = b"1\n00:00:00,500 --> 00:00:01,500\nHello there\n\n2\n00:00:01,600 --> 00:00:01,900\nBye\n"
+
+
+@pytest.mark.parametrize("name", ["My_clip.mp4.srt", "My_clip.srt"])
+def test_captions_beside_an_upload_are_stored_under_their_content(
+    name: str, store: ObjectStore, good: Path, tmp_path: Path
+) -> None:
+    store.put(KEY.replace("My_clip.mp4", name), SRT)
+    row = accept(store, put(store, good.read_bytes()), tmp_path)
+    assert (row["verdict"], row["captions_cues"]) == ("accepted", 2)
+    stored = store.get(str(row["captions_key"]))
+    assert row["captions_key"] == f"media/captions/{hashlib.sha256(stored).hexdigest()}.json"
+    assert [cue.text for cue in from_canonical(stored)] == ["Hello there", "Bye"]
+    assert accept(store, put(store, good.read_bytes()), tmp_path) == row
+
+
+def test_the_sidecar_may_name_captions_or_hold_the_words(
+    store: ObjectStore, good: Path, tmp_path: Path
+) -> None:
+    upload = put(store, good.read_bytes())
+    store.put(KEY + ".srt", b"no captions at all, and not looked at")
+    store.put(KEY.replace("My_clip.mp4", "english.vtt"), b"WEBVTT\n\n00:00.500 --> 00:01.000\nHello")
+    naming = said(store, upload, b'{"captions": "english.vtt"}')
+    assert accept(store, naming, tmp_path)["captions_cues"] == 1
+    words = [{"word": "Hello", "start": 0.5, "end": 0.9}, {"word": "there", "start": 0.9, "end": 1.2}]
+    for sidecar, file in (({"words": words}, None), ({"captions": "w.json"}, words)):
+        store.put(KEY.replace("My_clip.mp4", "w.json"), json.dumps(file).encode())
+        row = accept(store, said(store, upload, json.dumps(sidecar).encode()), tmp_path)
+        (cue,) = from_canonical(store.get(str(row["captions_key"])))
+        assert [word.text for word in cue.words] == ["Hello", "there"]
+
+
+@pytest.mark.parametrize(
+    ("captions", "sidecar", "named"),
+    [
+        (
+            b"not captions",
+            {},
+            "My_clip.mp4.srt are not taken: line 1 belongs to no time [captions_bad_timing]",
+        ),
+        (b"", {}, "[captions_empty]"),
+        (b"\xff" * 50, {}, "[captions_not_text]"),
+        (b"x" * (2 << 20) + b"x", {}, "[captions_too_large]"),
+        ("1\n00:00:00,500 --> 00:00:01,500\n你好\n".encode(), {}, "[caption_glyphs_missing]"),
+        (SRT, {"words": [{"word": "a"}]}, "My_clip.mp4.json are not taken: word 1 "),
+        (SRT, {"captions": "absent.vtt"}, "absent.vtt are not taken: "),
+        (SRT, {"captions": "...srt"}, "...srt are not taken: "),
+    ],
+)
+def test_bad_captions_are_named_and_the_video_goes_on_without_them(
+    captions: bytes, sidecar: dict[str, object], named: str, store: ObjectStore, good: Path, tmp_path: Path
+) -> None:
+    store.put(KEY + ".srt", captions)
+    stated = json.dumps(sidecar | {"rights": "owned"}).encode()
+    row = accept(store, said(store, put(store, good.read_bytes()), stated), tmp_path)
+    assert (row["verdict"], row["rights"]) == ("accepted", "owned")
+    assert "captions_key" not in row
+    assert named in str(row["captions_problem"])
+    assert not list(store.list("media/captions/"))

@@ -31,9 +31,9 @@ class Line:
         self.state = open_state(settings)
         self.instance = dg.DagsterInstance.ephemeral()
 
-    def upload(self, file: Path, **stated: str) -> str:
+    def upload(self, file: Path, *, captions: Path | None = None, **stated: str) -> str:
         where = {"account": "studio", "niche": "cooking", "niches": ["cooking"], "day": date(2026, 11, 22)}
-        drop_upload(self.store, file, **where, stated=stated)  # type: ignore[arg-type]
+        drop_upload(self.store, file, **where, stated=stated, captions=captions)  # type: ignore[arg-type]
         (arrival,) = scan_inbox(self.store, self.state, ["cooking"], clock=lambda: LATER).arrivals
         self.instance.add_dynamic_partitions(str(SOURCE_VIDEO.name), [arrival.source_id])
         return arrival.source_id
@@ -113,6 +113,23 @@ def test_one_format_can_be_asked_for_with_another_recipe(line: Line, tmp_path: P
     told = metadata_of(result)
     assert list(told) == ["rendition_1x1"]
     assert (told["rendition_1x1"]["recipe"], told["rendition_1x1"]["seed"]) == ("punchy", 4)
+
+
+def test_captions_of_an_upload_are_drawn_where_the_operator_asks(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=1.2", sound=None)
+    captions = tmp_path / "mine.srt"
+    captions.write_text("1\n00:00:00,200 --> 00:00:00,900\nHello 😀\n")
+    source_id = line.upload(source, captions=captions)
+    result = line.run(source_id, "source_media", "media_analysis", "rendition_1x1")
+    assert metadata_of(result)["source_media"]["captions"] == "1 captions"
+    assert "captions_drawn" not in metadata_of(result)["rendition_1x1"]
+    result = line.run(source_id, "rendition_1x1", config={"captions": "boxed"})
+    told = metadata_of(result)["rendition_1x1"]
+    assert (told["rendered"], told["captions_drawn"]) == (True, 1)
+    assert told["characters_left_out"] == "😀 (not in the caption font)"
+    result = line.run(source_id, "rendition_1x1", config={"captions": "comic"})
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "'comic' is no style of captions" in str(failure.event_specific_data)
 
 
 def test_a_rejected_upload_stops_its_own_line_with_a_readable_reason(line: Line, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Windows and graphs: geometry that holds for every source, and no text of strangers in a graph."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def test_a_path_of_a_stranger_stands_only_after_the_input_option() -> None:
         {name: Path(f"/p/{name}.yuva") for name in FORMATS}, Path("/p/sound.m4a"),
         {name: Path(f"/p/{name}.mp4") for name in FORMATS},
     )  # fmt: skip
+    plan = replace(plan, captions={name: f"captions_{name}.ass" for name in FORMATS})
     arguments = render_arguments(plan)
+    (graph,) = [argument for argument in arguments if "overlay" in argument]
+    assert graph.count("ass=filename=captions_") == graph.count(":fontsdir=fonts") == 3
     mentions = [place for place, argument in enumerate(arguments) if "movie=" in argument]
     assert [arguments[place - 1] for place in mentions] == ["-i"]
     assert arguments[mentions[0]] == f"file:{source}"

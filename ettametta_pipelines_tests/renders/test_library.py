@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.renders.caption_drawing import CaptionReport
+from ettametta_pipelines.renders.captions import Cue, canonical_bytes
 from ettametta_pipelines.renders.library import Rendition, RenditionOrder, obtain_renditions
-from ettametta_pipelines.renders.recipe import Grain, Recipe
+from ettametta_pipelines.renders.recipe import Captions, Grain, Recipe
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.media.clips import clip
 
@@ -78,3 +80,23 @@ def test_a_failed_render_stores_nothing(store: ObjectStore, order: RenditionOrde
     assert caught.value.code == "truncated_media"
     assert [info.key for info in store.list("media/")] == before
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_changed_caption_is_rendered_anew_and_an_unchanged_one_is_found(
+    store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    def captioned(text: str) -> RenditionOrder:
+        data = canonical_bytes([Cue(0.2, 0.8, text)])
+        key = f"media/captions/{hashlib.sha256(data).hexdigest()}.json"
+        store.put(key, data)
+        return replace(order, recipe=Recipe(name="plain", captions=Captions()), captions_key=key)
+
+    first = obtain(store, captioned("Hello"), tmp_path, "1x1")["1x1"]
+    assert (first.rendered, first.captions) == (True, CaptionReport(1, 0, ""))
+    again = obtain(store, captioned("Hello"), tmp_path, "1x1")["1x1"]
+    assert (again.rendered, again.captions, again.sha256) == (False, first.captions, first.sha256)
+    other = obtain(store, captioned("Hullo"), tmp_path, "1x1")["1x1"]
+    assert other.rendered
+    assert other.render_key != first.render_key
+    silent = replace(captioned("Hullo"), recipe=order.recipe)
+    assert obtain(store, silent, tmp_path, "1x1")["1x1"].captions is None
