@@ -26,6 +26,12 @@ CHECKS = {
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+    "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
+    "no_black_stretch": "No black picture for more than half a second where the source is not black.",
+    "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
+    "no_new_silence": "No silence for more than half a second where the source sounds.",
+    "loudness_on_target": "-14 LUFS within 1, or as near as 20 dB of gain and the peak limit let a quiet source come.",
+    "true_peak_below_ceiling": "No peak above -1 dBTP once the sound is decoded.",
 }
 
 SHAPES = {
@@ -109,7 +115,10 @@ def renditions(
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):
-                    yield from (_check_result(name, finding) for finding in findings)
+                    yield from (
+                        _check_result(name, finding, failure.frames.get((name, finding.name)))
+                        for finding in findings
+                    )
             raise
         for rendition in made:
             yield _materialization(rendition, order, store)
@@ -196,12 +205,20 @@ def _materialization(
     )
 
 
-def _check_result(name: str, finding: "Finding") -> dg.AssetCheckResult:
+def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
+    from ettametta_pipelines.media.pictures import inline_picture
+
+    metadata: dict[str, Any] = {key: round(float(value), 4) for key, value in finding.measured.items()}
+    if finding.look_at_s is not None:
+        metadata["look_at_s"] = finding.look_at_s
+    if frame is not None:
+        metadata["frame"] = dg.MetadataValue.md(inline_picture(frame, f"{name} rendition, {finding.name}"))
     return dg.AssetCheckResult(
         asset_key=rendition_asset(name),
         check_name=finding.name,
         passed=finding.passed,
         description=finding.sentence,
+        metadata=metadata,
     )
 
 
