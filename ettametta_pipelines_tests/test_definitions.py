@@ -16,7 +16,7 @@ EXPECTED_ASSETS = {
     "discovery": {"youtube_candidates", "tiktok_candidates", "trend_candidates", "niche_trends"},
     "scoring": {"candidate_assessments", "scored_candidates", "creative_briefs"},
     "media": {"source_media", "media_analysis"},
-    "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1"},
+    "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
 }

@@ -40,11 +40,16 @@ JOBS = [
     dg.define_asset_job(
         INGEST_JOB,
         selection=dg.AssetSelection.assets(
-            "source_media", "media_analysis", "rendition_9x16", "rendition_16x9", "rendition_1x1"
+            "source_media",
+            "media_analysis",
+            "rendition_9x16",
+            "rendition_16x9",
+            "rendition_1x1",
+            "thumbnails",
         ),
         partitions_def=SOURCE_VIDEO,
         tags=UPLOAD_PRIORITY,
-        description="Accept one upload, analyse it and render it in three formats. Publishes nothing.",
+        description="Accept one upload, analyse it, render it in three formats and pick thumbnails. Publishes nothing.",
     ),
     dg.define_asset_job(
         PUBLISH_JOB,

@@ -283,12 +283,16 @@ def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwo
         "frames": len(times),
         "duration_s": float(max(clock.ends, times[-1] + middle) * base) - origin,
         "fps": len(steps) / span if span > 0 else float(video.average_rate or 0),
+        "starts_s": float(times[0] * base) - origin,
         "longest_gap_s": float(steps[-1] * base) if steps else 0.0,
         "variable_rate": bool(steps) and steps[-1] - steps[0] > max(0.2 * middle, 2),
         "damaged_packets": clock.damaged,
         "audio_packets": len(sound.times) if sound is not None else 0,
         "audio_duration_s": float(sound.ends * audio.time_base) - origin
         if sound is not None and sound.ends is not None
+        else 0.0,
+        "audio_starts_s": float(min(sound.times) * audio.time_base) - origin
+        if sound is not None and sound.times
         else 0.0,
     }
 

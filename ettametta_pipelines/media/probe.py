@@ -62,6 +62,8 @@ class Probe:
     video_index: int
     audio_index: int | None
     size_bytes: int
+    starts_s: float = 0.0
+    audio_starts_s: float = 0.0
 
     @property
     def is_hdr(self) -> bool:
@@ -339,4 +341,6 @@ def _probe_of(facts: Facts, size: int) -> Probe:
         video_index=facts["video_index"],
         audio_index=facts["audio_index"] if has_audio else None,
         size_bytes=size,
+        starts_s=facts["starts_s"],
+        audio_starts_s=facts["audio_starts_s"] if has_audio else 0.0,
     )

@@ -1,4 +1,7 @@
-"""Assets of the renders room: the three renditions of a source video, any subset from one decode. Thin."""
+"""Assets of the renders room: the three renditions of a source video, any subset from one decode, and thumbnails.
+
+Thin: the work is `library.py`'s and `thumbnails.py`'s.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,7 +12,7 @@ from pydantic import Field
 
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.renders.contracts import CONTRACTS, FORMAT_NAMES, rendition_asset
+from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.tables import table_metadata
@@ -19,13 +22,19 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
 
-TABLES = dict(zip(FORMAT_NAMES, CONTRACTS, strict=True))
+TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
 CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+    "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
+    "no_black_stretch": "No black picture for more than half a second where the source is not black.",
+    "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
+    "no_new_silence": "No silence for more than half a second where the source sounds.",
+    "loudness_on_target": "-14 LUFS within 1, or as near as 20 dB of gain and the peak limit let a quiet source come.",
+    "true_peak_below_ceiling": "No peak above -1 dBTP once the sound is decoded.",
 }
 
 SHAPES = {
@@ -119,7 +128,10 @@ def renditions(
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):
-                    yield from (_check_result(name, finding) for finding in findings)
+                    yield from (
+                        _check_result(name, finding, failure.frames.get((name, finding.name)))
+                        for finding in findings
+                    )
             raise
         for rendition in made:
             yield _materialization(rendition, order, store)
@@ -223,12 +235,20 @@ def _caption_facts(rendition: "Rendition") -> dict[str, Any]:
     return facts
 
 
-def _check_result(name: str, finding: "Finding") -> dg.AssetCheckResult:
+def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
+    from ettametta_pipelines.media.pictures import inline_picture
+
+    metadata: dict[str, Any] = {key: round(float(value), 4) for key, value in finding.measured.items()}
+    if finding.look_at_s is not None:
+        metadata["look_at_s"] = finding.look_at_s
+    if frame is not None:
+        metadata["frame"] = dg.MetadataValue.md(inline_picture(frame, f"{name} rendition, {finding.name}"))
     return dg.AssetCheckResult(
         asset_key=rendition_asset(name),
         check_name=finding.name,
         passed=finding.passed,
         description=finding.sentence,
+        metadata=metadata,
     )
 
 
@@ -256,4 +276,56 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     }
 
 
-ASSETS = [renditions]
+@dg.asset(
+    partitions_def=SOURCE_VIDEO,
+    group_name="renders",
+    owners=["team:renders"],
+    kinds={"ffmpeg", "numpy", "jpeg"},
+    io_manager_key="tables",
+    metadata=table_metadata(THUMBNAILS),
+    pool="renders",
+    description="""
+Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, and away from cuts. Each
+is cut twice, wide (1280x720) and upright (1080x1920, where the picture has most detail). The same source gives the
+same pictures; a picture's name holds its hash, so none is ever overwritten.
+
+**If it fails:** *decode_failed* means the source is damaged somewhere after its beginning: export it again and upload
+that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves. Renditions
+and publishing do not wait for this.
+""",
+)
+def thumbnails(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    source_media: pd.DataFrame,
+    media_analysis: pd.DataFrame,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.previews import Thumb, picture_strip
+    from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
+
+    source, analysis = _only_row(source_media), _only_row(media_analysis)
+    with failure_policy(context):
+        require_accepted(source)
+        kept = obtain_thumbnails(
+            store.open(),
+            context.partition_key,
+            source["object_key"],
+            [float(start) for start in analysis["shot_starts_s"]],
+            scratch=get_settings().home_dir / "scratch",
+        )
+    strip = picture_strip([Thumb(f"{t.row['time_s']:.1f} s, {t.row['shape']}", t.jpeg) for t in kept])
+    return dg.MaterializeResult(
+        value=THUMBNAILS.frame([t.row for t in kept]),
+        metadata={
+            "pictures": dg.MetadataValue.md(strip or "none"),
+            "count": len(kept),
+            "new": sum(t.new for t in kept),
+            "best_time_s": kept[0].row["time_s"],
+            "best_sharpness": round(kept[0].row["sharpness"], 1),
+            "best_exposure": round(kept[0].row["exposure"], 3),
+        },
+    )
+
+
+ASSETS = [renditions, thumbnails]

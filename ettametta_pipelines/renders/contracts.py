@@ -1,4 +1,4 @@
-"""Tables of the renders room: one row for each finished rendition of a source video.
+"""Tables of the renders room: finished renditions of a source video, and the thumbnails to choose from.
 
 Declarations only. The three formats have a table each, of the same shape, since each is an asset of its own.
 """
@@ -35,7 +35,7 @@ def rendition_asset(format_name: str) -> str:
     return f"rendition_{format_name}"
 
 
-CONTRACTS: tuple[TableContract, ...] = tuple(
+RENDITIONS: tuple[TableContract, ...] = tuple(
     TableContract(
         rendition_asset(name),
         f"One row per source video: its finished {name.replace('x', ':')} rendition.",
@@ -44,3 +44,27 @@ CONTRACTS: tuple[TableContract, ...] = tuple(
     )
     for name in FORMAT_NAMES
 )
+
+THUMBNAILS = TableContract(
+    "thumbnails",
+    "One row per picture: the best frames of a source video, each cut wide and upright.",
+    columns=(
+        Column("source_id", "string", "The source video"),
+        Column("rank", "int64", "1 is the best frame"),
+        Column("shape", "string", "16x9 or 9x16"),
+        Column(
+            "object_key", "string", "JPEG in the object store, immutable; its name holds the content's hash"
+        ),
+        Column("sha256", "string", "SHA-256 of the JPEG, lower-case hex"),
+        Column("time_s", "float64", "When in the source the frame is shown, seconds"),
+        Column(
+            "sharpness", "float64", "Variance of the Laplacian of the small frame's brightness (0 to 255)"
+        ),
+        Column("exposure", "float64", "1 is evenly lit, 0 all black or white"),
+        Column("width", "int64", "Pixels"),
+        Column("height", "int64", "Pixels"),
+    ),
+    key=("source_id", "rank", "shape"),
+)
+
+CONTRACTS: tuple[TableContract, ...] = (*RENDITIONS, THUMBNAILS)

@@ -9,12 +9,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ettametta_pipelines.confinement import private_dir
-from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
@@ -27,8 +28,14 @@ from ettametta_pipelines.renders.ffmpeg import (
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
-from ettametta_pipelines.renders.plates import needs_plate, paint_plate
-from ettametta_pipelines.renders.quality import Expectation, Finding, judge_rendition
+from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
+from ettametta_pipelines.renders.quality import (
+    Expectation,
+    Finding,
+    Footage,
+    findings_document,
+    judge_rendition,
+)
 from ettametta_pipelines.renders.recipe import (
     Captions,
     Recipe,
@@ -65,9 +72,14 @@ class RenderedFile:
 
 
 class QualityFailure(PermanentError):
-    """A rendition was made but failed a check; nothing was kept. `findings` holds every format's checks."""
+    """A rendition was made but failed a check; nothing was kept.
 
-    def __init__(self, findings: dict[str, list[Finding]]) -> None:
+    `findings` holds every format's checks, `frames` small JPEGs of what failed, by format and check.
+    """
+
+    def __init__(
+        self, findings: dict[str, list[Finding]], frames: dict[tuple[str, str], bytes] | None = None
+    ) -> None:
         failed = [
             f"{name}: {finding.sentence}"
             for name, of_format in findings.items()
@@ -80,6 +92,7 @@ class QualityFailure(PermanentError):
             remedy="Export the source again as MP4 with H.264 video; if it fails again, report the sentence above.",
         )
         self.findings = findings
+        self.frames = frames or {}
 
 
 def render(
@@ -114,7 +127,7 @@ def render(
             expected_s=plan.frame_count / float(plan.rate),
             progress=progress or (lambda update: None),
         )
-        return _judge_and_keep(plan, run, out_dir, started)
+        return _judge_and_keep(plan, run, out_dir, started, loudness)
 
 
 def _prepare(
@@ -148,16 +161,23 @@ def _timeout_s(plan: RenderPlan) -> float:
     return 120 + 0.2 * plan.frame_count * (len(plan.formats) + size)
 
 
-def _judge_and_keep(plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: float) -> list[RenderedFile]:
-    probes: dict[str, Probe] = {}
-    findings: dict[str, list[Finding]] = {}
-    for format in plan.formats:
-        wanted = Expectation(format, plan.probe.duration_s, plan.probe.has_audio)
-        probe, findings[format.name] = judge_rendition(plan.outputs[format.name], wanted)
-        if probe is not None:
-            probes[format.name] = probe
+def _judge_and_keep(
+    plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: float, loudness: Loudness | None
+) -> list[RenderedFile]:
+    footage = Footage(plan.source, plan.probe, loudness)
+
+    def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
+        bars = bar_height(plan.recipe, format)
+        wanted = Expectation(format, plan.probe.duration_s, plan.probe.has_audio, bars, footage)
+        return judge_rendition(plan.outputs[format.name], wanted)
+
+    # Each is one decoder thread's work; side by side they take the time of the largest.
+    with ThreadPoolExecutor(len(plan.formats)) as together:
+        judged = dict(zip((f.name for f in plan.formats), together.map(judge, plan.formats), strict=True))
+    findings = {name: of_format for name, (_, of_format) in judged.items()}
     if not all(finding.passed for of_format in findings.values() for finding in of_format):
-        raise QualityFailure(findings)
+        raise QualityFailure(findings, _failing_frames(plan, judged))
+    probes = {name: probe for name, (probe, _) in judged.items() if probe is not None}
     seconds = time.monotonic() - started
     made = []
     for format in plan.formats:
@@ -179,6 +199,26 @@ def _judge_and_keep(plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: fl
     return made
 
 
+def _failing_frames(
+    plan: RenderPlan, judged: dict[str, tuple[Probe | None, list[Finding]]]
+) -> dict[tuple[str, str], bytes]:
+    """A frame for each failed check of a format that can be shown at all."""
+    frames = {}
+    for name, (probe, findings) in judged.items():
+        for finding in findings:
+            if finding.passed or probe is None:
+                continue
+            at_s = 0.4 * probe.duration_s if finding.look_at_s is None else finding.look_at_s
+            try:
+                frames[name, finding.name] = frame_at(
+                    plan.outputs[name], probe, at_s, plan.outputs[name].parent
+                )
+            except PipelineError:
+                # The finding is what counts; a file this broken has no frame to show.
+                continue
+    return frames
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -186,6 +226,11 @@ def sha256_of(path: Path) -> str:
 
 def poster(path: Path, probe: Probe, scratch: Path) -> bytes:
     """A JPEG of at most 14 KB from two fifths into a finished rendition."""
+    return frame_at(path, probe, 0.4 * probe.duration_s, scratch)
+
+
+def frame_at(path: Path, probe: Probe, at_s: float, scratch: Path) -> bytes:
+    """A JPEG of at most 14 KB of what a finished rendition shows at a time. Raises by the runner's table."""
     from io import BytesIO
 
     from PIL import Image
@@ -193,7 +238,7 @@ def poster(path: Path, probe: Probe, scratch: Path) -> bytes:
     from ettametta_pipelines.media.pictures import jpeg_within
 
     png = bytearray()
-    options = source_options(probe) | {"ss": f"{0.4 * probe.duration_s:.3f}"}
+    options = source_options(probe) | {"ss": f"{max(0.0, min(at_s, probe.duration_s - 2 / probe.fps)):.3f}"}
     with private_dir(scratch, "poster") as workdir:
         run_ffmpeg(
             [
@@ -271,6 +316,6 @@ def _output_document(one: RenderedFile, path: Path, key: str) -> dict[str, Any]:
         "fps": one.probe.fps,
         "duration_s": one.probe.duration_s,
         "has_audio": one.probe.has_audio,
-        "checks": [asdict(finding) for finding in one.findings],
+        "checks": findings_document(one.findings),
         "probe": one.probe.as_dict(),
     }

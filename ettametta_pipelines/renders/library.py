@@ -1,9 +1,11 @@
 """The library of finished renditions in the object store: finds what exists, renders what does not, keeps it.
 
 A rendition's key names everything that decides its bytes, so an object that is there and passes its checks is the
-rendition. The renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
+rendition. What the checks found is kept beside it, so that a file that has not changed is not played again. The
+renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,13 @@ from ettametta_pipelines.renders.captions import from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render, sha256_of
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
-from ettametta_pipelines.renders.quality import Expectation, Finding, judge_rendition
+from ettametta_pipelines.renders.quality import (
+    CHECK_NAMES,
+    CHECKS_REVISION,
+    Finding,
+    findings_document,
+    findings_from,
+)
 from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.sound import Loudness
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -101,23 +109,30 @@ def rendition_object_key(source_id: str, format_name: str, key: str) -> str:
     return f"media/renditions/{source_id}/{format_name}/{key}.mp4"
 
 
+def report_key(object_key: str) -> str:
+    """Where the findings about a rendition are kept."""
+    return object_key.removesuffix(".mp4") + ".checks.json"
+
+
 def _find(
     store: ObjectStore, order: RenditionOrder, format: Format, key: str, build: str, workdir: Path
 ) -> Rendition | None:
-    """The rendition of this key if it is there and still good."""
+    """The rendition of this key if it is there, unchanged since it passed its checks."""
     object_key = rendition_object_key(order.source_id, format.name, key)
-    if not store.exists(object_key):
+    if not store.exists(object_key) or not store.exists(report_key(object_key)):
         return None
     (workdir / format.name).mkdir()
     path = fetch(store, object_key, workdir / format.name)
-    probe, findings = judge_rendition(path, Expectation(format, order.duration_s, order.has_audio))
-    if probe is None or not all(finding.passed for finding in findings):
+    sha256 = sha256_of(path)
+    findings = _passed_findings(store.get(report_key(object_key)), sha256)
+    if findings is None:
         return None
+    probe = require_probe(path, name=object_key)
     return Rendition(
         format=format,
         object_key=object_key,
         render_key=key,
-        sha256=sha256_of(path),
+        sha256=sha256,
         size_bytes=probe.size_bytes,
         probe=probe,
         findings=tuple(findings),
@@ -129,12 +144,33 @@ def _find(
     )
 
 
+def _report(sha256: str, findings: Iterable[Finding]) -> bytes:
+    document = {"revision": CHECKS_REVISION, "sha256": sha256, "findings": findings_document(findings)}
+    return json.dumps(document, indent=1).encode()
+
+
+def _passed_findings(report: bytes, sha256: str) -> list[Finding] | None:
+    """The findings of a report if it speaks of these bytes, by today's checks, and all passed; else None."""
+    try:
+        document = json.loads(report)
+        if (document["revision"], document["sha256"]) != (CHECKS_REVISION, sha256):
+            return None
+        findings = findings_from(document["findings"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    complete = [finding.name for finding in findings] == list(CHECK_NAMES)
+    return findings if complete and all(finding.passed is True for finding in findings) else None
+
+
 def _keep(
     store: ObjectStore, order: RenditionOrder, made: RenderedFile, key: str, build: str, workdir: Path
 ) -> Rendition:
     object_key = rendition_object_key(order.source_id, made.format.name, key)
     picture = poster(made.path, made.probe, workdir)
     store.put_file(object_key, made.path, content_type="video/mp4")
+    # After the file: a report without its file could vouch for another.
+    report = _report(made.sha256, made.findings)
+    store.put(report_key(object_key), report, content_type="application/json")
     return Rendition(
         format=made.format,
         object_key=object_key,

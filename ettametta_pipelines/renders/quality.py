@@ -1,35 +1,115 @@
 """Quality checks of one rendition: what must hold before anything may be stored or published.
 
-Each check answers in a plain sentence. They look at the finished file with the same probe that judged the source;
-that ffmpeg exited 0 proves nothing. `engine.py` raises when one fails, `assets.py` shows them as asset checks.
+Each check answers in a plain sentence, with its numbers and, where it helps, a time at which to look. They see the
+finished file through the probe that judged the source and through one playing of it (`playback.py`); that ffmpeg
+exited 0 proves nothing. What the source itself shows (a still shot, a fade, a pause) is no fault of the rendition: it
+is played too, but only when a stretch of the rendition has to be explained. `engine.py` raises when a check fails,
+`assets.py` shows them as asset checks.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
+from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.probe import Probe, probe_file
-from ettametta_pipelines.renders.formats import Format
+from ettametta_pipelines.renders.formats import SOUND, Format
+from ettametta_pipelines.renders.playback import Playback, Sensitivity, Stretch, play, play_source
+from ettametta_pipelines.renders.sound import SILENCE_LUFS, Loudness, measure_loudness
+
+# Raised whenever a check asks for more than before: what passed an older revision is judged again.
+CHECKS_REVISION = 2
 
 DURATION_TOLERANCE = 0.02
+OFFSET_TOLERANCE_S = 0.040
+STRETCH_TOLERANCE_S = 0.5
+LOUDNESS_TOLERANCE_LU = 1.0
+# Integrated loudness needs a dozen overlapping blocks of 0.4 s to mean anything; below this length it wanders.
+SHORT_S = 3.0
+SHORT_TOLERANCE_LU = 3.0
+MAX_TRUE_PEAK_DBTP = -1.0
+
+RENDITION = Sensitivity(
+    black_luma=0.05, frozen_change=0.001, silent_dbfs=-60.0, shortest_s=STRETCH_TOLERANCE_S
+)
+# The source is looked at with a kinder eye: a recipe darkens, and the encoder smooths what barely moves. What is
+# nearly black, still or silent there may be so here.
+SOURCE_BLACK_LUMA = 0.12
+SOURCE_FROZEN_CHANGE = 0.004
+SOURCE_SHORTEST_S = 0.2
+SOURCE_SILENCE_MARGIN_DB = 6.0
+SOURCE_SILENCE_DBFS = (-90.0, -35.0)
+# Detectors answer a few frames late, resampling and AAC shift an edge by some milliseconds.
+EDGE_S = 0.25
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Outcome of one check; `name` is the asset check's name."""
+    """Outcome of one check; `name` is the asset check's name, `look_at_s` a time in the rendition worth seeing."""
 
     name: str
     passed: bool
     sentence: str
+    measured: Mapping[str, float] = field(default_factory=dict)
+    look_at_s: float | None = None
+
+
+class Footage:
+    """The source, played once for all its renditions when one of them has something to explain.
+
+    `source_time` maps seconds of a rendition to seconds of the source where a recipe changes the pace.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        probe: Probe,
+        loudness: Loudness | None = None,
+        source_time: Callable[[float], float] | None = None,
+    ) -> None:
+        self.path = path
+        self.probe = probe
+        self.source_time = source_time or (lambda seconds: seconds)
+        self._loudness = loudness
+        self._loudness_known = loudness is not None
+        self._played: Playback | None = None
+        self._lock = Lock()
+
+    def loudness(self, scratch: Path) -> Loudness | None:
+        """Of the whole source; None without sound or when it is silent."""
+        with self._lock:
+            if not self._loudness_known:
+                self._loudness = measure_loudness(self.path.absolute(), self.probe, scratch)
+                self._loudness_known = True
+        return self._loudness
+
+    def played(self, gained_db: float, scratch: Path) -> Playback:
+        """What the source shows; its silence is judged as it sounds after the gain the rendition got."""
+        with self._lock:
+            if self._played is None:
+                lowest, highest = SOURCE_SILENCE_DBFS
+                silent = RENDITION.silent_dbfs - gained_db + SOURCE_SILENCE_MARGIN_DB
+                eye = Sensitivity(
+                    SOURCE_BLACK_LUMA,
+                    SOURCE_FROZEN_CHANGE,
+                    min(max(silent, lowest), highest),
+                    SOURCE_SHORTEST_S,
+                )
+                self._played = play_source(self.path, self.probe, eye, scratch)
+        return self._played
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a rendition must be."""
+    """What a rendition must be. `bars` is the height of its letterbox bars; without `source` nothing is excused."""
 
     format: Format
     duration_s: float
     has_audio: bool
+    bars: int = 0
+    source: Footage | None = None
 
 
 def _exact_size(made: Probe, wanted: Expectation) -> Finding:
@@ -38,7 +118,9 @@ def _exact_size(made: Probe, wanted: Expectation) -> Finding:
     sentence = f"It is {size[0]}x{size[1]}, wanted {exact[0]}x{exact[1]}" + (
         "." if square else ", pixels not square."
     )
-    return Finding("exact_size", size == exact and square, sentence)
+    return Finding(
+        "exact_size", size == exact and square, sentence, {"width": made.width, "height": made.height}
+    )
 
 
 def _duration(made: Probe, wanted: Expectation) -> Finding:
@@ -46,7 +128,8 @@ def _duration(made: Probe, wanted: Expectation) -> Finding:
     # One frame is the grain of time: a two-second clip may not fail for it.
     allowed = max(DURATION_TOLERANCE * wanted.duration_s, 1.01 / made.fps if made.fps else 0.0)
     sentence = f"It lasts {made.duration_s:.2f} s, wanted {wanted.duration_s:.2f} s within {allowed:.2f} s."
-    return Finding("duration_matches", off <= allowed, sentence)
+    measured = {"duration_s": made.duration_s, "wanted_s": wanted.duration_s}
+    return Finding("duration_matches", off <= allowed, sentence, measured)
 
 
 def _sound(made: Probe, wanted: Expectation) -> Finding:
@@ -57,22 +140,243 @@ def _sound(made: Probe, wanted: Expectation) -> Finding:
         return Finding("sound_present", False, "The source has sound, the rendition has none.")
     allowed = max(DURATION_TOLERANCE * wanted.duration_s, 0.1)
     sentence = f"Sound lasts {made.audio_duration_s:.2f} s beside {made.duration_s:.2f} s of picture."
-    return Finding("sound_present", abs(short) <= allowed, sentence)
+    return Finding("sound_present", abs(short) <= allowed, sentence, {"sound_s": made.audio_duration_s})
 
 
-CHECKS: dict[str, Callable[[Probe, Expectation], Finding]] = {
+def _together(made: Probe, wanted: Expectation) -> Finding:
+    if not made.has_audio:
+        return Finding("sound_in_sync", not wanted.has_audio, "There is no sound to be in sync.")
+    start = made.audio_starts_s - made.starts_s
+    end = made.audio_duration_s - made.duration_s
+    allowed = OFFSET_TOLERANCE_S + (1 / made.fps if made.fps else 0.0)
+    sentence = f"Sound starts {_off(start)} the picture and ends {_off(end)} it; {1000 * allowed:.0f} ms are allowed."
+    measured = {"start_offset_s": start, "end_offset_s": end, "allowed_s": allowed}
+    return Finding("sound_in_sync", max(abs(start), abs(end)) <= allowed, sentence, measured)
+
+
+def _off(seconds: float) -> str:
+    milliseconds = round(1000 * abs(seconds))
+    if milliseconds == 0:
+        return "with"
+    return f"{milliseconds} ms {'after' if seconds > 0 else 'before'}"
+
+
+@dataclass(frozen=True)
+class _Showing:
+    """One rendition with everything its checks may look at."""
+
+    made: Probe
+    played: Playback
+    wanted: Expectation
+    scratch: Path
+
+    @property
+    def gained_db(self) -> float:
+        """By how much the sound was raised; 0 where one of the two is silent."""
+        source = self.wanted.source.loudness(self.scratch) if self.wanted.source else None
+        if source is None or self.played.loudness is None:
+            return 0.0
+        return self.played.loudness.lufs - source.lufs
+
+    def unexplained(
+        self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
+    ) -> list[Stretch]:
+        """What is left of stretches beyond the source's own, longest first; only what exceeds the tolerance."""
+        left = _too_long(stretches)
+        if left and self.wanted.source is not None:
+            footage = self.wanted.source
+            own = list(of_source(footage.played(self.gained_db, self.scratch)))
+            mapped = (Stretch(footage.source_time(s.start_s), footage.source_time(s.end_s)) for s in left)
+            left = _too_long(
+                piece
+                for stretch, in_source in zip(left, mapped, strict=True)
+                for piece in _shifted(beyond(in_source, own), stretch.start_s - in_source.start_s)
+            )
+        return sorted(left, key=lambda stretch: -stretch.length_s)
+
+
+def beyond(stretch: Stretch, own: Iterable[Stretch]) -> list[Stretch]:
+    """The pieces of a stretch outside the source's own stretches, whose edges count for a quarter second more."""
+    pieces = [stretch]
+    for excuse in own:
+        start, end = excuse.start_s - EDGE_S, excuse.end_s + EDGE_S
+        pieces = [
+            piece
+            for before in pieces
+            for piece in (
+                Stretch(before.start_s, min(before.end_s, start)),
+                Stretch(max(before.start_s, end), before.end_s),
+            )
+            if piece.length_s > 0
+        ]
+    return pieces
+
+
+def _shifted(pieces: Iterable[Stretch], by_s: float) -> list[Stretch]:
+    return [Stretch(piece.start_s + by_s, piece.end_s + by_s) for piece in pieces]
+
+
+def _too_long(stretches: Iterable[Stretch]) -> list[Stretch]:
+    return [stretch for stretch in stretches if stretch.length_s > STRETCH_TOLERANCE_S]
+
+
+def _stretch_finding(
+    name: str, left: Sequence[Stretch], what: str, clean: str, own: Sequence[Stretch]
+) -> Finding:
+    total = sum(stretch.length_s for stretch in left)
+    measured = {"unexplained_s": total, "stretches": len(left), "with_the_sources_own_s": _length(own)}
+    if not left:
+        return Finding(name, True, clean, measured)
+    worst = left[0]
+    more = f", and {len(left) - 1} more such stretches" if len(left) > 1 else ""
+    sentence = (
+        f"{what} from {worst.start_s:.2f} s to {worst.end_s:.2f} s ({worst.length_s:.2f} s) where the source "
+        f"is not{more}; {STRETCH_TOLERANCE_S:g} s are allowed."
+    )
+    return Finding(name, False, sentence, measured | {"longest_s": worst.length_s}, round(worst.middle_s, 3))
+
+
+def _length(stretches: Iterable[Stretch]) -> float:
+    return sum(stretch.length_s for stretch in stretches)
+
+
+def _no_black(showing: _Showing) -> Finding:
+    black = showing.played.black
+    left = showing.unexplained(black, lambda source: source.black)
+    return _stretch_finding(
+        "no_black_stretch", left, "The picture is black", "No black beyond the source's.", black
+    )
+
+
+def _no_freeze(showing: _Showing) -> Finding:
+    # Black is still, too; one fault should be named once.
+    frozen = [p for s in showing.played.frozen for p in beyond(s, showing.played.black)]
+    left = showing.unexplained(frozen, lambda source: source.frozen)
+    return _stretch_finding(
+        "no_frozen_stretch", left, "The picture stands still", "It moves wherever the source does.", frozen
+    )
+
+
+def _no_silence(showing: _Showing) -> Finding:
+    silent = showing.played.silent
+    source = showing.wanted.source
+    if not showing.wanted.has_audio or (
+        _too_long(silent) and source is not None and source.loudness(showing.scratch) is None
+    ):
+        return Finding("no_new_silence", True, "The source has no sound that could be missing.")
+    if not showing.made.has_audio:
+        return Finding("no_new_silence", False, "The source has sound, the rendition has none.")
+    left = showing.unexplained(silent, lambda playback: playback.silent)
+    return _stretch_finding(
+        "no_new_silence", left, "The sound is silent", "It sounds wherever the source does.", silent
+    )
+
+
+def _loudness(showing: _Showing) -> Finding:
+    """Within 1 LU of the target, or as near as gain and ceiling let the source come; the sentence says which."""
+    name, target, got = "loudness_on_target", SOUND.target_lufs, showing.played.loudness
+    if not showing.wanted.has_audio and got is None:
+        return Finding(name, True, "There is no sound to be loud.")
+    lufs = got.lufs if got else SILENCE_LUFS
+    short = showing.made.duration_s < SHORT_S
+    allowed = SHORT_TOLERANCE_LU if short else LOUDNESS_TOLERANCE_LU
+    measured = {"lufs": lufs, "target_lufs": target, "tolerance_lu": allowed}
+    stated = f"{lufs:.1f} LUFS" if got else "silent"
+    within = f"{target:g} LUFS within {allowed:g}" + (f" (shorter than {SHORT_S:g} s)" if short else "")
+    if abs(lufs - target) <= allowed:
+        return Finding(name, True, f"It is {stated}, wanted {within}.", measured)
+    footage = showing.wanted.source
+    if footage is None or lufs > target:
+        return Finding(name, False, f"It is {stated}, wanted {within}.", measured)
+    source = footage.loudness(showing.scratch)
+    if source is None:
+        return Finding(name, got is None, f"It is {stated}; the source is silent.", measured)
+    gain = min(target - source.lufs, SOUND.max_gain_db)
+    # What would stand above the ceiling after the gain is taken down by the limiter, and the loudness with it.
+    cut = max(0.0, source.peak_dbtp + gain - SOUND.ceiling_db)
+    lowest = source.lufs + gain - cut - allowed
+    measured |= {"source_lufs": source.lufs, "source_peak_dbtp": source.peak_dbtp, "lowest_lufs": lowest}
+    why = (
+        f"raised by no more than {SOUND.max_gain_db:g} dB and limited to {SOUND.ceiling_db:g} dB a source of "
+        f"{source.lufs:.1f} LUFS with peaks of {source.peak_dbtp:.1f} dBTP may come out at {lowest:.1f} or more"
+    )
+    return Finding(name, lufs >= lowest, f"It is {stated}, wanted {within}; {why}.", measured)
+
+
+def _true_peak(showing: _Showing) -> Finding:
+    got = showing.played.loudness
+    if got is None:
+        return Finding("true_peak_below_ceiling", True, "It is silent: there is no peak.")
+    sentence = (
+        f"Its true peak after AAC is {got.peak_dbtp:.1f} dBTP, at most {MAX_TRUE_PEAK_DBTP:g} is allowed."
+    )
+    return Finding(
+        "true_peak_below_ceiling",
+        got.peak_dbtp <= MAX_TRUE_PEAK_DBTP,
+        sentence,
+        {"true_peak_dbtp": got.peak_dbtp},
+    )
+
+
+PROBE_CHECKS: dict[str, Callable[[Probe, Expectation], Finding]] = {
     "exact_size": _exact_size,
     "duration_matches": _duration,
     "sound_present": _sound,
+    "sound_in_sync": _together,
 }
-CHECK_NAMES = ("readable", *CHECKS)
+PLAYED_CHECKS: dict[str, Callable[[_Showing], Finding]] = {
+    "no_black_stretch": _no_black,
+    "no_frozen_stretch": _no_freeze,
+    "no_new_silence": _no_silence,
+    "loudness_on_target": _loudness,
+    "true_peak_below_ceiling": _true_peak,
+}
+CHECK_NAMES = ("readable", *PROBE_CHECKS, *PLAYED_CHECKS)
 
 
 def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list[Finding]]:
-    """Probe a finished file and run every check; without a probe every check has failed."""
+    """Probe and play a finished file and run every check; what cannot be read or played has failed them.
+
+    Writes only into private directories beside the file. Raises TransientError when the machine, not the file,
+    ended the playing.
+    """
     verdict = probe_file(path)
     if verdict.probe is None:
         unreadable = f"It cannot be read back: {verdict.reason}"
         return None, [Finding(name, False, unreadable) for name in CHECK_NAMES]
     readable = Finding("readable", True, f"Read back as {verdict.summary}.")
-    return verdict.probe, [readable, *(check(verdict.probe, wanted) for check in CHECKS.values())]
+    probed = [check(verdict.probe, wanted) for check in PROBE_CHECKS.values()]
+    return verdict.probe, [readable, *probed, *_played_findings(path, verdict.probe, wanted)]
+
+
+def _played_findings(path: Path, made: Probe, wanted: Expectation) -> list[Finding]:
+    scratch = path.parent
+    try:
+        played = play(path, made, RENDITION, scratch, bars=wanted.bars)
+    except PermanentError as error:
+        unplayable = f"It cannot be played and measured to its end: {error.message}"
+        return [Finding(name, False, unplayable) for name in PLAYED_CHECKS]
+    showing = _Showing(made, played, wanted, scratch)
+    return [check(showing) for check in PLAYED_CHECKS.values()]
+
+
+def findings_document(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON-able rows, for the command line and for the report kept beside a rendition."""
+    return [
+        {
+            "name": finding.name,
+            "passed": finding.passed,
+            "sentence": finding.sentence,
+            "measured": {name: round(float(value), 4) for name, value in finding.measured.items()},
+            "look_at_s": finding.look_at_s,
+        }
+        for finding in findings
+    ]
+
+
+def findings_from(rows: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    """The findings of such rows; raises KeyError or TypeError when they are none."""
+    return [
+        Finding(row["name"], row["passed"], row["sentence"], dict(row["measured"]), row["look_at_s"])
+        for row in rows
+    ]

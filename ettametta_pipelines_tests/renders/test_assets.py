@@ -13,6 +13,8 @@ from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.media.inbox import drop_upload, scan_inbox
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
+from ettametta_pipelines.renders.assets import CHECKS
+from ettametta_pipelines.renders.quality import CHECK_NAMES
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
@@ -93,15 +95,28 @@ def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tm
         assert told[asset]["watch"] == f"http://127.0.0.1:8000/{row['object_key']}"
         assert Path(told[asset]["file"]).is_file()
         assert len(json.dumps(told[asset])) < 50_000
+    assert told["thumbnails"]["count"] == told["thumbnails"]["new"] == 6
+    assert "data:image/jpeg;base64," in told["thumbnails"]["pictures"]
+    assert len(json.dumps(told["thumbnails"])) < 50_000
+    assert len(read_table(line.store, ALL_TABLES["thumbnails"], source_id)) == 6
     assert all(check.passed for check in checks_of(result).values())
-    assert len(checks_of(result)) == 13
+    assert len(checks_of(result)) == 1 + 3 * len(CHECK_NAMES)
+    loudness = checks_of(result)["rendition_1x1", "loudness_on_target"]
+    assert loudness.metadata["lufs"].value == pytest.approx(-14, abs=1)
 
     again = line.run(source_id)
     assert again.success
+    assert metadata_of(again)["thumbnails"]["new"] == 0
     assert [
         told["rendered"] for name, told in metadata_of(again).items() if name.startswith("rendition")
     ] == [False] * 3
     assert all(check.passed for check in checks_of(again).values())
+
+
+def test_every_check_of_a_rendition_is_declared_and_blocks() -> None:
+    assert tuple(CHECKS) == CHECK_NAMES
+    (renditions,) = (asset for asset in RENDERS if asset.op.name == "renditions")
+    assert all(spec.blocking for spec in renditions.check_specs)
 
 
 def test_one_format_can_be_asked_for_with_another_recipe(line: Line, tmp_path: Path) -> None:
@@ -163,7 +178,7 @@ def test_a_recipe_that_does_not_exist_is_named_with_those_that_do(line: Line, tm
     source_id = line.upload(source, recipe="cinematicc")
     result = line.run(source_id)
     assert not result.success
-    assert set(metadata_of(result)) == {"source_media", "media_analysis"}
+    assert set(metadata_of(result)) == {"source_media", "media_analysis", "thumbnails"}
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "cinematicc" in str(failure.event_specific_data)
     assert "punchy" in str(failure.event_specific_data)

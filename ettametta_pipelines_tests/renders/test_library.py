@@ -9,7 +9,7 @@ import pytest
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.renders.caption_drawing import CaptionReport
 from ettametta_pipelines.renders.captions import Cue, canonical_bytes
-from ettametta_pipelines.renders.library import Rendition, RenditionOrder, obtain_renditions
+from ettametta_pipelines.renders.library import Rendition, RenditionOrder, obtain_renditions, report_key
 from ettametta_pipelines.renders.recipe import Captions, Grain, Recipe
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.media.clips import clip
@@ -70,6 +70,25 @@ def test_a_stored_rendition_that_was_damaged_is_made_again(
     assert again.rendered
     assert again.sha256 == first.sha256
     assert hashlib.sha256(store.get(first.object_key)).hexdigest() == first.sha256
+
+
+@pytest.mark.parametrize("report", [b"{}", b"no json", b'{"revision": 1}', None])
+def test_a_rendition_nothing_vouches_for_is_made_and_checked_again(
+    report: bytes | None, store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    first = obtain(store, order, tmp_path, "1x1")["1x1"]
+    key = report_key(first.object_key)
+    vouched = store.get(key)
+    if report is None:
+        store.delete(key)
+    else:
+        store.put(key, report)
+    again = obtain(store, order, tmp_path, "1x1")["1x1"]
+    assert again.rendered
+    assert store.get(key) == vouched
+    found = obtain(store, order, tmp_path, "1x1")["1x1"]
+    assert not found.rendered
+    assert [f.name for f in found.findings] == [f.name for f in again.findings]
 
 
 def test_a_failed_render_stores_nothing(store: ObjectStore, order: RenditionOrder, tmp_path: Path) -> None:

@@ -1,0 +1,255 @@
+"""Title pictures: the best frames of a source video, chosen by measure and cut to two shapes.
+
+One decode onto small frames scores them; only the chosen ones are decoded again in full. The `thumbnails` asset calls
+`obtain_thumbnails`. Everything is decided by the source alone, so the same source gives the same pictures.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.analysis import small_size
+from ettametta_pipelines.media.intake import fetch
+from ettametta_pipelines.media.pictures import jpeg_within
+from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
+from ettametta_pipelines.storage.objects import ObjectStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+SHAPES = {"16x9": (1280, 720), "9x16": (1080, 1920)}
+COUNT = 3
+MAX_RATE = 8
+MAX_FRAMES = 600
+# YouTube takes thumbnails up to 2 MB.
+BUDGET = 1_900_000
+# Within this of a cut, frames may hold a dissolve or a flash.
+CUT_MARGIN_S = 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scored frame. Sharpness is the variance of the Laplacian of 8-bit brightness, exposure 0..1."""
+
+    time_s: float
+    sharpness: float
+    exposure: float
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One stored picture: its table row, its bytes, and whether this call stored it."""
+
+    row: dict[str, Any]
+    jpeg: bytes
+    new: bool
+
+
+def obtain_thumbnails(
+    store: ObjectStore, source_id: str, source_key: str, shot_starts_s: Sequence[float], *, scratch: Path
+) -> list[Thumbnail]:
+    """Choose, cut and keep the pictures of a stored source, best first, each in every shape.
+
+    Raises PermanentError with the probe's code when the stored object is no longer good, or by the runner's table.
+    """
+    kept = []
+    with private_dir(scratch, "thumbnails") as workdir:
+        path = fetch(store, source_key, workdir)
+        probe = require_probe(path, name=source_key)
+        chosen = choose(scan(path, probe, workdir), shot_starts_s, probe.duration_s)
+        for rank, candidate in enumerate(chosen, start=1):
+            picture = full_frame(path, probe, candidate.time_s, workdir)
+            for shape, size in SHAPES.items():
+                jpeg = jpeg_within(cut_to(picture, size), BUDGET)
+                kept.append(_keep(store, source_id, rank, shape, candidate, jpeg))
+    return kept
+
+
+def _keep(
+    store: ObjectStore, source_id: str, rank: int, shape: str, candidate: Candidate, jpeg: bytes
+) -> Thumbnail:
+    sha256 = hashlib.sha256(jpeg).hexdigest()
+    key = f"media/thumbnails/{source_id}/{rank}_{shape}_{sha256[:16]}.jpg"
+    new = not store.exists(key)
+    if new:
+        store.put(key, jpeg, content_type="image/jpeg")
+    width, height = SHAPES[shape]
+    row = {
+        "source_id": source_id,
+        "rank": rank,
+        "shape": shape,
+        "object_key": key,
+        "sha256": sha256,
+        "time_s": candidate.time_s,
+        "sharpness": candidate.sharpness,
+        "exposure": candidate.exposure,
+        "width": width,
+        "height": height,
+    }
+    return Thumbnail(row, jpeg, new)
+
+
+def scan(path: Path, probe: Probe, scratch: Path) -> list[Candidate]:
+    """Score up to 600 evenly spaced frames, eight a second at most; one decode."""
+    width, height = small_size(probe)
+    rate = min(Fraction(MAX_RATE), Fraction(1000 * MAX_FRAMES, max(1, round(1000 * probe.duration_s))))
+    scorer = Scorer(width, height, rate)
+    options = source_options(probe) | {"t": f"{probe.duration_s:.3f}", "threads": "2"}
+    run_ffmpeg(
+        [
+            *(part for name, value in options.items() for part in (f"-{name}", value)),
+            "-i", f"file:{path.absolute()}", "-map", f"0:{probe.video_index}", "-an", "-sn", "-dn",
+            # Rounding up shows at each instant the last frame before it, which `full_frame` finds again.
+            "-vf", f"fps={rate}:start_time=0:round=up,scale={width}:{height}:flags=area,format=gray",
+            "-frames:v", str(MAX_FRAMES), "-f", "rawvideo", "pipe:1",
+        ],
+        doing="looking for thumbnails",
+        workdir=scratch,
+        timeout_s=60 + 2 * probe.duration_s,
+        on_stdout=scorer.take,
+    )  # fmt: skip
+    return scorer.candidates
+
+
+@dataclass
+class Scorer:
+    """Takes raw grey frames as they are decoded, keeps one candidate for each."""
+
+    width: int
+    height: int
+    rate: Fraction
+    candidates: list[Candidate] = field(default_factory=list)
+    pending: bytearray = field(default_factory=bytearray)
+
+    def take(self, chunk: bytes) -> None:
+        import numpy as np
+
+        self.pending += chunk
+        size = self.width * self.height
+        while len(self.pending) >= size:
+            luma = np.frombuffer(bytes(self.pending[:size]), np.uint8).reshape(self.height, self.width)
+            del self.pending[:size]
+            at_s = float(len(self.candidates) / self.rate)
+            self.candidates.append(Candidate(at_s, sharpness_of(luma), exposure_of(luma)))
+
+
+def sharpness_of(luma: "NDArray[np.uint8]") -> float:
+    """Variance of the Laplacian: small where edges are soft, from lack of focus, motion or darkness."""
+    return float(_laplacian(luma).var())
+
+
+def _laplacian(luma: "NDArray[np.uint8]") -> "NDArray[np.int32]":
+    import numpy as np
+
+    values = luma.astype(np.int32)
+    inner = values[1:-1, 1:-1]
+    return values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * inner
+
+
+def exposure_of(luma: "NDArray[np.uint8]") -> float:
+    """1 for a mean in the middle with nothing clipped, falling to 0 for all black or all white."""
+    import numpy as np
+
+    mean = float(luma.mean()) / 255
+    clipped = float(np.mean((luma <= 8) | (luma >= 247)))
+    return max(0.0, 1 - 2 * abs(mean - 0.5)) * (1 - clipped)
+
+
+def choose(
+    candidates: Sequence[Candidate], shot_starts_s: Iterable[float], duration_s: float
+) -> list[Candidate]:
+    """The best frames, best first, spread over the video; fewer than three only when there are fewer frames."""
+    if not candidates:
+        raise PermanentError(
+            "No frame of the source could be looked at.",
+            code="no_frames",
+            remedy="Export the source again as MP4 with H.264 video and upload it again.",
+        )
+    edges = sorted({*shot_starts_s, 0.0, duration_s})
+    typical = sorted(candidate.sharpness for candidate in candidates)[len(candidates) // 2] + 1.0
+
+    def score(candidate: Candidate) -> float:
+        away = min(1.0, min(abs(candidate.time_s - edge) for edge in edges) / CUT_MARGIN_S)
+        # Twice as sharp is better, ten times is mostly gravel and leaves.
+        crisp = candidate.sharpness / (candidate.sharpness + typical)
+        return crisp * candidate.exposure * (0.25 + 0.75 * away)
+
+    ranked = sorted(candidates, key=lambda c: (-score(c), c.time_s))
+    chosen = ranked[:1]
+    spacing = max(1.0, duration_s / 8)
+    while len(chosen) < min(COUNT, len(candidates)):
+        fitting = (c for c in ranked if all(abs(c.time_s - other.time_s) >= spacing for other in chosen))
+        found = next((c for c in fitting if c not in chosen), None)
+        if found is not None:
+            chosen.append(found)
+        elif spacing > 0.01:
+            spacing /= 2
+        else:
+            break
+    return chosen
+
+
+def full_frame(path: Path, probe: Probe, time_s: float, scratch: Path) -> "Image":
+    """The frame shown at a time, whole, upright, with square pixels, highlights of HDR rolled off."""
+    import ffmpeg
+    from PIL import Image
+
+    from ettametta_pipelines.renders.graph import BT2020_MATRICES, tag_colour, to_standard_range
+
+    # The last frame at or before the instant starts less than one frame earlier.
+    start_s = max(0.0, time_s - 0.98 / probe.fps)
+    stream = ffmpeg.input(f"file:{path.absolute()}", **source_options(probe), ss=f"{start_s:.6f}")
+    stream = stream[str(probe.video_index)]
+    if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
+        stream = to_standard_range(stream, probe)
+    stream = tag_colour(stream.filter("format", pix_fmts="yuv420p", color_ranges="tv"), probe)
+    width = max(2, round(probe.height * probe.display_aspect))
+    stream = stream.filter("scale", w=width, h=probe.height, flags="bicubic").filter("setsar", sar=1)
+    output = stream.output("pipe:1", **{"frames:v": 1, "c:v": "png", "f": "image2pipe", "pix_fmt": "rgb24"})
+    png = bytearray()
+    run_ffmpeg(
+        output.get_args(), doing="taking a thumbnail", workdir=scratch, timeout_s=60, on_stdout=png.extend
+    )
+    with Image.open(BytesIO(png)) as image:
+        return image.convert("RGB")
+
+
+def cut_to(image: "Image", size: tuple[int, int]) -> "Image":
+    """The part of an image of this shape with most detail, a little in favour of the middle, at this size."""
+    import numpy as np
+    from PIL import Image
+
+    width, height = size
+    scale = min(image.width / width, image.height / height)
+    across, down = min(image.width, round(width * scale)), min(image.height, round(height * scale))
+    small = image.convert("L").resize(
+        (max(3, image.width // 4), max(3, image.height // 4)), Image.Resampling.BOX
+    )
+    detail = np.abs(_laplacian(np.asarray(small)))
+    left = _best_offset(detail.sum(axis=0), image.width, across)
+    top = _best_offset(detail.sum(axis=1), image.height, down)
+    part = image.crop((left, top, left + across, top + down))
+    return part.resize(size, Image.Resampling.LANCZOS)
+
+
+def _best_offset(detail: "NDArray[np.int64]", length: int, window: int) -> int:
+    """Where a window of this length, both in pixels, holds most of the detail along one side."""
+    import numpy as np
+
+    if window >= length:
+        return 0
+    span = max(1, round(len(detail) * window / length))
+    sums = np.convolve(detail, np.ones(span), "valid")
+    places = np.arange(len(sums)) / max(1, len(sums) - 1)
+    # A tenth off at the very side: what hardly differs stays in the middle.
+    best = int(np.argmax(sums * (1 - 0.1 * np.abs(2 * places - 1))))
+    return round(float(places[best]) * (length - window))
