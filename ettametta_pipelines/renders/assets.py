@@ -24,7 +24,7 @@ TABLES = dict(zip(FORMAT_NAMES, CONTRACTS, strict=True))
 CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
-    "duration_matches": "As long as the source, within 2 percent.",
+    "duration_matches": "As long as the recipe makes the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
 }
 
@@ -35,8 +35,9 @@ SHAPES = {
 }
 
 DESCRIPTION = """
-The finished {shape}. Made by one recipe (mirror, zoom, colour, letterbox, vignette, grain) together with the other
-formats of the same run, from one decode; sound is brought towards -14 LUFS.
+The finished {shape}. Made by one recipe (mirror, zoom, colour, grayscale, speed ramp, jitter, glitch, letterbox,
+vignette, grain) together with the other formats of the same run, from one decode; sound is brought towards -14 LUFS
+and follows a speed ramp. A ramped rendition is a little longer or shorter than its source.
 
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
@@ -52,13 +53,15 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, punchy or vintage. Empty takes the uploader's wish, else cinematic.",
+        description="Preset: cinematic, clean, noir, punchy, restless, vhs or vintage. "
+        "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
         default=None,
         ge=0,
         lt=2**31,
-        description="Another seed gives other grain. Empty derives it from the source.",
+        description="Another seed gives other grain, sway, glitches and swells of speed. "
+        "Empty derives it from the source.",
     )
 
 

@@ -24,11 +24,13 @@ from ettametta_pipelines.renders.ffmpeg import (
     source_options,
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.glitch import SCRIPT_NAME, command_script
 from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
 from ettametta_pipelines.renders.plates import needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import Expectation, Finding, judge_rendition
 from ettametta_pipelines.renders.recipe import Recipe, canonical_json, load_recipe, render_key, seed_for
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
+from ettametta_pipelines.renders.tempo import time_map
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -114,18 +116,21 @@ def _prepare(
     loudness: Loudness | None,
     workdir: Path,
 ) -> RenderPlan:
-    """Sound and plates, made before the picture."""
+    """Sound, plates and the glitch's script, made before the picture."""
     source, workdir = source.absolute(), workdir.absolute()
     sound = workdir / "sound.m4a" if probe.has_audio else None
     if sound is not None:
         measured = loudness or measure_loudness(source, probe, workdir)
-        make_sound(source, probe, measured, sound, workdir)
+        make_sound(source, probe, measured, sound, workdir, time_map(recipe, seed))
     plates = {f.name: workdir / f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
     for format in formats:
         if format.name in plates:
             paint_plate(plates[format.name], recipe, format, seed)
     outputs = {format.name: workdir / f"{format.name}.mp4" for format in formats}
-    return RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs)
+    plan = RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs)
+    if plan.bursts:
+        (workdir / SCRIPT_NAME).write_text(command_script(plan.bursts, plan.rate, probe.width))
+    return plan
 
 
 def _timeout_s(plan: RenderPlan) -> float:
@@ -138,7 +143,7 @@ def _judge_and_keep(plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: fl
     probes: dict[str, Probe] = {}
     findings: dict[str, list[Finding]] = {}
     for format in plan.formats:
-        wanted = Expectation(format, plan.probe.duration_s, plan.probe.has_audio)
+        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio)
         probe, findings[format.name] = judge_rendition(plan.outputs[format.name], wanted)
         if probe is not None:
             probes[format.name] = probe

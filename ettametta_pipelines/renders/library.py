@@ -17,6 +17,7 @@ from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.quality import Expectation, Finding, judge_rendition
 from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.sound import Loudness
+from ettametta_pipelines.renders.tempo import rendered_duration
 from ettametta_pipelines.storage.objects import ObjectStore
 
 
@@ -96,7 +97,8 @@ def _find(
         return None
     (workdir / format.name).mkdir()
     path = fetch(store, object_key, workdir / format.name)
-    probe, findings = judge_rendition(path, Expectation(format, order.duration_s, order.has_audio))
+    lasts_s = rendered_duration(order.recipe, order.seed, order.duration_s)
+    probe, findings = judge_rendition(path, Expectation(format, lasts_s, order.has_audio))
     if probe is None or not all(finding.passed for finding in findings):
         return None
     return Rendition(

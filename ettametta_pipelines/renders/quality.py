@@ -5,13 +5,17 @@ that ffmpeg exited 0 proves nothing. `engine.py` raises when one fails, `assets.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ettametta_pipelines.media.probe import Probe, probe_file
+from ettametta_pipelines.media.probe import POLICY, Probe, probe_file
 from ettametta_pipelines.renders.formats import Format
 
 DURATION_TOLERANCE = 0.02
+# A speed ramp may carry the shortest and the longest source just past what an upload may last.
+RENDITION_POLICY = replace(
+    POLICY, min_duration_s=0.9 * POLICY.min_duration_s, max_duration_s=1.1 * POLICY.max_duration_s
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ CHECK_NAMES = ("readable", *CHECKS)
 
 def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list[Finding]]:
     """Probe a finished file and run every check; without a probe every check has failed."""
-    verdict = probe_file(path)
+    verdict = probe_file(path, policy=RENDITION_POLICY)
     if verdict.probe is None:
         unreadable = f"It cannot be read back: {verdict.reason}"
         return None, [Finding(name, False, unreadable) for name in CHECK_NAMES]
