@@ -27,7 +27,7 @@ TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
-    "duration_matches": "As long as the source, within 2 percent.",
+    "duration_matches": "As long as the recipe makes the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
@@ -44,8 +44,9 @@ SHAPES = {
 }
 
 DESCRIPTION = """
-The finished {shape}. Made by one recipe (mirror, zoom, colour, letterbox, vignette, grain) together with the other
-formats of the same run, from one decode; sound is brought towards -14 LUFS.
+The finished {shape}. Made by one recipe (mirror, zoom, colour, grayscale, speed ramp, jitter, glitch, letterbox,
+vignette, grain) together with the other formats of the same run, from one decode; sound is brought towards -14 LUFS
+and follows a speed ramp. A ramped rendition is a little longer or shorter than its source.
 
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
 
@@ -64,13 +65,15 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, punchy or vintage. Empty takes the uploader's wish, else cinematic.",
+        description="Preset: cinematic, clean, noir, punchy, restless, vhs or vintage. "
+        "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
         default=None,
         ge=0,
         lt=2**31,
-        description="Another seed gives other grain. Empty derives it from the source.",
+        description="Another seed gives other grain, sway, glitches and swells of speed. "
+        "Empty derives it from the source.",
     )
     captions: str | None = Field(
         default=None,

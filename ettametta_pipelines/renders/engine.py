@@ -27,6 +27,7 @@ from ettametta_pipelines.renders.ffmpeg import (
     source_options,
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.glitch import SCRIPT_NAME, command_script
 from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import (
@@ -45,6 +46,7 @@ from ettametta_pipelines.renders.recipe import (
     seed_for,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
+from ettametta_pipelines.renders.tempo import time_map
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -140,19 +142,24 @@ def _prepare(
     captions: Sequence[Cue],
     workdir: Path,
 ) -> RenderPlan:
-    """Sound, plates and caption scripts, made before the picture."""
+    """Sound, plates, the glitch's script and the captions', made before the picture."""
+    times = time_map(recipe, seed)
     source, workdir = source.absolute(), workdir.absolute()
     sound = workdir / "sound.m4a" if probe.has_audio else None
     if sound is not None:
         measured = loudness or measure_loudness(source, probe, workdir)
-        make_sound(source, probe, measured, sound, workdir)
+        make_sound(source, probe, measured, sound, workdir, times)
     plates = {f.name: workdir / f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
     for format in formats:
         if format.name in plates:
             paint_plate(plates[format.name], recipe, format, seed)
     outputs = {format.name: workdir / f"{format.name}.mp4" for format in formats}
-    scripts = write_captions(workdir, captions, recipe.captions, formats, probe.duration_s)
-    return RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts)
+    lasts_s = times.output_time(probe.duration_s)
+    scripts = write_captions(workdir, captions, recipe.captions, formats, lasts_s, times.output_time)
+    plan = RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts)
+    if plan.bursts:
+        (workdir / SCRIPT_NAME).write_text(command_script(plan.bursts, plan.rate, probe.width))
+    return plan
 
 
 def _timeout_s(plan: RenderPlan) -> float:
@@ -164,11 +171,11 @@ def _timeout_s(plan: RenderPlan) -> float:
 def _judge_and_keep(
     plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: float, loudness: Loudness | None
 ) -> list[RenderedFile]:
-    footage = Footage(plan.source, plan.probe, loudness)
+    footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time)
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        wanted = Expectation(format, plan.probe.duration_s, plan.probe.has_audio, bars, footage)
+        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage)
         return judge_rendition(plan.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.

@@ -1,13 +1,14 @@
 """From recipe to ffmpeg arguments: one decode, one common chain, one branch per format.
 
-Everything stays in yuv420p: a single trip through RGB costs more than all treatments together. Colour and mirror run
-once on the source's frames; crop and scale are one step per format; grain and plate come after scaling. All
+Everything stays in yuv420p: a single trip through RGB costs more than all treatments together. Speed, mirror, colour
+and glitch run once on the source's frames; crop and scale are one step per format; grain and plate come after. All
 values in the graph are numbers of ours; no text from outside ever enters it. `engine.py` is the caller.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
+from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
+from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
+from ettametta_pipelines.renders.tempo import TimeMap, time_map
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -71,10 +75,27 @@ class RenderPlan:
     def rate(self) -> Fraction:
         return output_rate(self.probe.fps, variable=self.probe.variable_rate)
 
+    @cached_property
+    def time_map(self) -> TimeMap:
+        """Source seconds to seconds of the outputs."""
+        return time_map(self.recipe, self.seed)
+
+    @property
+    def duration_s(self) -> float:
+        """Length every output must have."""
+        return self.time_map.output_time(self.probe.duration_s)
+
     @property
     def frame_count(self) -> int:
-        """Frames of every output: the source's length at the output's rate."""
-        return max(1, round(self.probe.duration_s * self.rate))
+        """Frames of every output: its length at its rate."""
+        return max(1, round(self.duration_s * self.rate))
+
+    @cached_property
+    def bursts(self) -> tuple[Burst, ...]:
+        """When the picture is glitched, and how; the same in every format."""
+        return plan_bursts(
+            self.recipe.glitch, self.seed, self.frame_count, self.rate, self.probe.width, self.probe.height
+        )
 
 
 def crop_window(probe: Probe, aspect: Fraction | None, zoom: float) -> Window:
@@ -117,17 +138,29 @@ def render_arguments(plan: RenderPlan) -> list[str]:
 
 
 def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
-    """What all formats share: constant rate, 8 bits of limited range, mirror and colour."""
-    probe, originality = plan.probe, plan.recipe.originality
+    """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
+    probe = plan.probe
+    if not plan.time_map.is_identity:
+        # A file may count time in whole frames, which would round every moved frame back into its place.
+        stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")
     # From time 0 on, so that a picture starting after its sound keeps that distance.
     stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
     if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
         stream = to_standard_range(stream, probe)
     stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
     stream = tag_colour(stream, probe)
-    if originality.mirror:
+    if plan.recipe.originality.mirror:
         stream = stream.filter("hflip")
-    return shift_colour(stream, originality.colour)
+    stream = shift_colour(stream, plan.recipe)
+    return tear(stream) if plan.bursts else stream
+
+
+def tear(stream: Stream) -> Stream:
+    """The filters of the glitch, switched on and off by the script in the working directory."""
+    stream = stream.filter("sendcmd", filename=SCRIPT_NAME)
+    for name in ("pixelize", "chromashift", *SLICERS):
+        stream = stream.filter(name, enable=0)
+    return stream
 
 
 def to_standard_range(stream: Stream, probe: Probe) -> Stream:
@@ -174,7 +207,11 @@ def tag_colour(stream: Stream, probe: Probe) -> Stream:
     )
 
 
-def shift_colour(stream: Stream, colour: Colour) -> Stream:
+def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
+    """Colour and tone; in grayscale what turns colours is left out, since none is left to turn."""
+    colour = recipe.originality.colour
+    if recipe.grayscale:
+        colour = Colour(contrast=colour.contrast, brightness=colour.brightness)
     tone = {
         "saturation": (colour.saturation, 1.0),
         "contrast": (colour.contrast, 1.0),
@@ -189,6 +226,9 @@ def shift_colour(stream: Stream, colour: Colour) -> Stream:
         stream = stream.filter("eq", **changed)
     if colour.hue_degrees:
         stream = stream.filter("hue", h=f"{colour.hue_degrees:.5g}")
+    if recipe.grayscale:
+        # Not eq: it ends at 127 instead of 128 and leaves the last column of an odd width in colour.
+        stream = stream.filter("hue", s=0)
     return stream
 
 
@@ -197,9 +237,9 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
     zoom = plan.recipe.originality.zoom or 1.0
     other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
     if plan.recipe.fit == "blur" and other_shape:
-        stream = fill_with_blur(stream, plan.probe, format, zoom)
+        stream = fill_with_blur(stream, plan, format, zoom)
     else:
-        stream = fill_by_crop(stream, plan.probe, format, zoom)
+        stream = fill_by_crop(stream, plan, format, zoom)
     if plan.recipe.grain is not None:
         # Of the seeds noise offers only all_seed has an effect.
         stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=plan.seed)
@@ -221,23 +261,37 @@ def draw_captions(stream: Stream, script: str | None) -> Stream:
     return stream if script is None else stream.filter("ass", filename=script, fontsdir=FONTS_DIR)
 
 
-def fill_by_crop(stream: Stream, probe: Probe, format: Format, zoom: float) -> Stream:
-    return scale(cut(stream, crop_window(probe, format.aspect, zoom)), format.width, format.height)
+def fill_by_crop(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
+    return show(stream, plan, format.aspect, zoom, format.width, format.height)
 
 
-def fill_with_blur(stream: Stream, probe: Probe, format: Format, zoom: float) -> Stream:
-    """The whole picture in the middle, over an enlarged and blurred copy of itself."""
+def fill_with_blur(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
+    """The whole picture in the middle, over an enlarged and blurred copy of itself, which never sways."""
     copies = stream.filter_multi_output("split")
-    behind = cut(copies[0], crop_window(probe, format.aspect, 1.0))
+    behind = cut(copies[0], crop_window(plan.probe, format.aspect, 1.0))
     small = (format.width // BLUR_DIVISOR // 2 * 2, format.height // BLUR_DIVISOR // 2 * 2)
     behind = scale(behind, *small, flags=SHRINKER).filter("gblur", sigma=BLUR_SIGMA)
     # Darker while it is small, where it costs nothing: the eye then goes to the middle.
     behind = behind.filter("eq", brightness=-0.06, saturation=0.9)
     behind = scale(behind, format.width, format.height)
-    width, height = fitted_size(probe, format)
-    front = scale(cut(copies[1], crop_window(probe, None, zoom)), width, height)
+    width, height = fitted_size(plan.probe, format)
+    front = show(copies[1], plan, None, zoom, width, height)
     x, y = (format.width - width) // 4 * 2, (format.height - height) // 4 * 2
     return ffmpeg.filter([behind, front], "overlay", x=x, y=y, format="yuv420")
+
+
+def show(
+    stream: Stream, plan: RenderPlan, aspect: Fraction | None, zoom: float, width: int, height: int
+) -> Stream:
+    """The centre of the source at this size; with jitter a part of it that sways within a margin."""
+    jitter = plan.recipe.jitter
+    if jitter is None:
+        return scale(cut(stream, crop_window(plan.probe, aspect, zoom)), width, height)
+    edge, far = margin(jitter, width, height), reach(jitter, width, height)
+    wide, high = width + 2 * edge, height + 2 * edge
+    stream = scale(cut(stream, crop_window(plan.probe, Fraction(wide, high), zoom)), wide, high)
+    x, y = (axis.expression(edge, far) for axis in sway(jitter, plan.seed))
+    return stream.filter("crop", w=width, h=height, x=x, y=y, exact=1)
 
 
 def cut(stream: Stream, window: Window) -> Stream:

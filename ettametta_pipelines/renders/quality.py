@@ -8,13 +8,13 @@ is played too, but only when a stretch of the rendition has to be explained. `en
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.media.probe import Probe, probe_file
+from ettametta_pipelines.media.probe import POLICY, Probe, probe_file
 from ettametta_pipelines.renders.formats import SOUND, Format
 from ettametta_pipelines.renders.playback import Playback, Sensitivity, Stretch, play, play_source
 from ettametta_pipelines.renders.sound import SILENCE_LUFS, Loudness, measure_loudness
@@ -23,6 +23,10 @@ from ettametta_pipelines.renders.sound import SILENCE_LUFS, Loudness, measure_lo
 CHECKS_REVISION = 2
 
 DURATION_TOLERANCE = 0.02
+# A speed ramp may carry the shortest and the longest source just past what an upload may last.
+RENDITION_POLICY = replace(
+    POLICY, min_duration_s=0.9 * POLICY.min_duration_s, max_duration_s=1.1 * POLICY.max_duration_s
+)
 OFFSET_TOLERANCE_S = 0.040
 STRETCH_TOLERANCE_S = 0.5
 LOUDNESS_TOLERANCE_LU = 1.0
@@ -340,7 +344,7 @@ def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list
     Writes only into private directories beside the file. Raises TransientError when the machine, not the file,
     ended the playing.
     """
-    verdict = probe_file(path)
+    verdict = probe_file(path, policy=RENDITION_POLICY)
     if verdict.probe is None:
         unreadable = f"It cannot be read back: {verdict.reason}"
         return None, [Finding(name, False, unreadable) for name in CHECK_NAMES]

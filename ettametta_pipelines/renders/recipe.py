@@ -88,6 +88,39 @@ class Captions(_Part):
     )
 
 
+class SpeedRamp(_Part):
+    """Speed swells and ebbs all the time, sound and picture together, pitch kept."""
+
+    strength: float = Field(
+        default=0.05, ge=0.01, le=0.05, description="Departure from normal speed: 0.05 is 0.95 to 1.05."
+    )
+    period_s: float = Field(
+        default=6.0, ge=3, le=30, description="About how long one swell takes, in seconds."
+    )
+
+
+class Jitter(_Part):
+    """The picture sways with every frame, as if held by hand."""
+
+    strength: float = Field(
+        default=0.008,
+        ge=0.002,
+        le=0.03,
+        description="Farthest sway as a share of the shorter side; as much is cut from every edge.",
+    )
+    hertz: float = Field(
+        default=2.5, ge=0.5, le=6, description="Highest frequency of the sway: 1 floats, 6 trembles."
+    )
+
+
+class Glitch(_Part):
+    """Short bursts of torn picture: colours slip apart, slices change places, blocks."""
+
+    strength: float = Field(default=0.5, ge=0.1, le=1, description="How far colours and slices move.")
+    every_s: float = Field(default=4.0, ge=1, le=60, description="Seconds between bursts on average.")
+    burst_s: float = Field(default=0.3, ge=0.1, le=0.8, description="Longest burst, in seconds.")
+
+
 class Recipe(_Part):
     """What is done to a source, in any combination; what is left out is not done."""
 
@@ -110,15 +143,25 @@ class Recipe(_Part):
     letterbox: Letterbox | None = None
     vignette: Vignette | None = None
     grain: Grain | None = None
+    grayscale: bool = Field(default=False, description="Black and white: no colour is left.")
+    speed_ramp: SpeedRamp | None = None
+    jitter: Jitter | None = None
+    glitch: Glitch | None = None
     captions: Captions | None = Field(
         default=None, description="Draws the captions a source came with; without any it changes nothing."
     )
 
 
+# Treatments younger than the first stored renditions: where one is off it is not written, so that the keys of all
+# that was rendered before it existed stay what they were.
+UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "captions")
+
+
 def canonical_json(recipe: Recipe) -> str:
     """What of a recipe decides the picture, as JSON with sorted keys: its name, mood and seed do not."""
+    off = {name for name in UNWRITTEN_WHEN_OFF if not getattr(recipe, name)}
     return json.dumps(
-        recipe.model_dump(mode="json", exclude={"name", "mood", "seed"}),
+        recipe.model_dump(mode="json", exclude={"name", "mood", "seed", *off}),
         sort_keys=True,
         separators=(",", ":"),
     )

@@ -11,15 +11,21 @@ from pathlib import Path
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
 from ettametta_pipelines.renders.formats import SOUND
+from ettametta_pipelines.renders.tempo import TimeMap
 
 # Below this EBU R 128 gates everything: the track is silent.
 SILENCE_LUFS = -70.0
+
+TEMPO_SCRIPT = "tempo.cmd"
 
 # Starts at time 0 (silence is added or the start cut), closes gaps, mixes down to stereo.
 STEREO = (
     "aresample=async=1:min_hard_comp=0.03:first_pts=0",
     f"aformat=sample_rates={SOUND.sample_rate}:channel_layouts=stereo",
 )
+
+
+UNCHANGED = TimeMap()
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,30 @@ def parse_ebur128(log: str) -> Loudness | None:
     return Loudness(float(lufs[1]), float(peak[1]))
 
 
-def make_sound(source: Path, probe: Probe, loudness: Loudness | None, target: Path, workdir: Path) -> None:
+def make_sound(
+    source: Path,
+    probe: Probe,
+    loudness: Loudness | None,
+    target: Path,
+    workdir: Path,
+    times: TimeMap = UNCHANGED,
+) -> None:
     """Write an AAC track exactly as long as the picture, at the loudness target where there is sound to raise.
+
+    Its speed follows `times`, its pitch stays.
 
     A limiter, not a compressor: what does not reach the ceiling is only made louder or softer as a whole.
     """
     chain = list(STEREO)
+    if not times.is_identity:
+        (workdir / TEMPO_SCRIPT).write_text(times.tempo_commands(probe.duration_s))
+        chain += follow_tempo(times)
     if loudness is not None:
         gain = min(SOUND.target_lufs - loudness.lufs, SOUND.max_gain_db)
         chain.append(f"volume={gain:.2f}dB")
         ceiling = 10 ** (SOUND.ceiling_db / 20)
         chain.append(f"alimiter=limit={ceiling:.4f}:attack=5:release=80:level=disabled:latency=1")
-    chain += ["apad", f"atrim=end={probe.duration_s:.6f}"]
+    chain += ["apad", f"atrim=end={times.output_time(probe.duration_s):.6f}"]
     run_ffmpeg(
         [
             *_input_arguments(source, probe),
@@ -82,6 +100,18 @@ def make_sound(source: Path, probe: Probe, loudness: Loudness | None, target: Pa
         workdir=workdir,
         timeout_s=60 + probe.duration_s,
     )  # fmt: skip
+
+
+def follow_tempo(times: TimeMap) -> list[str]:
+    """Filters that play sound at the map's speed, within 5 ms of it; a command waits for the next frame of sound.
+
+    Not atempo: it forgets its place at every change of speed and loses up to 21 ms each time, 3 s in 20.
+    """
+    return [
+        "asetnsamples=n=1024:p=0",
+        f"asendcmd=filename={TEMPO_SCRIPT}",
+        f"rubberband=tempo={times.speed(0):.9f}:channels=together",
+    ]
 
 
 def _input_arguments(source: Path, probe: Probe) -> list[str]:

@@ -10,7 +10,8 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.renders.caption_drawing import CaptionReport
 from ettametta_pipelines.renders.captions import Cue, canonical_bytes
 from ettametta_pipelines.renders.library import Rendition, RenditionOrder, obtain_renditions, report_key
-from ettametta_pipelines.renders.recipe import Captions, Grain, Recipe
+from ettametta_pipelines.renders.recipe import Captions, Grain, Recipe, SpeedRamp
+from ettametta_pipelines.renders.tempo import rendered_duration
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.media.clips import clip
 
@@ -47,6 +48,18 @@ def test_what_exists_is_not_rendered_again(store: ObjectStore, order: RenditionO
     assert (again["1x1"].rendered, again["16x9"].rendered) == (False, True)
     assert again["1x1"].sha256 == first.sha256
     assert again["1x1"].poster[:2] == b"\xff\xd8"
+
+
+def test_a_ramped_rendition_is_found_again_though_it_is_not_as_long_as_its_source(
+    store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    ramped = Recipe(name="ramped", speed_ramp=SpeedRamp())
+    seed = max(range(20), key=lambda seed: rendered_duration(ramped, seed, order.duration_s))
+    order = replace(order, recipe=ramped, seed=seed)
+    first = obtain(store, order, tmp_path, "1x1")["1x1"]
+    assert first.probe.duration_s > order.duration_s + 0.03
+    again = obtain(store, order, tmp_path, "1x1")["1x1"]
+    assert (again.rendered, again.sha256) == (False, first.sha256)
 
 
 def test_another_recipe_or_seed_lies_beside_the_first(

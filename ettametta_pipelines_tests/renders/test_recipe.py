@@ -24,7 +24,7 @@ SHA = "ab" * 32
 
 
 def test_every_preset_loads_and_says_when_to_choose_it() -> None:
-    assert set(preset_names()) >= {"clean", "cinematic", "punchy"}
+    assert set(preset_names()) >= {"clean", "cinematic", "punchy", "noir", "restless", "vhs"}
     for name in preset_names():
         recipe = load_preset(name)
         assert recipe.name == name
@@ -46,6 +46,10 @@ def test_an_operators_recipe_may_be_yaml_or_json(tmp_path: Path) -> None:
         ("grian: {strength: 3}", "grian: Extra inputs are not permitted"),
         ("grain: {strength: 40}", "grain.strength: Input should be less than or equal to 20"),
         ("originality: {zoom: 1.5}", "originality.zoom: Input should be less than or equal to 1.08"),
+        ("speed_ramp: {strength: 0.2}", "speed_ramp.strength: Input should be less than or equal to 0.05"),
+        ("jitter: {hertz: 50}", "jitter.hertz: Input should be less than or equal to 6"),
+        ("glitch: {often: 1}", "glitch.often: Extra inputs are not permitted"),
+        ("grayscale: half", "grayscale: Input should be a valid boolean"),
         ("version: 2", "version: "),
         ("fit: stretch", "fit: "),
         ("- a", "not a mapping"),
@@ -105,6 +109,30 @@ def test_the_render_key_changes_with_everything_that_decides_the_bytes_and_nothi
     }
     assert len(others) == 5
     assert base not in others
+
+
+def test_treatments_that_are_off_leave_the_keys_of_older_renditions_as_they_were() -> None:
+    assert canonical_json(Recipe(name="a")) == (
+        '{"fit":"crop","grain":null,"letterbox":null,"originality":{"colour":{"brightness":0.0,"contrast":1.0,'
+        '"hue_degrees":0.0,"saturation":1.0,"warmth":0.0},"mirror":false,"zoom":null},"version":1,"vignette":null}'
+    )
+
+
+def test_each_treatment_that_is_on_changes_the_key() -> None:
+    variants = [
+        Recipe.model_validate({"name": "a"} | treatment)
+        for treatment in (
+            {},
+            {"grayscale": True},
+            {"speed_ramp": {}},
+            {"speed_ramp": {"period_s": 9}},
+            {"jitter": {}},
+            {"jitter": {"strength": 0.02}},
+            {"glitch": {}},
+            {"glitch": {"burst_s": 0.5}},
+        )
+    ]
+    assert len({render_key(SHA, recipe, 1, "9x16", "n9") for recipe in variants}) == len(variants)
 
 
 def test_the_seed_is_the_runs_else_the_recipes_else_the_sources() -> None:
