@@ -259,7 +259,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     pool="renders",
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, and away from cuts. Each
-is cut twice, wide (1280x720) and upright (1080x1920, where the picture has most detail). The same source gives the
+is cut twice, wide (1280x720) and upright (1080x1920, around what stands out). The same source gives the
 same pictures; a picture's name holds its hash, so none is ever overwritten.
 
 **If it fails:** *decode_failed* means the source is damaged somewhere after its beginning: export it again and upload
