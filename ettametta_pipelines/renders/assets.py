@@ -50,8 +50,9 @@ formats of the same run, from one decode; sound is brought towards -14 LUFS.
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
 
-**If it fails:** *decode_failed* or *quality_check_failed* mean the source is damaged: export it again and upload it.
-*disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
+**If it fails:** *decode_failed* means the source is damaged: export it again and upload it. *quality_check_failed*
+names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
+another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
 *unknown_recipe* names the recipes there are. Nothing is stored unless every check passed.
 """
 
