@@ -164,9 +164,9 @@ def probe_file(path: Path, *, name: str | None = None, policy: IntakePolicy = PO
     return ProbeVerdict(shown, True, _probe_of(facts, status.st_size))
 
 
-def require_probe(path: Path, *, name: str | None = None) -> Probe:
+def require_probe(path: Path, *, name: str | None = None, policy: IntakePolicy = POLICY) -> Probe:
     """Probe of a file that has to be good; raises PermanentError with the verdict's code, sentence and remedy."""
-    verdict = probe_file(path, name=name)
+    verdict = probe_file(path, name=name, policy=policy)
     if verdict.probe is None:
         raise PermanentError(str(verdict.reason), code=str(verdict.reason_code), remedy=str(verdict.remedy))
     return verdict.probe

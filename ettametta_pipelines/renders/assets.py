@@ -53,8 +53,9 @@ Captions the upload came with are drawn where the recipe asks for them, or where
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
 
-**If it fails:** *decode_failed* or *quality_check_failed* mean the source is damaged: export it again and upload it.
-*disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
+**If it fails:** *decode_failed* means the source is damaged: export it again and upload it. *quality_check_failed*
+names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
+another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
 *unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
 has. Nothing is stored unless every check passed.
 """
@@ -289,7 +290,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     pool="renders",
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, and away from cuts. Each
-is cut twice, wide (1280x720) and upright (1080x1920, where the picture has most detail). The same source gives the
+is cut twice, wide (1280x720) and upright (1080x1920, around what stands out). The same source gives the
 same pictures; a picture's name holds its hash, so none is ever overwritten.
 
 **If it fails:** *decode_failed* means the source is damaged somewhere after its beginning: export it again and upload

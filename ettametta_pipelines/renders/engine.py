@@ -52,6 +52,8 @@ __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render
 
 POSTER_HEIGHT = 360
 POSTER_BUDGET = 14 * 1024
+# A dozen may hang on one run; as text in an event each grows by a third.
+FRAME_BUDGET = 10 * 1024
 
 
 @dataclass(frozen=True)
@@ -233,11 +235,11 @@ def sha256_of(path: Path) -> str:
 
 def poster(path: Path, probe: Probe, scratch: Path) -> bytes:
     """A JPEG of at most 14 KB from two fifths into a finished rendition."""
-    return frame_at(path, probe, 0.4 * probe.duration_s, scratch)
+    return frame_at(path, probe, 0.4 * probe.duration_s, scratch, budget=POSTER_BUDGET)
 
 
-def frame_at(path: Path, probe: Probe, at_s: float, scratch: Path) -> bytes:
-    """A JPEG of at most 14 KB of what a finished rendition shows at a time. Raises by the runner's table."""
+def frame_at(path: Path, probe: Probe, at_s: float, scratch: Path, *, budget: int = FRAME_BUDGET) -> bytes:
+    """A JPEG of at most `budget` bytes of what a finished rendition shows at a time. Raises by the runner's table."""
     from io import BytesIO
 
     from PIL import Image
@@ -259,7 +261,7 @@ def frame_at(path: Path, probe: Probe, at_s: float, scratch: Path) -> bytes:
             on_stdout=png.extend,
         )  # fmt: skip
     with Image.open(BytesIO(png)) as image:
-        return jpeg_within(image.convert("RGB"), POSTER_BUDGET)
+        return jpeg_within(image.convert("RGB"), budget)
 
 
 def render_file(

@@ -67,6 +67,7 @@ class Sound:
 
     target_lufs: float = -14.0
     ceiling_db: float = -2.0
+    max_peak_dbtp: float = -1.2
     max_gain_db: float = 20.0
     kbps: int = 160
     sample_rate: int = 48_000

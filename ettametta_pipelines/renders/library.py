@@ -21,6 +21,7 @@ from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
+    RENDITION_POLICY,
     Finding,
     findings_document,
     findings_from,
@@ -127,7 +128,7 @@ def _find(
     findings = _passed_findings(store.get(report_key(object_key)), sha256)
     if findings is None:
         return None
-    probe = require_probe(path, name=object_key)
+    probe = require_probe(path, name=object_key, policy=RENDITION_POLICY)
     return Rendition(
         format=format,
         object_key=object_key,

@@ -1,6 +1,7 @@
 """From an upload to renditions through Dagster: what an operator sees, and what stops what."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.media.inbox import drop_upload, scan_inbox
 from ettametta_pipelines.partitions import SOURCE_VIDEO
+from ettametta_pipelines.renders import quality
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.renders.assets import CHECKS
 from ettametta_pipelines.renders.quality import CHECK_NAMES
@@ -117,6 +119,25 @@ def test_every_check_of_a_rendition_is_declared_and_blocks() -> None:
     assert tuple(CHECKS) == CHECK_NAMES
     (renditions,) = (asset for asset in RENDERS if asset.op.name == "renditions")
     assert all(spec.blocking for spec in renditions.check_specs)
+
+
+def test_a_rendition_that_fails_a_check_shows_where_and_stores_nothing(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=1.2", sound="sine=d=1.2")
+    source_id = line.upload(source, recipe="clean")
+    assert line.run(source_id, "source_media", "media_analysis").success
+    monkeypatch.setattr(quality, "RENDITION", replace(quality.RENDITION, black_luma=0.99))
+    result = line.run(source_id, "rendition_1x1")
+    assert not result.success
+    checks = checks_of(result)
+    assert [check for (_, check), seen in checks.items() if not seen.passed] == ["no_black_stretch"]
+    black = checks["rendition_1x1", "no_black_stretch"]
+    assert str(black.description).startswith("The picture is black from 0.00 s to 1.20 s")
+    assert black.metadata["longest_s"].value == pytest.approx(1.2, abs=0.05)
+    assert str(black.metadata["frame"].value).startswith("![")
+    assert len(str(black.metadata["frame"].value)) <= 15 * 1024
+    assert not list(line.store.list("media/renditions/"))
 
 
 def test_one_format_can_be_asked_for_with_another_recipe(line: Line, tmp_path: Path) -> None:
