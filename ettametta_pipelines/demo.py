@@ -5,7 +5,6 @@ in the UI afterwards. It decides nothing itself: what was rendered, posted or bo
 metadata and from the tables, and a second demo reports what those say, which is that nothing was done again.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +54,7 @@ from ettametta_pipelines.sandbox.server import SandboxServer
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import open_state
+from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.lake import open_lake
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG
@@ -229,9 +229,7 @@ def prepare_stage(demo: Demo, say: Say, *, videos: list[Path]) -> str:
 def _drop(demo: Demo, file: Path, niche: str) -> bool:
     """Drop a file unless the inbox already took the same content; says whether it did."""
     if file.is_file():
-        with file.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        source_id = source_id_of(DEMO_ACCOUNT, sha256)
+        source_id = source_id_of(DEMO_ACCOUNT, file_sha256(file))
         with demo.state.session(write=False) as session:
             known = uploads.for_source(session, source_id)
         if known is not None:

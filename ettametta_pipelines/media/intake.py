@@ -31,7 +31,7 @@ from ettametta_pipelines.media.sidecar import (
 )
 from ettametta_pipelines.renders import captions as caption_files
 from ettametta_pipelines.renders.captions import CaptionsInvalid, Cue
-from ettametta_pipelines.storage.addressing import is_key
+from ettametta_pipelines.storage.addressing import file_sha256, is_key
 from ettametta_pipelines.storage.objects import ObjectExists, ObjectStore
 
 UPLOAD_LAYOUT = re.compile(
@@ -114,7 +114,7 @@ def accept_upload(
             return _rejected(upload, size, "too_large_file", detail=f"{size / 1e9:.1f} GB")
         path = fetch(store, stored or upload.object_key, workdir)
         size = path.stat().st_size
-        if stored is None and size and _sha256(path) != upload.sha256:
+        if stored is None and size and file_sha256(path) != upload.sha256:
             return _rejected(upload, size, "upload_changed")
         verdict = probe_file(path, name=upload.name, policy=policy)
         if verdict.probe is None:
@@ -234,11 +234,6 @@ def require_accepted(row: Mapping[Any, Any]) -> None:
             code=row["reason_code"],
             remedy="Upload a good file; it becomes a source video of its own.",
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keep(store: ObjectStore, key: str, path: Path, probe: Probe) -> None:

@@ -17,7 +17,7 @@ from ettametta_pipelines.publishing.contracts import (
 )
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.contracts import TableContract
+from ettametta_pipelines.storage.contracts import TableContract, plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
@@ -79,12 +79,6 @@ def _workshop(context: dg.AssetExecutionContext, state: StateResource, store: St
         envelope=open_envelope(get_settings()),
         owner=f"run {context.run_id}",
     )
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table, empty values as None."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _published_spec(asset: str) -> dg.AssetCheckSpec:
@@ -176,7 +170,7 @@ def youtube_publications(
 
         started = utc_now()
         order = order_for(
-            "youtube", _records(source_media)[0], _records(rendition_9x16)[0], config.wishes(),
+            "youtube", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
             request_id=context.run_id,
         )  # fmt: skip
         outcome = youtube_upload.publish(_workshop(context, state, store), youtube.app(), order)
@@ -217,7 +211,7 @@ def tiktok_publications(
 
         started = utc_now()
         order = order_for(
-            "tiktok", _records(source_media)[0], _records(rendition_9x16)[0], config.wishes(),
+            "tiktok", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
             request_id=context.run_id,
         )  # fmt: skip
         outcome = tiktok_upload.publish(_workshop(context, state, store), tiktok.app(), order)
@@ -300,7 +294,7 @@ def publication_metrics(
 
 def _best_posts(frame: pd.DataFrame) -> str:
     """Markdown table of the ten most viewed posts."""
-    best = _records(frame.sort_values("views", ascending=False).head(10))
+    best = plain_rows(frame.sort_values("views", ascending=False).head(10))
     return markdown_table(
         ("platform", "source", *FIGURES),
         [

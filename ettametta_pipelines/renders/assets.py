@@ -15,6 +15,7 @@ from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import StoreResource
 from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _order(
     from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for, with_captions
     from ettametta_pipelines.renders.sound import Loudness
 
-    source, analysis = _only_row(source_media), _only_row(media_analysis)
+    source, analysis = plain_rows(source_media)[0], plain_rows(media_analysis)[0]
     require_accepted(source)
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
     if config.captions:
@@ -167,12 +168,6 @@ def _order(
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
     )
-
-
-def _only_row(frame: pd.DataFrame) -> dict[str, Any]:
-    """The one row of a source video's table, empty values as None."""
-    row = frame.astype(object).where(frame.notna(), None).iloc[0]
-    return {str(name): value for name, value in row.items()}
 
 
 def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
@@ -308,7 +303,7 @@ def thumbnails(
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
 
-    source, analysis = _only_row(source_media), _only_row(media_analysis)
+    source, analysis = plain_rows(source_media)[0], plain_rows(media_analysis)[0]
     with failure_policy(context):
         require_accepted(source)
         kept = obtain_thumbnails(

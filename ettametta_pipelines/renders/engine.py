@@ -4,7 +4,6 @@ The rendition assets call `render`, the command line `render_file`. Work happens
 target; a file appears under its final name only after it passed every quality check.
 """
 
-import hashlib
 import os
 import re
 import time
@@ -47,6 +46,7 @@ from ettametta_pipelines.renders.recipe import (
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
 from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.storage.addressing import file_sha256
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -191,7 +191,7 @@ def _judge_and_keep(
     made = []
     for format in plan.formats:
         finished, target = plan.outputs[format.name], out_dir / f"{format.name}.mp4"
-        sha256 = sha256_of(finished)
+        sha256 = file_sha256(finished)
         os.replace(finished, target)
         made.append(
             RenderedFile(
@@ -226,11 +226,6 @@ def _failing_frames(
                 # The finding is what counts; a file this broken has no frame to show.
                 continue
     return frames
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def poster(path: Path, probe: Probe, scratch: Path) -> bytes:
@@ -286,7 +281,7 @@ def render_file(
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
     probe = require_probe(file)
-    sha256 = sha256_of(file)
+    sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
     report = examine(wanted.captions, cues, probe.duration_s)

@@ -15,7 +15,7 @@ from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import from_canonical
-from ettametta_pipelines.renders.engine import RenderedFile, poster, render, sha256_of
+from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.quality import (
@@ -28,6 +28,7 @@ from ettametta_pipelines.renders.quality import (
 )
 from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.sound import Loudness
+from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 
 
@@ -124,7 +125,7 @@ def _find(
         return None
     (workdir / format.name).mkdir()
     path = fetch(store, object_key, workdir / format.name)
-    sha256 = sha256_of(path)
+    sha256 = file_sha256(path)
     findings = _passed_findings(store.get(report_key(object_key)), sha256)
     if findings is None:
         return None

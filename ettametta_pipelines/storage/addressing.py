@@ -4,10 +4,12 @@ Plain values without a backend. Called by `objects.py`, `directory.py` and `buck
 names from `objects.py`.
 """
 
+import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from ettametta_pipelines.failures import PermanentError
 
@@ -15,6 +17,12 @@ MAX_KEY_BYTES = 1024
 
 # obstore reserves names that end like this for local writes in progress; ours end so too, and no key may.
 UNFINISHED = re.compile(r"#\d+\Z")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a local file as lower-case hex: what content-addressed keys are made of."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

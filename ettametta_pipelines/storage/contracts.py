@@ -35,6 +35,12 @@ class Column:
     nullable: bool = False
 
 
+def plain_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Rows of a table an asset was handed, empty values as None."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
 @dataclass(frozen=True)
 class TableContract:
     """Promise of one table. `key` columns together are unique and never null within a partition."""
