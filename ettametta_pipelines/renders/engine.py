@@ -136,8 +136,8 @@ def render(
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
-    The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered along and
-    whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the recipe asks
+    The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
+    along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the recipe asks
     for them. `workers` is how many segments are made at once, by default one for every three processors. Raises
     QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
