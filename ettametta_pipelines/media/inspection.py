@@ -322,6 +322,7 @@ def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwo
         "frames": len(times),
         "duration_s": float(max(clock.ends, times[-1] + middle) * base) - origin,
         "fps": len(steps) / span if span > 0 else float(video.average_rate or 0),
+        "clock_starts_s": origin,
         "starts_s": float(times[0] * base) - origin,
         "longest_gap_s": float(steps[-1] * base) if steps else 0.0,
         "variable_rate": bool(steps) and steps[-1] - steps[0] > max(0.2 * middle, 2),

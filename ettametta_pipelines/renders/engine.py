@@ -54,6 +54,7 @@ from ettametta_pipelines.renders.segments import (
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
 from ettametta_pipelines.storage.addressing import file_sha256
+from ettametta_pipelines.storage.object_errors import os_errors
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -144,8 +145,7 @@ def render(
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with private_dir(out_dir, ".render") as workdir:
+    with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)

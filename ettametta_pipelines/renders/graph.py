@@ -16,7 +16,7 @@ import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
-from ettametta_pipelines.renders.ffmpeg import source_options
+from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
 from ettametta_pipelines.renders.jitter import margin, reach, sway
@@ -165,6 +165,7 @@ def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
 def common_chain(stream: Stream, plan: RenderPlan, segment: Segment) -> Stream:
     """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
     probe = plan.probe
+    stream = stream.filter("crop", **size_guard(probe))
     if not plan.time_map.is_identity:
         # A file may count time in whole frames, which would round every moved frame back into its place.
         stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")
