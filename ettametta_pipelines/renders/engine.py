@@ -43,9 +43,11 @@ from ettametta_pipelines.renders.recipe import (
     load_recipe,
     render_key,
     seed_for,
+    with_voice_over,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
 from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
@@ -109,20 +111,22 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    voice: Narration | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
     The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along.
-    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them. Raises QualityFailure,
-    PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them; a fetched `voice` is
+    spoken over the source's sound. Raises QualityFailure, PermanentError for captions that cannot be drawn, or
+    PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
     out_dir.mkdir(parents=True, exist_ok=True)
     with private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, workdir)
+        plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, voice, workdir)
         run = run_ffmpeg(
             render_arguments(plan),
             doing=f"rendering {', '.join(f.name for f in chosen)}",
@@ -142,15 +146,17 @@ def _prepare(
     seed: int,
     loudness: Loudness | None,
     captions: Sequence[Cue],
+    voice: Narration | None,
     workdir: Path,
 ) -> RenderPlan:
     """Sound, plates, the glitch's script and the captions', made before the picture."""
     times = time_map(recipe, seed)
     source, workdir = source.absolute(), workdir.absolute()
-    sound = workdir / "sound.m4a" if probe.has_audio else None
+    sound = workdir / "sound.m4a" if probe.has_audio or voice else None
+    levelled = None
     if sound is not None:
         measured = loudness or measure_loudness(source, probe, workdir)
-        make_sound(source, probe, measured, sound, workdir, times)
+        levelled = make_sound(source, probe, measured, sound, workdir, times, voice)
     plates = {f.name: workdir / f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
     for format in formats:
         if format.name in plates:
@@ -158,7 +164,19 @@ def _prepare(
     outputs = {format.name: workdir / f"{format.name}.mp4" for format in formats}
     lasts_s = times.output_time(probe.duration_s)
     scripts = write_captions(workdir, captions, recipe.captions, formats, lasts_s, times.output_time)
-    plan = RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts)
+    plan = RenderPlan(
+        source,
+        probe,
+        recipe,
+        seed,
+        formats,
+        plates,
+        sound,
+        outputs,
+        scripts,
+        voice,
+        levelled if voice else None,
+    )
     if plan.bursts:
         (workdir / SCRIPT_NAME).write_text(command_script(plan.bursts, plan.rate, probe.width))
     return plan
@@ -177,7 +195,10 @@ def _judge_and_keep(
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage)
+        spoken = plan.voice.spoken if plan.voice else ()
+        wanted = Expectation(
+            format, plan.duration_s, plan.sound is not None, bars, footage, spoken=spoken, mixed=plan.mixed
+        )
         return judge_rendition(plan.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
@@ -267,32 +288,44 @@ def render_file(
     *,
     seed: int | None = None,
     captions: Path | None = None,
+    voice: VoiceWish | None = None,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
-    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
+    nothing; a `voice` is spoken in `studio` likewise. Raises PermanentError: the intake's reason code for a file that
+    is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the
+    engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
-    cues = read_captions_file(captions) if captions is not None else ()
+    cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
+    narration = None
+    if voice is not None and studio is not None:
+        wanted = with_voice_over(wanted)
+        narration, cues = narrated(studio, voice, wanted, used_seed, probe.duration_s, cues)
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
-        made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
+        spoken = narration.fetched(studio.store, workdir) if narration and studio else None
+        made = render(
+            file, probe, wanted, chosen, used_seed, workdir, captions=cues, voice=spoken, progress=progress
+        )
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn)
+            key = render_key(
+                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, mix_key(narration)
+            )
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -300,6 +333,7 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "voice_over": narration.document() if narration else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

@@ -21,7 +21,9 @@ from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
 from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
+from ettametta_pipelines.renders.sound import Loudness
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
+from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -58,7 +60,8 @@ class Window:
 class RenderPlan:
     """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
 
-    `captions` are scripts by format, as names of ours inside the directory the render runs in.
+    `captions` are scripts by format, as names of ours inside the directory the render runs in. `voice` is in `sound`
+    already; `mixed` is how loud the two were before levelling, None without a voice.
     """
 
     source: Path
@@ -70,6 +73,8 @@ class RenderPlan:
     sound: Path | None
     outputs: Mapping[str, Path]
     captions: Mapping[str, str] = field(default_factory=dict)
+    voice: Narration | None = None
+    mixed: Loudness | None = None
 
     @property
     def rate(self) -> Fraction:
