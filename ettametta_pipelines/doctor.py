@@ -182,7 +182,12 @@ def _check_ffmpeg(settings: Settings) -> str:
 def _check_local_voice(settings: Settings) -> str:
     from ettametta_pipelines.renders.local_voice import describe_voice
 
-    return describe_voice().in_words
+    try:
+        return describe_voice().in_words
+    except PipelineError as error:
+        if settings.endpoint("elevenlabs").mode != "live":
+            raise
+        return f"{error.message} It is not needed: ElevenLabs speaks."
 
 
 def _check_niches(settings: Settings) -> str:

@@ -71,7 +71,8 @@ def _voice_chain(voice: "Narration", lasts_s: float) -> str:
     gain = SOUND.target_lufs + voice.part.level_db - voice.speech.lufs
     steps = [
         FLOAT,
-        *([f"atempo={voice.tempo:.6f}"] if voice.tempo > 1 else []),
+        # Not atempo: behind it adelay swallowed 0.45 s.
+        *([f"rubberband=tempo={voice.tempo:.6f}"] if voice.tempo > 1 else []),
         f"volume={gain:.2f}dB",
         TO_BOTH_SIDES,
         f"adelay={round(voice.start_s * SOUND.sample_rate)}S:all=1",
@@ -84,7 +85,15 @@ def _voice_chain(voice: "Narration", lasts_s: float) -> str:
 
 def write_envelope(path: Path, spoken: Sequence[Interval], depth_db: float, lasts_s: float) -> None:
     """The bed's gain over the rendition as 32-bit floats at 1 kHz, a second longer than it."""
-    envelope(spoken, depth_db, lasts_s + 1).astype("<f4").tofile(path)
+    import numpy as np
+
+    speaks_s = min(spoken[-1][1] + RELEASE_S, lasts_s)
+    with path.open("wb") as file:
+        file.write(envelope(spoken, depth_db, speaks_s).astype("<f4").tobytes())
+        # The rest, hours perhaps, goes out by the minute.
+        untouched = np.ones(60 * ENVELOPE_HZ, "<f4").tobytes()
+        for _ in range(math.ceil((lasts_s + 1 - speaks_s) / 60)):
+            file.write(untouched)
 
 
 def envelope(spoken: Sequence[Interval], depth_db: float, lasts_s: float) -> "np.ndarray[Any, Any]":

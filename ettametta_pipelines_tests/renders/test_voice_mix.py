@@ -156,6 +156,20 @@ def test_with_a_ramp_the_bed_follows_the_ramp_and_the_voice_stays_natural(
         assert (loud[0] + loud[-1] + 0.01) / 2 == pytest.approx(at + 0.025, abs=0.04)
 
 
+def test_a_voice_that_has_to_hurry_begins_and_ends_when_it_should(
+    studio: VoiceStudio, tmp_path: Path
+) -> None:
+    seconds = narrate(studio, VoiceWish(TEXT), VoiceOver(), 20).seconds
+    lasts_s = 1.0 + 0.3 + seconds / 1.12
+    source = clip(tmp_path / "mute.mp4", picture=PICTURE.format(f"{lasts_s:.2f}"), sound=None)
+    made, narration = spoken_over(source, studio, tmp_path, Recipe(name="v", voice_over=VoiceOver(start_s=1)))
+    assert narration.tempo == pytest.approx(1.12, abs=0.02)
+    samples, _, begins = sound(made.path)
+    assert first_heard_s(samples, 0.01) + begins == pytest.approx(narration.spoken[0][0], abs=0.04)
+    silence_s = first_heard_s(samples[::-1], 0.01)
+    assert len(samples) / RATE + begins - silence_s == pytest.approx(narration.spoken[-1][1], abs=0.06)
+
+
 def test_the_same_voice_and_recipe_give_the_same_bytes(studio: VoiceStudio, tmp_path: Path) -> None:
     source = clip(tmp_path / "bed.mp4", picture=PICTURE.format(6), sound=BED.format(6))
     recipe = Recipe(name="v", voice_over=VoiceOver())
