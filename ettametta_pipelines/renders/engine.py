@@ -149,7 +149,8 @@ def render(
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
     out_dir.mkdir(parents=True, exist_ok=True)
-    with private_dir(out_dir, ".render") as workdir:
+    # ffmpeg runs in the directory itself, where a relative path would name another.
+    with private_dir(out_dir.absolute(), ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)

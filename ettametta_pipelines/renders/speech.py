@@ -74,15 +74,19 @@ class Speech:
 def master(answer: Path, container: str, workdir: Path) -> Mastered:
     """Bring an engine's answer (`mp3` or `wav`) into the kept form, in `workdir/speech.flac`.
 
-    Raises PermanentError `voice_silent` when nothing is heard in it, or by the runner's table.
+    Raises PermanentError `voice_unreadable`, `voice_silent` when nothing is heard in it, or by the runner's table.
     """
     import numpy as np
 
     raw = bytearray()
-    _ffmpeg(
-        ["-f", container, "-i", f"file:{answer}", "-map", "0:a:0", "-ac", "1", "-ar", str(SOUND.sample_rate)],
-        ["-f", "s16le", "pipe:1"], workdir, on_stdout=raw.extend,
-    )  # fmt: skip
+    try:
+        _decode(answer, container, workdir, raw.extend)
+    except PermanentError as error:
+        raise PermanentError(
+            f"The sound of the voice-over that was made cannot be read. {error.message}",
+            code="voice_unreadable",
+            remedy="Have it made once more: set `remake_voice` (--remake-voice).",
+        ) from error
     samples = np.frombuffer(bytes(raw), "<i2")
     heard = heard_intervals(samples)
     if not heard:
@@ -109,6 +113,13 @@ def master(answer: Path, container: str, workdir: Path) -> Mastered:
         raise _silent()
     shifted = tuple((round(start - begin, 3), round(end - begin, 3)) for start, end in heard)
     return Mastered(target, len(kept) / SOUND.sample_rate, loudness, begin, shifted)
+
+
+def _decode(answer: Path, container: str, workdir: Path, take: Callable[[bytes], None]) -> None:
+    _ffmpeg(
+        ["-f", container, "-i", f"file:{answer}", "-map", "0:a:0", "-ac", "1", "-ar", str(SOUND.sample_rate)],
+        ["-f", "s16le", "pipe:1"], workdir, on_stdout=take,
+    )  # fmt: skip
 
 
 def heard_intervals(samples: "np.ndarray[Any, Any]") -> list[Interval]:

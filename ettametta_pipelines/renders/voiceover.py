@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ from ettametta_pipelines.untrusted import plain_text
 
 if TYPE_CHECKING:
     from ettametta_pipelines.settings import Settings
-    from ettametta_pipelines.vendors.elevenlabs import ElevenLabsClient
+    from ettametta_pipelines.vendors.elevenlabs import ElevenLabsClient, ElevenLabsSpeech
 
 MAX_CHARACTERS = 5_000
 MAX_FILE_BYTES = 64 * 1024
@@ -189,38 +189,64 @@ class VoiceStudio:
         workdir: Path,
         again: bool,
     ) -> tuple[Speech, bool]:
-        self._claim(key, again)
-        if (found := self._kept(key)) is not None:
-            # Whoever held the claim before finished in between.
-            self.store.delete(_claim_key(key))
-            return found, False
+        if again:
+            self._drop_answer(key)
+        answer = self._answer(key)
+        if answer is None:
+            self._claim(key, again)
+            if (found := self._kept(key)) is not None:
+                # Whoever held the claim before finished in between.
+                self.store.delete(_claim_key(key))
+                return found, False
+            answer = self._ask(client, text, voice, language, key)
+        (workdir / "answer.mp3").write_bytes(answer.audio)
+        mastered = master(workdir / "answer.mp3", "mp3", workdir)
+        words = words_by_character(text, answer.times, mastered)
+        made = replace(
+            _bare(key, ELEVENLABS, voice, client.model, language, mastered, words),
+            characters=answer.charged_characters,
+            cost_microusd=answer.cost_microusd,
+            request_id=answer.request_id,
+        )
+        self._keep(made, mastered)
+        self._drop_answer(key)
+        return made, True
+
+    def _ask(
+        self, client: "ElevenLabsClient", text: str, voice: str, language: str, key: str
+    ) -> "ElevenLabsSpeech":
+        """The claimed request. Its answer is stored before anything is done with it: it is paid for."""
         try:
             answer = client.speak(text, voice, language=language.split("-")[0])
         except OutcomeUnknownError as error:
-            self._note_loss(key, error)
+            note = {"state": "lost", "at": rfc3339(self.clock()), "why": error.code}
+            self.store.put(_claim_key(key), json.dumps(note).encode(), content_type="application/json")
             raise
         except PipelineError:
             self.store.delete(_claim_key(key))
             raise
-        try:
-            (workdir / "answer.mp3").write_bytes(answer.audio)
-            mastered = master(workdir / "answer.mp3", "mp3", workdir)
-            words = words_by_character(text, answer.times, mastered)
-            bare = _bare(key, ELEVENLABS, voice, client.model, language, mastered, words)
-            made = self._keep(
-                replace(
-                    bare,
-                    characters=answer.charged_characters,
-                    cost_microusd=answer.cost_microusd,
-                    request_id=answer.request_id,
-                ),
-                mastered,
-            )
-        except PipelineError as error:
-            self._note_loss(key, error)
-            raise
+        about = asdict(answer)
+        self.store.put(_answer_key(key), about.pop("audio"), content_type="audio/mpeg")
+        self.store.put(
+            _answer_key(key) + ".json", json.dumps(about).encode(), content_type="application/json"
+        )
         self.store.delete(_claim_key(key))
-        return made, True
+        return answer
+
+    def _answer(self, key: str) -> "ElevenLabsSpeech | None":
+        """An answer that was paid for and not yet made into speech: its process ended in between."""
+        from ettametta_pipelines.vendors.elevenlabs import CharacterTime, ElevenLabsSpeech
+
+        if not self.store.exists(_answer_key(key) + ".json"):
+            return None
+        about = json.loads(self.store.get(_answer_key(key) + ".json"))
+        times = tuple(CharacterTime(**time) for time in about.pop("times"))
+        return ElevenLabsSpeech(audio=self.store.get(_answer_key(key)), times=times, **about)
+
+    def _drop_answer(self, key: str) -> None:
+        # The description first: it vouches for the sound.
+        self.store.delete(_answer_key(key) + ".json")
+        self.store.delete(_answer_key(key))
 
     def _claim(self, key: str, again: bool) -> None:
         """Note that this text is about to be paid for; nobody else can while the note is there."""
@@ -253,10 +279,6 @@ class VoiceStudio:
             return "lost", str(note["why"])
         age_s = (self.clock() - self.store.head(claim).modified_at).total_seconds()
         return ("asked", "") if age_s < CLAIM_ABANDONED_S else ("lost", "its process ended before the answer")
-
-    def _note_loss(self, key: str, error: PipelineError) -> None:
-        note = {"state": "lost", "at": rfc3339(self.clock()), "why": error.code}
-        self.store.put(_claim_key(key), json.dumps(note).encode(), content_type="application/json")
 
     def _keep(self, speech: Speech, mastered: Mastered) -> Speech:
         self.store.put_file(speech.object_key, mastered.path, content_type="audio/flac")
@@ -441,6 +463,10 @@ def _bare(
 
 def _record_key(key: str) -> str:
     return f"media/voices/{key}.json"
+
+
+def _answer_key(key: str) -> str:
+    return f"media/voices/{key}.answer.mp3"
 
 
 def _claim_key(key: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, PermanentError, TransientError
-from ettametta_pipelines.renders import local_voice
+from ettametta_pipelines.renders import local_voice, voiceover
 from ettametta_pipelines.renders.recipe import Captions, Recipe, SpeedRamp, VoiceOver
 from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.renders.voiceover import (
@@ -116,16 +116,35 @@ def test_a_refusal_leaves_nothing_behind_and_may_be_tried_again(
     assert narrate(paid, VoiceWish(TEXT), VoiceOver(), 20).made
 
 
-def test_sound_that_cannot_be_decoded_is_parked_since_it_was_paid_for(
+def test_sound_that_cannot_be_decoded_is_not_bought_again_by_itself(
     paid: VoiceStudio, sandbox: SandboxUnderTest
 ) -> None:
     body = {"audio_base64": "bm8gbXAzIGF0IGFsbA==", "alignment": None}
     sandbox.fault("elevenlabs", action="status", status=200, body=body, headers={"character-cost": "9"})
-    with pytest.raises(PermanentError):
-        narrate(paid, VoiceWish(TEXT), VoiceOver(), 20)
-    with pytest.raises(NeedsPersonError):
-        narrate(paid, VoiceWish(TEXT), VoiceOver(), 20)
+    for _ in range(2):
+        with pytest.raises(PermanentError) as unreadable:
+            narrate(paid, VoiceWish(TEXT), VoiceOver(), 20)
+        assert unreadable.value.code == "voice_unreadable"
     assert asked(sandbox) == 1
+    assert narrate(paid, VoiceWish(TEXT, again=True), VoiceOver(), 20).made
+    assert asked(sandbox) == 2
+
+
+def test_an_answer_that_came_is_used_though_the_process_ended_before_it_was_kept(
+    paid: VoiceStudio, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(voiceover, "master", killed)
+        with pytest.raises(KeyboardInterrupt):
+            narrate(paid, VoiceWish(TEXT), VoiceOver(), 20)
+    speech = narrate(paid, VoiceWish(TEXT), VoiceOver(), 20).speech
+    assert asked(sandbox) == 1
+    assert (speech.cost_microusd, [w.text for w in speech.words]) == (80 * len(TEXT), TEXT.split())
+    kept = {info.key.rsplit("/", 1)[-1] for info in paid.store.list("media/voices/")}
+    assert kept == {f"{speech.key}.flac", f"{speech.key}.json"}
 
 
 def test_a_text_that_another_run_is_having_made_waits_and_an_abandoned_one_is_parked(
