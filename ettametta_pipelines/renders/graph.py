@@ -23,6 +23,7 @@ from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
 from ettametta_pipelines.renders.segments import Segment, plan_segments
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
+from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -62,7 +63,8 @@ class Window:
 class RenderPlan:
     """Everything one render needs. What was made beforehand is named as it lies in the directory ffmpeg runs in.
 
-    `plates` are by format, `captions` scripts by format and segment; most segments may have none.
+    `plates` are by format, `captions` scripts by format and segment; most segments may have none. `voice` is heard,
+    not seen: it changes no segment.
     """
 
     source: Path
@@ -72,6 +74,11 @@ class RenderPlan:
     formats: Sequence[Format]
     plates: Mapping[str, str] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    voice: Narration | None = None
+
+    @property
+    def has_sound(self) -> bool:
+        return self.probe.has_audio or self.voice is not None
 
     @property
     def rate(self) -> Fraction:

@@ -116,7 +116,11 @@ def test_a_hostile_file_is_refused_for_good_and_leaves_no_trace(
     assert caught.value.code == hostile.code
     assert tree(tmp_path) == before
     assert still_running(tmp_path) == []
-    told = [str(verdict.as_dict()), str(caught.value), *(f"{ended.stdout!r}{ended.stderr}" for ended in children)]
+    told = [
+        str(verdict.as_dict()),
+        str(caught.value),
+        *(f"{ended.stdout!r}{ended.stderr}" for ended in children),
+    ]
     assert not any(CANARY in words for words in told)
     assert all(ended.peak_memory_bytes < PROBE_MEMORY for ended in children)
     assert heard[1] == []
@@ -174,7 +178,9 @@ def accepted(path: Path, name: str, folder: Path) -> tuple[dict[str, object], Ob
     store.put(key, path.read_bytes())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     upload = Upload(f"studio--{sha256[:16]}", key, "studio", "cooking", sha256)
-    return accept_upload(store, upload, scratch=folder / "scratch", clock=lambda: utc("2026-11-22T12:00:00")), store
+    return accept_upload(
+        store, upload, scratch=folder / "scratch", clock=lambda: utc("2026-11-22T12:00:00")
+    ), store
 
 
 ODD_NAMES = (
@@ -192,7 +198,9 @@ def test_odd_names_are_uploaded_and_probed_like_good_ones(grounds: Ground, tmp_p
         assert {path.name for path in folder.iterdir()} == {"store", "scratch"}
 
 
-@pytest.mark.parametrize("name", ["-y.mp4", "concat:a|b.mp4", "img%03d.mp4", "$(id);touch x.mp4", "[0:v]movie=x.mp4"])
+@pytest.mark.parametrize(
+    "name", ["-y.mp4", "concat:a|b.mp4", "img%03d.mp4", "$(id);touch x.mp4", "[0:v]movie=x.mp4"]
+)
 def test_an_odd_name_changes_nothing_about_a_render(
     name: str, grounds: Ground, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -220,7 +228,12 @@ def test_what_is_no_regular_file_is_not_opened(grounds: Ground, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("first", "second", "codec", "suffix"),
     [
-        ("320x180", "640x360", ("-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime", "-cpu-used", "8"), "webm"),
+        (
+            "320x180",
+            "640x360",
+            ("-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime", "-cpu-used", "8"),
+            "webm",
+        ),
         ("640x360", "320x180", X264, "mkv"),
     ],
 )
@@ -265,7 +278,9 @@ def test_an_edit_list_that_repeats_itself_is_rendered_as_long_as_it_was_probed(
     assert made.probe.duration_s == pytest.approx(probe.duration_s, abs=0.05)
 
 
-def test_flipped_bytes_are_refused_or_rendered_whole_and_crash_nothing(grounds: Ground, tmp_path: Path) -> None:
+def test_flipped_bytes_are_refused_or_rendered_whole_and_crash_nothing(
+    grounds: Ground, tmp_path: Path
+) -> None:
     original = grounds.good.read_bytes()
     for seed in range(8):
         rng = random.Random(seed)
@@ -283,7 +298,12 @@ def test_flipped_bytes_are_refused_or_rendered_whole_and_crash_nothing(grounds: 
             (made,) = render(path, verdict.probe, Recipe(name="plain"), ["1x1"], 1, tmp_path / "out")
         except PipelineError as error:
             assert isinstance(error, PermanentError), error
-            assert error.code in ("decode_failed", "ffmpeg_failed", "quality_check_failed", "picture_size_changes")
+            assert error.code in (
+                "decode_failed",
+                "ffmpeg_failed",
+                "quality_check_failed",
+                "picture_size_changes",
+            )
             assert not list((tmp_path / "out").iterdir())
         else:
             assert made.probe.duration_s == pytest.approx(verdict.probe.duration_s, abs=0.05)
@@ -299,7 +319,8 @@ def test_captions_that_attack_the_filter_graph_are_drawn_as_they_stand(
         r"{\an8}{\p1}m 0 0", "a;touch x", "[0:v]null", "\u202eevil",
     ]  # fmt: skip
     cues = [
-        f"{n}\n00:00:0{0.3 * n:.3f} --> 00:00:0{0.3 * n + 0.29:.3f}\n{text}\n" for n, text in enumerate(payloads)
+        f"{n}\n00:00:0{0.3 * n:.3f} --> 00:00:0{0.3 * n + 0.29:.3f}\n{text}\n"
+        for n, text in enumerate(payloads)
     ]
     captions = tmp_path / "clip.srt"
     captions.write_text("\n".join(cues))

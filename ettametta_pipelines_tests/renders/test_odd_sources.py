@@ -27,7 +27,18 @@ LENGTH_S = 1.2
 TONE = f"aevalsrc=0.5*sin(6000*t)*gte(t\\,{EVENT_S}):d={LENGTH_S}:s=48000"
 MATRICES = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114)}
 
-HEVC_10 = ("-c:v", "libx265", "-preset", "ultrafast", "-crf", "16", "-tag:v", "hvc1", "-x265-params", "log-level=none")
+HEVC_10 = (
+    "-c:v",
+    "libx265",
+    "-preset",
+    "ultrafast",
+    "-crf",
+    "16",
+    "-tag:v",
+    "hvc1",
+    "-x265-params",
+    "log-level=none",
+)
 H264_10 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-profile:v", "high10")
 AV1 = ("-c:v", "libsvtav1", "-preset", "12", "-crf", "20", "-svtav1-params", "tune=0")
 VP8 = ("-c:v", "libvpx", "-b:v", "3M", "-deadline", "realtime", "-cpu-used", "8")
