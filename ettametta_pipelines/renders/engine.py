@@ -145,6 +145,8 @@ def render(
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
+    # ffmpeg runs in a directory of its own: paths must not depend on where we are.
+    out_dir = out_dir.absolute()
     with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())

@@ -233,7 +233,12 @@ _FAILED = FailureClass(
 FAILURES: tuple[tuple[re.Pattern[str], FailureClass], ...] = (
     (re.compile(r"No space left on device|Disk quota exceeded"), _DISK_FULL),
     (re.compile(r"File too large"), _TOO_LARGE),
-    (re.compile(r"Cannot allocate memory|malloc of size|Error allocating|bad_alloc|Resource temporarily unavailable"), _NO_MEMORY),
+    (
+        re.compile(
+            r"Cannot allocate memory|malloc of size|Error allocating|bad_alloc|Resource temporarily unavailable"
+        ),
+        _NO_MEMORY,
+    ),
     (re.compile(r"expression 'if\(eq\(in_w"), _SIZE_CHANGES),
     (
         re.compile(

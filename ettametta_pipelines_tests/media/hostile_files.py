@@ -199,7 +199,9 @@ def png_bomb() -> bytes:
     """20000x20000 pixels in 50 KB."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     packer = zlib.compressobj(9)
     rows = b"".join(packer.compress(bytes(2501 * 1000)) for _ in range(20)) + packer.flush()
@@ -210,7 +212,9 @@ def png_bomb() -> bytes:
 def avi_with_playlist(port: int, secret: Path) -> bytes:
     """An AVI whose subtitle chunk (GAB2) holds a playlist: the shape of CVE-2017-9993."""
     playlist = f"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{port}/gab2\n#EXTINF:1,\nfile://{secret}\n".encode()
-    gab2 = b"GAB2\x00\x02\x00" + struct.pack("<I", 2) + b"x\x00" + b"\x04\x00" + struct.pack("<I", len(playlist))
+    gab2 = (
+        b"GAB2\x00\x02\x00" + struct.pack("<I", 2) + b"x\x00" + b"\x04\x00" + struct.pack("<I", len(playlist))
+    )
     chunk = b"01tx" + struct.pack("<I", len(gab2 + playlist)) + gab2 + playlist
     movi = b"LIST" + struct.pack("<I", 4 + len(chunk)) + b"movi" + chunk
     return b"RIFF" + struct.pack("<I", 4 + len(movi)) + b"AVI " + movi
@@ -242,7 +246,10 @@ SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="640" height="360">'
     '<image href="http://127.0.0.1:{port}/a.png"/><image xlink:href="file://{secret}"/></svg>'
 )
-SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+SDP = (
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
 ASS = (
     "[Script Info]\nScriptType: v4.00+\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\nStyle: Default,Evil,40\n"
     "[Events]\nFormat: Layer, Start, End, Style, Text\nDialogue: 0,0:00:00.00,0:00:02.00,Default,"
@@ -270,8 +277,22 @@ def _with_subtitles(path: Path, ground: Ground) -> None:
 def _with_dirty_tags(path: Path, ground: Ground) -> None:
     tags = path.with_name("tags.txt")
     dirty = DIRTY_TEXT.replace("\0", "")
-    tags.write_text(";FFMETADATA1\n" + "".join(f"{key}={dirty}\\\n{dirty * 50}\n" for key in ("title", "comment")))
-    ffmpeg("-i", str(ground.good), "-f", "ffmetadata", "-i", str(tags), "-map_metadata", "1", "-c", "copy", str(path))
+    tags.write_text(
+        ";FFMETADATA1\n" + "".join(f"{key}={dirty}\\\n{dirty * 50}\n" for key in ("title", "comment"))
+    )
+    ffmpeg(
+        "-i",
+        str(ground.good),
+        "-f",
+        "ffmetadata",
+        "-i",
+        str(tags),
+        "-map_metadata",
+        "1",
+        "-c",
+        "copy",
+        str(path),
+    )
     tags.unlink()
 
 
@@ -290,7 +311,12 @@ def _encrypted(path: Path, ground: Ground) -> None:
          "-encryption_kid", "a7" * 16)(path, ground)  # fmt: skip
 
 
-GAP = (r"testsrc2=s=64x64:r=10:d=3,setpts=if(gt(N\,10)\,PTS+43200/TB\,PTS)", "-fps_mode", "passthrough", *X264)
+GAP = (
+    r"testsrc2=s=64x64:r=10:d=3,setpts=if(gt(N\,10)\,PTS+43200/TB\,PTS)",
+    "-fps_mode",
+    "passthrough",
+    *X264,
+)
 
 HOSTILE_FILES: Mapping[str, HostileFile] = {
     # Nothing, or not all of it.
@@ -308,15 +334,21 @@ HOSTILE_FILES: Mapping[str, HostileFile] = {
     "html": HostileFile("clip.mp4", written("<!doctype html><html></html>" * 20), "not_a_video"),
     "json": HostileFile("clip.mp4", written('{"a": 1}' * 20), "not_a_video"),
     "zip": HostileFile("clip.mp4", written(b"PK\x03\x04" + bytes(500)), "not_a_video"),
-    "a video behind a zip": HostileFile("clip.mp4", altered(lambda d: b"PK\x03\x04" + bytes(26) + d), "not_a_video"),
+    "a video behind a zip": HostileFile(
+        "clip.mp4", altered(lambda d: b"PK\x03\x04" + bytes(26) + d), "not_a_video"
+    ),
     "plain text as video": HostileFile("clip.txt", written("hello\n" * 99), "not_a_video"),
     "ANSI art": HostileFile("art.ans", written(b"\x1b[31mart" * 99 + SAUCE), "not_a_video"),
-    "XBIN art": HostileFile("art.xb", written(b"XBIN\x1a\x50\x00\x19\x00\x10\x00" + bytes(4000)), "not_a_video"),
+    "XBIN art": HostileFile(
+        "art.xb", written(b"XBIN\x1a\x50\x00\x19\x00\x10\x00" + bytes(4000)), "not_a_video"
+    ),
     "subtitles": HostileFile("clip.srt", written("1\n00:00:01,000 --> 00:00:02,000\nhi\n"), "not_a_video"),
     "a still picture": HostileFile(
         "clip.mp4", written(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(500)), "not_a_video"
     ),
-    "a picture of 400 megapixels": HostileFile("clip.mp4", lambda p, g: p.write_bytes(png_bomb()), "not_a_video"),
+    "a picture of 400 megapixels": HostileFile(
+        "clip.mp4", lambda p, g: p.write_bytes(png_bomb()), "not_a_video"
+    ),
     "endless GIF": HostileFile("clip.gif", written(GIF), "not_a_video"),
     "endless APNG": HostileFile(
         "clip.png", drawn(SMALL, "-frames:v", "5", "-f", "apng", "-plays", "0"), "not_a_video"
@@ -324,7 +356,9 @@ HOSTILE_FILES: Mapping[str, HostileFile] = {
     "endless WebP": HostileFile("clip.webp", written(WEBP), "unsupported_container"),
     "tracker music": HostileFile("song.mod", written(MOD), "not_a_video"),
     "chip music": HostileFile("song.sid", written(b"PSID\x00\x02\x00\x7c" + bytes(500)), "not_a_video"),
-    "sound alone": HostileFile("song.m4a", made("-f", "lavfi", "-i", "sine=d=2", "-c:a", "aac"), "no_video_stream"),
+    "sound alone": HostileFile(
+        "song.m4a", made("-f", "lavfi", "-i", "sine=d=2", "-c:a", "aac"), "no_video_stream"
+    ),
     "MP3 with cover art": HostileFile("song.mp3", _with_cover, "not_a_video"),
     "M4A with cover art": HostileFile("song.m4a", _with_cover, "no_video_stream"),
     "AVI with a playlist for subtitles": HostileFile(
@@ -370,8 +404,12 @@ HOSTILE_FILES: Mapping[str, HostileFile] = {
         "clip.mov", lambda p, g: huge_jpegs(p, g, from_frame=0, stated=False), "unreadable"
     ),
     "twelve hours of nothing": HostileFile("clip.mkv", drawn(*GAP), "broken_timestamps"),
-    "1000 pictures a second": HostileFile("clip.mp4", drawn("color=s=64x64:r=1000:d=2", *X264), "bad_frame_rate"),
-    "ten hours in few bytes": HostileFile("clip.mp4", drawn("color=s=64x64:r=1/20:d=36000", *X264), "too_long"),
+    "1000 pictures a second": HostileFile(
+        "clip.mp4", drawn("color=s=64x64:r=1000:d=2", *X264), "bad_frame_rate"
+    ),
+    "ten hours in few bytes": HostileFile(
+        "clip.mp4", drawn("color=s=64x64:r=1/20:d=36000", *X264), "too_long"
+    ),
     "1x1": HostileFile("clip.mov", drawn("color=s=1x1:r=25:d=1.2", "-c:v", "mjpeg"), "too_small_frame"),
     "33x17": HostileFile("clip.mov", drawn("color=s=33x17:r=25:d=1.2", "-c:v", "mjpeg"), "too_small_frame"),
     "8K": HostileFile("clip.mp4", drawn("color=s=8192x4320:r=5:d=1", "-c:v", "mjpeg"), "too_large_frame"),
@@ -385,24 +423,36 @@ HOSTILE_FILES: Mapping[str, HostileFile] = {
         "clip.mp4", altered(lambda d: with_edits(d, [(1.2, 0)] * 10_000)), "too_long"
     ),
     # Clocks that lie.
-    "time in no units": HostileFile("clip.mp4", altered(lambda d: patched(d, b"mdhd", 12, bytes(4))), "bad_frame_rate"),
+    "time in no units": HostileFile(
+        "clip.mp4", altered(lambda d: patched(d, b"mdhd", 12, bytes(4))), "bad_frame_rate"
+    ),
     "negative length": HostileFile(
-        "clip.mp4", altered(lambda d: patched(patched(d, b"mdhd", 16, b"\xff" * 4), b"mvhd", 16, b"\x80" + bytes(3))),
+        "clip.mp4",
+        altered(lambda d: patched(patched(d, b"mdhd", 16, b"\xff" * 4), b"mvhd", 16, b"\x80" + bytes(3))),
         None,
     ),
     "an endless frame": HostileFile(
-        "clip.mp4", altered(lambda d: patched(d, b"stts", 12, struct.pack(">I", 0x7FFFFFFF), which=0)), "too_long"
+        "clip.mp4",
+        altered(lambda d: patched(d, b"stts", 12, struct.pack(">I", 0x7FFFFFFF), which=0)),
+        "too_long",
     ),
     "an edit that starts in a far future": HostileFile(
         "clip.mp4", altered(lambda d: with_edits(d, [(20 * 3600, -1), (1.2, 0)])), "broken_timestamps"
     ),
     # Closed, or in a language not spoken here.
     "protected": HostileFile("clip.mp4", _encrypted, "encrypted"),
+    "a codec nobody knows": HostileFile(
+        "clip.mp4",
+        altered(lambda d: d.replace(b"avc1\x00\x00\x00\x00", b"zzz1\x00\x00\x00\x00")),
+        "unsupported_codec",
+    ),
     "FFV1": HostileFile("clip.mkv", drawn(SMALL, "-c:v", "ffv1"), "unsupported_codec"),
     "MagicYUV": HostileFile("clip.mov", drawn(SMALL, "-c:v", "magicyuv"), "unsupported_codec"),
     "PNG in a movie": HostileFile("clip.mov", drawn(SMALL, "-c:v", "png"), "unsupported_codec"),
     # Odd, but good.
-    "HTML behind the video": HostileFile("clip.mp4", altered(lambda d: d + f"<script>{CANARY}".encode() * 99), None),
+    "HTML behind the video": HostileFile(
+        "clip.mp4", altered(lambda d: d + f"<script>{CANARY}".encode() * 99), None
+    ),
     "tags with control characters": HostileFile("clip.mp4", _with_dirty_tags, None),
     "attachments and styled subtitles": HostileFile("clip.mkv", _with_subtitles, None),
     "no sound": HostileFile("clip.mp4", drawn(SMALL, *X264), None),
