@@ -74,7 +74,9 @@ def footage(folder: Path, seconds: int, size: str = "1920x1080") -> Path:
 
 
 def cues(seconds: float) -> tuple[Cue, ...]:
-    return tuple(Cue(at + 0.2, at + 1.8, f"What is said at {at} seconds", ()) for at in range(0, int(seconds), 2))
+    return tuple(
+        Cue(at + 0.2, at + 1.8, f"What is said at {at} seconds", ()) for at in range(0, int(seconds), 2)
+    )
 
 
 def cutaways(folder: Path, seconds: int) -> list[Cutaway]:
@@ -100,7 +102,9 @@ def fresh(folder: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-def rendering(source: Path, folder: Path, formats: tuple[str, ...] = ALL, **options: Any) -> tuple[float, float]:
+def rendering(
+    source: Path, folder: Path, formats: tuple[str, ...] = ALL, **options: Any
+) -> tuple[float, float]:
     """Seconds without the checks (sound, picture, joining) and peak memory in MB of a render of everything."""
     probe = require_probe(source)
     took: list[float] = []
@@ -115,7 +119,10 @@ def rendering(source: Path, folder: Path, formats: tuple[str, ...] = ALL, **opti
     engine._make = timed
     try:
         with fresh(folder) as out:
-            options = {"captions": cues(probe.duration_s), "cutaways": cutaways(folder, int(probe.duration_s))} | options
+            options = {
+                "captions": cues(probe.duration_s),
+                "cutaways": cutaways(folder, int(probe.duration_s)),
+            } | options
             made = engine.render(source, probe, EVERYTHING, formats, SEED, out, **options)
     finally:
         engine._make = make
@@ -135,7 +142,9 @@ def frames_as_filtered(source: Path, folder: Path, out: Path) -> list[str]:
             for segment in plan.segments:
                 targets = {name: out / f"{name}_{segment.index}.yuv" for name in ALL}
                 arguments = graph.render_arguments(plan, segment, targets)
-                subprocess.run([str(ffmpeg_path()), *COMMON, "-v", "error", *arguments], cwd=workdir, check=True)
+                subprocess.run(
+                    [str(ffmpeg_path()), *COMMON, "-v", "error", *arguments], cwd=workdir, check=True
+                )
         finally:
             graph.output_options = encoded
         for format in plan.formats:

@@ -246,7 +246,10 @@ SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="640" height="360">'
     '<image href="http://127.0.0.1:{port}/a.png"/><image xlink:href="file://{secret}"/></svg>'
 )
-SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+SDP = (
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
 ASS = (
     "[Script Info]\nScriptType: v4.00+\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\nStyle: Default,Evil,40\n"
     "[Events]\nFormat: Layer, Start, End, Style, Text\nDialogue: 0,0:00:00.00,0:00:02.00,Default,"
@@ -438,6 +441,11 @@ HOSTILE_FILES: Mapping[str, HostileFile] = {
     ),
     # Closed, or in a language not spoken here.
     "protected": HostileFile("clip.mp4", _encrypted, "encrypted"),
+    "a codec nobody knows": HostileFile(
+        "clip.mp4",
+        altered(lambda d: d.replace(b"avc1\x00\x00\x00\x00", b"zzz1\x00\x00\x00\x00")),
+        "unsupported_codec",
+    ),
     "FFV1": HostileFile("clip.mkv", drawn(SMALL, "-c:v", "ffv1"), "unsupported_codec"),
     "MagicYUV": HostileFile("clip.mov", drawn(SMALL, "-c:v", "magicyuv"), "unsupported_codec"),
     "PNG in a movie": HostileFile("clip.mov", drawn(SMALL, "-c:v", "png"), "unsupported_codec"),

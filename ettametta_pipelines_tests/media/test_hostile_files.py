@@ -7,7 +7,9 @@ to the network, no byte of a neighbour in any output or message, nothing left be
 import hashlib
 import os
 import random
+import resource
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +24,7 @@ from ettametta_pipelines.media import probe as probe_module
 from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.intake import Upload, accept_upload
 from ettametta_pipelines.media.probe import probe_file, require_probe
+from ettametta_pipelines.media.reasons import REASONS
 from ettametta_pipelines.renders import ffmpeg as ffmpeg_module
 from ettametta_pipelines.renders.engine import render, render_file
 from ettametta_pipelines.renders.recipe import Recipe
@@ -39,7 +42,7 @@ from ettametta_pipelines_tests.media.hostile_files import (
     with_edits,
 )
 
-PROBE_MEMORY = 500 << 20
+MEMORY = 500 << 20
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,12 @@ def tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def peak_of(children: list[Ended]) -> int:
+    """Bytes; 0 where it cannot be told, since a child's peak counts what its parent had when it was started."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return max((ended.peak_memory_bytes for ended in children if ended.peak_memory_bytes > own), default=0)
+
+
 def still_running(folder: Path) -> list[str]:
     """Command lines of processes that name a folder, on Linux."""
     lines = []
@@ -122,7 +131,7 @@ def test_a_hostile_file_is_refused_for_good_and_leaves_no_trace(
         *(f"{ended.stdout!r}{ended.stderr}" for ended in children),
     ]
     assert not any(CANARY in words for words in told)
-    assert all(ended.peak_memory_bytes < PROBE_MEMORY for ended in children)
+    assert peak_of(children) < MEMORY
     assert heard[1] == []
 
 
@@ -263,7 +272,7 @@ def test_pictures_that_turn_huge_on_the_way_end_the_render_within_its_memory(
     with pytest.raises(PermanentError) as caught:
         render(path, probe, Recipe(name="plain"), ["1x1"], 1, tmp_path / "out")
     assert caught.value.code in ("decode_failed", "picture_size_changes")
-    assert max(ended.peak_memory_bytes for ended in children) < PROBE_MEMORY
+    assert peak_of(children) < MEMORY
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -282,32 +291,43 @@ def test_flipped_bytes_are_refused_or_rendered_whole_and_crash_nothing(
     grounds: Ground, tmp_path: Path
 ) -> None:
     original = grounds.good.read_bytes()
+    media = original.index(b"mdat")
+    failures: list[PipelineError] = []
     for seed in range(8):
         rng = random.Random(seed)
         data = bytearray(original)
-        # Mostly in the media: an index with such holes hardly ever opens.
-        for _ in range(40 if seed % 2 else 400):
-            data[rng.randrange(len(data) // 3 if seed % 2 else 0, len(data))] = rng.randrange(256)
+        for _ in range(2 if seed % 2 else 400):
+            data[rng.randrange(media if seed % 2 else 0, len(data))] = rng.randrange(256)
         path = tmp_path / f"flipped{seed}.mp4"
         path.write_bytes(data)
         verdict = probe_file(path)
         if verdict.probe is None:
-            assert verdict.reason_code
+            assert verdict.reason_code in REASONS
             continue
         try:
             (made,) = render(path, verdict.probe, Recipe(name="plain"), ["1x1"], 1, tmp_path / "out")
         except PipelineError as error:
-            assert isinstance(error, PermanentError), error
-            assert error.code in (
-                "decode_failed",
-                "ffmpeg_failed",
-                "quality_check_failed",
-                "picture_size_changes",
-            )
-            assert not list((tmp_path / "out").iterdir())
+            failures.append(error)
         else:
             assert made.probe.duration_s == pytest.approx(verdict.probe.duration_s, abs=0.05)
             made.path.unlink()
+    assert {error.code for error in failures} == {"decode_failed"}
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_index_with_flipped_bytes_never_gets_past_the_probe_as_a_fault_of_the_program(
+    grounds: Ground, tmp_path: Path
+) -> None:
+    original = grounds.good.read_bytes()
+    path = tmp_path / "flipped.mp4"
+    for seed in range(24):
+        rng = random.Random(seed)
+        data = bytearray(original)
+        for _ in range(rng.choice((1, 3, 9))):
+            data[rng.randrange(original.index(b"mdat"))] = rng.choice((0, 255, rng.randrange(256)))
+        path.write_bytes(data)
+        verdict = probe_file(path)
+        assert verdict.accepted or verdict.reason_code in REASONS
 
 
 def test_captions_that_attack_the_filter_graph_are_drawn_as_they_stand(
