@@ -31,6 +31,7 @@ CHECKS = {
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
+    "subject_in_frame": "The subject, where one is known, is cut off in at most 20 percent of frames it is seen in.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
     "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
     "no_new_silence": "No silence for more than half a second where the source sounds.",
@@ -167,6 +168,7 @@ def _order(
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
+        subject_key=analysis.get("subject_key"),
     )
 
 
@@ -210,6 +212,7 @@ def _materialization(
             "render_seconds": round(rendition.render_seconds, 2),
             "speed_factor": round(rendition.speed, 3),
         }
+    metadata["framing"] = "follows the subject" if rendition.path else "centre"
     metadata |= _caption_facts(rendition)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))

@@ -15,7 +15,9 @@ from typing import Any
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import SubjectTrack, in_words
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
 from ettametta_pipelines.renders.ffmpeg import (
@@ -26,8 +28,9 @@ from ettametta_pipelines.renders.ffmpeg import (
     source_options,
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import Framed, plan_paths
 from ettametta_pipelines.renders.glitch import SCRIPT_NAME, command_script
-from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
+from ettametta_pipelines.renders.graph import RenderPlan, framing_scripts, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import (
     Expectation,
@@ -109,12 +112,14 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    subject: SubjectTrack | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
     The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along.
-    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them. Raises QualityFailure,
+    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them; `subject` is
+    followed where a format shows only a part and the recipe does not keep to the centre. Raises QualityFailure,
     PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
@@ -122,7 +127,7 @@ def render(
     started = time.monotonic()
     out_dir.mkdir(parents=True, exist_ok=True)
     with private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, workdir)
+        plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, subject, workdir)
         run = run_ffmpeg(
             render_arguments(plan),
             doing=f"rendering {', '.join(f.name for f in chosen)}",
@@ -131,7 +136,7 @@ def render(
             expected_s=plan.frame_count / float(plan.rate),
             progress=progress or (lambda update: None),
         )
-        return _judge_and_keep(plan, run, out_dir, started, loudness)
+        return _judge_and_keep(plan, run, out_dir, started, loudness, subject)
 
 
 def _prepare(
@@ -142,9 +147,10 @@ def _prepare(
     seed: int,
     loudness: Loudness | None,
     captions: Sequence[Cue],
+    subject: SubjectTrack | None,
     workdir: Path,
 ) -> RenderPlan:
-    """Sound, plates, the glitch's script and the captions', made before the picture."""
+    """Sound, plates, and the scripts of glitch, captions and camera, made before the picture."""
     times = time_map(recipe, seed)
     source, workdir = source.absolute(), workdir.absolute()
     sound = workdir / "sound.m4a" if probe.has_audio else None
@@ -158,7 +164,10 @@ def _prepare(
     outputs = {format.name: workdir / f"{format.name}.mp4" for format in formats}
     lasts_s = times.output_time(probe.duration_s)
     scripts = write_captions(workdir, captions, recipe.captions, formats, lasts_s, times.output_time)
-    plan = RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts)
+    paths = plan_paths(subject, recipe, formats)
+    plan = RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts, paths)
+    for name, expression in framing_scripts(plan).items():
+        (workdir / name).write_text(expression)
     if plan.bursts:
         (workdir / SCRIPT_NAME).write_text(command_script(plan.bursts, plan.rate, probe.width))
     return plan
@@ -171,13 +180,20 @@ def _timeout_s(plan: RenderPlan) -> float:
 
 
 def _judge_and_keep(
-    plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: float, loudness: Loudness | None
+    plan: RenderPlan,
+    run: FfmpegRun,
+    out_dir: Path,
+    started: float,
+    loudness: Loudness | None,
+    subject: SubjectTrack | None,
 ) -> list[RenderedFile]:
-    footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time)
+    times = plan.time_map
+    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time)
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage)
+        framed = Framed(subject, plan.framing.get(format.name), plan.recipe)
+        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage, framed)
         return judge_rendition(plan.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
@@ -287,12 +303,19 @@ def render_file(
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
-        made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
+        seen = analyse(file, probe, workdir)
+        paths = plan_paths(seen.subject, wanted, choose_formats(chosen))
+        made = render(
+            file, probe, wanted, chosen, used_seed, workdir,
+            loudness=seen.loudness, captions=cues, subject=seen.subject, progress=progress,
+        )  # fmt: skip
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn)
+            path = paths.get(one.format.name)
+            digest = path.digest if path else None
+            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, digest)
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -300,6 +323,7 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "subject": in_words(seen.subject),
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

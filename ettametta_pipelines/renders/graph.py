@@ -18,9 +18,10 @@ from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
+from ettametta_pipelines.renders.framing import CropPath, Following
 from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
 from ettametta_pipelines.renders.jitter import margin, reach, sway
-from ettametta_pipelines.renders.recipe import Colour, Recipe
+from ettametta_pipelines.renders.recipe import Colour, Jitter, Recipe
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
 
 Stream = Any  # ffmpeg-python's nodes have no types
@@ -58,7 +59,8 @@ class Window:
 class RenderPlan:
     """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
 
-    `captions` are scripts by format, as names of ours inside the directory the render runs in.
+    `captions` are scripts by format, as names of ours inside the directory the render runs in. `framing` are the paths
+    of the formats whose camera does not stay in the centre.
     """
 
     source: Path
@@ -70,6 +72,7 @@ class RenderPlan:
     sound: Path | None
     outputs: Mapping[str, Path]
     captions: Mapping[str, str] = field(default_factory=dict)
+    framing: Mapping[str, CropPath] = field(default_factory=dict)
 
     @property
     def rate(self) -> Fraction:
@@ -262,6 +265,8 @@ def draw_captions(stream: Stream, script: str | None) -> Stream:
 
 
 def fill_by_crop(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
+    if format.name in plan.framing:
+        return follow(stream, plan, format, zoom)
     return show(stream, plan, format.aspect, zoom, format.width, format.height)
 
 
@@ -292,6 +297,64 @@ def show(
     stream = scale(cut(stream, crop_window(plan.probe, Fraction(wide, high), zoom)), wide, high)
     x, y = (axis.expression(edge, far) for axis in sway(jitter, plan.seed))
     return stream.filter("crop", w=width, h=height, x=x, y=y, exact=1)
+
+
+def follow(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
+    """The part of the source the format's path leads through, at its size; jitter sways on top."""
+    window, wide, high, following = _following(plan, format, zoom)
+    first, second = (f"framing_{format.name}_{step}.txt" for step in ("first", "second"))
+    jitter = plan.recipe.jitter
+    still = (
+        str(sway(jitter, plan.seed)[following.path.axis == "x"].expression(*_edges(jitter, format)))
+        if jitter
+        else 0
+    )
+    if following.path.axis == "x":
+        stream = stream.filter("crop", w=following.cut, h=window.height, y=window.y, exact=1, **{"/x": first})
+        stream = scale(stream, following.scaled, high)
+        return stream.filter("crop", w=format.width, h=format.height, y=still, exact=1, **{"/x": second})
+    stream = stream.filter("crop", w=window.width, h=following.cut, x=window.x, exact=1, **{"/y": first})
+    stream = scale(stream, wide, following.scaled)
+    return stream.filter("crop", w=format.width, h=format.height, x=still, exact=1, **{"/y": second})
+
+
+def framing_scripts(plan: RenderPlan) -> dict[str, str]:
+    """Files that `follow` reads, by name: expressions too long for a command line."""
+    scripts = {}
+    for format in plan.formats:
+        if format.name not in plan.framing:
+            continue
+        *_, following = _following(plan, format, plan.recipe.originality.zoom or 1.0)
+        second, jitter = following.second_crop(), plan.recipe.jitter
+        if jitter is not None:
+            axis = sway(jitter, plan.seed)[following.path.axis == "y"]
+            second = f"({second})+{axis.expression(*_edges(jitter, format))}"
+        scripts[f"framing_{format.name}_first.txt"] = following.first_crop()
+        scripts[f"framing_{format.name}_second.txt"] = second
+    return scripts
+
+
+def _edges(jitter: Jitter, format: Format) -> tuple[int, float]:
+    return margin(jitter, format.width, format.height), reach(jitter, format.width, format.height)
+
+
+def _following(plan: RenderPlan, format: Format, zoom: float) -> tuple[Window, int, int, Following]:
+    """The window, the size it is brought to, and how the path leads it."""
+    edge = _edges(plan.recipe.jitter, format)[0] if plan.recipe.jitter else 0
+    wide, high = format.width + 2 * edge, format.height + 2 * edge
+    window = crop_window(plan.probe, Fraction(wide, high), zoom)
+    path = plan.framing[format.name]
+    sideways = path.axis == "x"
+    following = Following(
+        path=path,
+        length=plan.probe.width if sideways else plan.probe.height,
+        window=window.width if sideways else window.height,
+        target=wide if sideways else high,
+        mirrored=sideways and plan.recipe.originality.mirror,
+        output_time=plan.time_map.output_time,
+        rate=plan.rate,
+    )
+    return window, wide, high, following
 
 
 def cut(stream: Stream, window: Window) -> Stream:

@@ -13,11 +13,13 @@ from pathlib import Path
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import track_from_json
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import CropPath, plan_paths
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
@@ -36,7 +38,7 @@ from ettametta_pipelines.storage.objects import ObjectStore
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, None where it came without.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track; None without.
     """
 
     source_id: str
@@ -48,6 +50,7 @@ class RenditionOrder:
     seed: int
     loudness: Loudness | None
     captions_key: str | None = None
+    subject_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Rendition:
     poster: bytes
     ffmpeg_build: str
     captions: CaptionReport | None = None
+    path: CropPath | None = None
 
 
 def obtain_renditions(
@@ -88,8 +92,13 @@ def obtain_renditions(
     cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
+    paths = plan_paths(subject, order.recipe, chosen)
+    framing = {name: path.digest for name, path in paths.items()}
     keys = {
-        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn)
+        f.name: render_key(
+            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, framing.get(f.name)
+        )
         for f in chosen
     }
     with private_dir(scratch, "render") as workdir:
@@ -100,11 +109,15 @@ def obtain_renditions(
             probe = require_probe(source, name=order.source_key)
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, progress=progress,
+                loudness=order.loudness, captions=cues, subject=subject, progress=progress,
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
-    return [replace(rendition, captions=report) for rendition in found.values() if rendition is not None]
+    return [
+        replace(rendition, captions=report, path=paths.get(name))
+        for name, rendition in found.items()
+        if rendition is not None
+    ]
 
 
 def rendition_object_key(source_id: str, format_name: str, key: str) -> str:
