@@ -61,7 +61,7 @@ AIR_PIXELS = 2
 
 @dataclass(frozen=True)
 class ShotPath:
-    """Control points every `STEP_S` seconds of the source from `start_s` on: where the window's middle is, as a share."""
+    """Control points every `STEP_S` seconds of the source from `start_s` on: shares the window's middle is at."""
 
     start_s: float
     points: tuple[float, ...]
@@ -106,20 +106,31 @@ class CropPath:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def shows_a_part(aspect: float, recipe: Recipe, formats: Sequence[Format]) -> bool:
+    """Whether any of the formats cuts off so much of a picture of this shape that where it looks matters."""
+    return recipe.framing == "subject" and any(_window(aspect, recipe, float(f.aspect)) for f in formats)
+
+
+def _window(aspect: float, recipe: Recipe, wanted: float) -> tuple[Axis, float] | None:
+    """The axis that is cut and the share shown of it, when a picture of an aspect fills one of another."""
+    ratio = wanted / aspect
+    if recipe.fit == "blur" or abs(1 / ratio - 1) <= SAME_SHAPE:
+        return None
+    return "x" if ratio < 1 else "y", min(ratio, 1 / ratio) / (recipe.originality.zoom or 1.0)
+
+
 def plan_path(track: SubjectTrack | None, recipe: Recipe, format: Format) -> CropPath | None:
-    """The path of a format; None where nothing is cut off, no subject is known, or the middle serves it."""
-    if track is None or recipe.framing == "centre":
+    """The path of a format; None where nothing is cut off, no subject is known, or the centre serves it."""
+    if track is None or recipe.framing == "centre" or not track.confident():
         return None
-    ratio = float(format.aspect) / track.aspect
-    if abs(1 / ratio - 1) <= SAME_SHAPE or recipe.fit == "blur" or not track.confident():
+    window = _window(track.aspect, recipe, float(format.aspect))
+    if window is None:
         return None
-    axis: Axis = "x" if ratio < 1 else "y"
-    shown = min(ratio, 1 / ratio) / (recipe.originality.zoom or 1.0)
+    axis, shown = window
     bars = 2 * recipe.letterbox.height if recipe.letterbox and axis == "y" else 0.0
     shots = tuple(_shot_path(shot, axis, shown, 1 - bars) for shot in track.shots)
-    path = CropPath(axis, shown, shots)
     moves = any(abs(point - 0.5) > STILL_CENTRE for shot in shots for point in shot.points)
-    return path if moves else None
+    return CropPath(axis, shown, shots) if moves else None
 
 
 def plan_paths(track: SubjectTrack | None, recipe: Recipe, formats: Sequence[Format]) -> dict[str, CropPath]:
@@ -261,23 +272,25 @@ class Following:
         """Pixels those become; even."""
         return 2 * round(self.cut * self.target / self.window / 2)
 
-    def first_crop(self) -> str:
-        """The first crop's offset as an expression of `t`."""
-        return f"st(0,{self._edge()});{self._first()}"
+    def first_crop(self, during: tuple[float, float]) -> str:
+        """The first crop's offset as an expression of `t`, good for this part of the rendition, in seconds."""
+        return f"st(0,{self._edge(during)});{self._first()}"
 
-    def second_crop(self) -> str:
+    def second_crop(self, during: tuple[float, float]) -> str:
         """The second crop's offset: what the first left over, in pixels of the output."""
         exact = f"clip(ld(0),0,{self.length - self.window})-{self._first()}"
         beyond = self.scaled - self.target
-        return f"st(0,{self._edge()});clip(round(({exact})*{self.scaled / self.cut:.9f}),0,{beyond})"
+        return f"st(0,{self._edge(during)});clip(round(({exact})*{self.scaled / self.cut:.9f}),0,{beyond})"
 
     def _first(self) -> str:
         return f"2*floor(clip(ld(0)-{AIR_PIXELS},0,{self.length - self.cut})/2)"
 
-    def _edge(self) -> str:
+    def _edge(self, during: tuple[float, float]) -> str:
         """First pixel of the window, in fractions of one; may lie outside of the picture by the width of a hair."""
-        pieces = list(self._pieces())
-        return _tree(pieces)
+        begin_s, end_s = during
+        pieces = [piece for piece in self._pieces() if piece[0] < end_s]
+        started = sum(since <= begin_s for since, _ in pieces)
+        return _tree(pieces[max(0, started - 1) :])
 
     def _pieces(self) -> Iterator[tuple[float, str]]:
         """Expressions in order of time, each with the rendition's second it begins at."""
@@ -335,18 +348,16 @@ class Kept:
 
 def judge_framing(framed: Framed, width: int, height: int, bars: int = 0) -> Kept:
     """Hold the subject against what a picture of this size shows; `bars` are rows covered above and below."""
-    track, recipe = framed.track, framed.recipe
+    track, path = framed.track, framed.path
     if track is None:
         return Kept(0, ())
-    ratio = width / height / track.aspect
     sightings = track.confident()
-    if recipe.fit == "blur" or abs(1 / ratio - 1) <= SAME_SHAPE:
+    window = _window(track.aspect, framed.recipe, width / height)
+    if window is None:
         return Kept(len(sightings), ())
-    axis: Axis = "x" if ratio < 1 else "y"
-    shown = min(ratio, 1 / ratio) / (recipe.originality.zoom or 1.0)
+    axis, shown = window
     if axis == "y":
         shown *= 1 - 2 * bars / height
-    path = framed.path
 
     def is_cut_off(sighting: Sighting) -> bool:
         middle, half = _along(sighting.subject, axis)

@@ -15,13 +15,15 @@ from typing import Any
 import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
+from ettametta_pipelines.media.subject import SubjectTrack
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
-from ettametta_pipelines.renders.framing import CropPath, Following
-from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
+from ettametta_pipelines.renders.framing import SAME_SHAPE, CropPath, Following, plan_paths
+from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
 from ettametta_pipelines.renders.jitter import margin, reach, sway
-from ettametta_pipelines.renders.recipe import Colour, Jitter, Recipe
+from ettametta_pipelines.renders.recipe import Colour, Recipe
+from ettametta_pipelines.renders.segments import Segment, plan_segments
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
 
 Stream = Any  # ffmpeg-python's nodes have no types
@@ -29,8 +31,6 @@ Stream = Any  # ffmpeg-python's nodes have no types
 # bitexact: the same bytes on every kind of processor. It costs no measurable time here.
 SCALER = "bicubic+accurate_rnd+bitexact"
 SHRINKER = "area+accurate_rnd+bitexact"
-# A format this near to the source's shape is cut to fit even where the recipe would blur: no one sees 4 %.
-SAME_SHAPE = 0.04
 BLUR_DIVISOR = 10
 BLUR_SIGMA = 2.5
 
@@ -43,6 +43,9 @@ HDR_WHITE_NITS = 203
 HDR_PEAK = 5
 UNSTATED = frozenset((0, 2, 3))
 HD_HEIGHT = 720
+
+# Seeking goes to the keyframe at or before the time asked for, which a file may state a little early or late.
+ENTRY_MARGIN_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ class Window:
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
+    """Everything one render needs. What was made beforehand is named as it lies in the directory ffmpeg runs in.
 
-    `captions` are scripts by format, as names of ours inside the directory the render runs in. `framing` are the paths
-    of the formats whose camera does not stay in the centre.
+    `plates` are by format, `captions` scripts by format and segment; most segments may have none. `subject` is where
+    the camera looks in formats that show only a part.
     """
 
     source: Path
@@ -68,11 +71,9 @@ class RenderPlan:
     recipe: Recipe
     seed: int
     formats: Sequence[Format]
-    plates: Mapping[str, Path]
-    sound: Path | None
-    outputs: Mapping[str, Path]
-    captions: Mapping[str, str] = field(default_factory=dict)
-    framing: Mapping[str, CropPath] = field(default_factory=dict)
+    plates: Mapping[str, str] = field(default_factory=dict)
+    captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    subject: SubjectTrack | None = None
 
     @property
     def rate(self) -> Fraction:
@@ -100,6 +101,25 @@ class RenderPlan:
             self.recipe.glitch, self.seed, self.frame_count, self.rate, self.probe.width, self.probe.height
         )
 
+    @cached_property
+    def framing(self) -> dict[str, CropPath]:
+        """Camera paths of the formats that do not stay in the centre."""
+        return plan_paths(self.subject, self.recipe, self.formats)
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        return plan_segments(self.frame_count, self.rate, self.time_map, self.probe.entry_points_s)
+
+    @property
+    def times_of_segments(self) -> list[tuple[float, float]]:
+        """Start and end of each segment in seconds of the rendition."""
+        return [(float(s.first / self.rate), float(s.end / self.rate)) for s in self.segments]
+
+    def bursts_in(self, segment: Segment) -> tuple[Burst, ...]:
+        return tuple(
+            burst for burst in self.bursts if burst.first < segment.end and burst.end > segment.first
+        )
+
 
 def crop_window(probe: Probe, aspect: Fraction | None, zoom: float) -> Window:
     """The centred window of this display aspect (None: the source's own), made smaller by the zoom."""
@@ -121,33 +141,43 @@ def fitted_size(probe: Probe, format: Format) -> tuple[int, int]:
     return 2 * round(format.height * probe.display_aspect / 2), format.height
 
 
-def render_arguments(plan: RenderPlan) -> list[str]:
-    """ffmpeg's arguments for a whole render: inputs, graph and one output per format."""
-    source = ffmpeg.input(
-        f"file:{plan.source}", **source_options(plan.probe), t=f"{plan.probe.duration_s + 1:.3f}"
-    )
-    sound = (
-        ffmpeg.input(f"file:{plan.sound}", f="mov", protocol_whitelist="file")["a:0"] if plan.sound else None
-    )
-    picture = common_chain(source[str(plan.probe.video_index)], plan)
-    branches = picture.filter_multi_output("split") if len(plan.formats) > 1 else None
-    outputs = []
-    for place, format in enumerate(plan.formats):
-        branch = branches[place] if branches is not None else picture
-        streams = [format_branch(branch, plan, format)] + ([sound] if sound is not None else [])
-        outputs.append(ffmpeg.output(*streams, f"file:{plan.outputs[format.name]}", **output_options(plan)))
-    arguments: list[str] = ffmpeg.merge_outputs(*outputs).get_args()
-    return arguments
+def render_arguments(plan: RenderPlan, segment: Segment, outputs: Mapping[str, Path]) -> list[str]:
+    """ffmpeg's arguments for one segment: input, graph and one output for each format `outputs` names.
+
+    Inside the graph times are those of the whole rendition; in each output they begin at 0.
+    """
+    formats = [format for format in plan.formats if format.name in outputs]
+    picture = common_chain(source_picture(plan, segment), plan, segment)
+    branches = picture.filter_multi_output("split") if len(formats) > 1 else None
+    made = []
+    for place, format in enumerate(formats):
+        stream = format_branch(branches[place] if branches is not None else picture, plan, format, segment)
+        stream = stream.filter("setpts", f"round(PTS-{float(segment.first / plan.rate):.9f}/TB)")
+        made.append(ffmpeg.output(stream, f"file:{outputs[format.name]}", **output_options(plan, segment)))
+    arguments: list[str] = ffmpeg.merge_outputs(*made).get_args()
+    return ["-copyts", "-start_at_zero", *arguments]
 
 
-def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
+def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
+    """The source from the segment's entry on; what comes before its first frame is dropped by `fps`.
+
+    Reading ends when every encoder has its frames.
+    """
+    options: dict[str, str | None] = {**source_options(plan.probe)}
+    if segment.entry_s is not None:
+        options |= {"ss": f"{segment.entry_s + ENTRY_MARGIN_S:.6f}", "noaccurate_seek": None}
+    return ffmpeg.input(f"file:{plan.source}", **options)[str(plan.probe.video_index)]
+
+
+def common_chain(stream: Stream, plan: RenderPlan, segment: Segment) -> Stream:
     """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
     probe = plan.probe
     if not plan.time_map.is_identity:
         # A file may count time in whole frames, which would round every moved frame back into its place.
         stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")
-    # From time 0 on, so that a picture starting after its sound keeps that distance.
-    stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
+    # From the segment's own first frame on: at 0 a picture that starts after its sound keeps that distance.
+    start = f"{float(segment.first / plan.rate):.6f}"
+    stream = stream.filter("fps", fps=str(plan.rate), start_time=start)
     if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
         stream = to_standard_range(stream, probe)
     stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
@@ -155,12 +185,12 @@ def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
     if plan.recipe.originality.mirror:
         stream = stream.filter("hflip")
     stream = shift_colour(stream, plan.recipe)
-    return tear(stream) if plan.bursts else stream
+    return tear(stream, segment) if plan.bursts_in(segment) else stream
 
 
-def tear(stream: Stream) -> Stream:
-    """The filters of the glitch, switched on and off by the script in the working directory."""
-    stream = stream.filter("sendcmd", filename=SCRIPT_NAME)
+def tear(stream: Stream, segment: Segment) -> Stream:
+    """The filters of the glitch, switched on and off by the segment's script in the working directory."""
+    stream = stream.filter("sendcmd", filename=script_name(segment))
     for name in ("pixelize", "chromashift", *SLICERS):
         stream = stream.filter(name, enable=0)
     return stream
@@ -235,17 +265,18 @@ def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
     return stream
 
 
-def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
+def format_branch(stream: Stream, plan: RenderPlan, format: Format, segment: Segment) -> Stream:
     """Fill one format, then grain, then the plate, so that letterbox bars stay clean."""
     zoom = plan.recipe.originality.zoom or 1.0
     other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
     if plan.recipe.fit == "blur" and other_shape:
         stream = fill_with_blur(stream, plan, format, zoom)
     else:
-        stream = fill_by_crop(stream, plan, format, zoom)
+        stream = fill_by_crop(stream, plan, format, zoom, segment)
     if plan.recipe.grain is not None:
-        # Of the seeds noise offers only all_seed has an effect.
-        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=plan.seed)
+        # Of the seeds noise offers only all_seed has an effect. Each segment has its own, or grain would repeat.
+        seed = (plan.seed + segment.index) % 2**31
+        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=seed)
     plate = plan.plates.get(format.name)
     if plate is not None:
         black = ffmpeg.input(
@@ -256,7 +287,7 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
             framerate=str(plan.rate),
         )
         stream = ffmpeg.filter([stream, tag_colour(black["v:0"], plan.probe)], "overlay", format="yuv420")
-    return draw_captions(stream, plan.captions.get(format.name))
+    return draw_captions(stream, plan.captions.get((format.name, segment.index)))
 
 
 def draw_captions(stream: Stream, script: str | None) -> Stream:
@@ -264,9 +295,9 @@ def draw_captions(stream: Stream, script: str | None) -> Stream:
     return stream if script is None else stream.filter("ass", filename=script, fontsdir=FONTS_DIR)
 
 
-def fill_by_crop(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
+def fill_by_crop(stream: Stream, plan: RenderPlan, format: Format, zoom: float, segment: Segment) -> Stream:
     if format.name in plan.framing:
-        return follow(stream, plan, format, zoom)
+        return follow(stream, plan, format, zoom, segment)
     return show(stream, plan, format.aspect, zoom, format.width, format.height)
 
 
@@ -299,48 +330,57 @@ def show(
     return stream.filter("crop", w=width, h=height, x=x, y=y, exact=1)
 
 
-def follow(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
-    """The part of the source the format's path leads through, at its size; jitter sways on top."""
+def follow(stream: Stream, plan: RenderPlan, format: Format, zoom: float, segment: Segment) -> Stream:
+    """The part of the source the format's path leads through, at its size; jitter sways on top.
+
+    The offsets along the path are in files, being too long for a command line; `framing_scripts` are their contents.
+    """
     window, wide, high, following = _following(plan, format, zoom)
-    first, second = (f"framing_{format.name}_{step}.txt" for step in ("first", "second"))
+    first, second = script_names(format, segment)
     jitter = plan.recipe.jitter
-    still = (
-        str(sway(jitter, plan.seed)[following.path.axis == "x"].expression(*_edges(jitter, format)))
-        if jitter
-        else 0
-    )
+    across, down = sway(jitter, plan.seed) if jitter else (None, None)
     if following.path.axis == "x":
+        y = down.expression(*_edges(plan, format)) if down else 0
         stream = stream.filter("crop", w=following.cut, h=window.height, y=window.y, exact=1, **{"/x": first})
         stream = scale(stream, following.scaled, high)
-        return stream.filter("crop", w=format.width, h=format.height, y=still, exact=1, **{"/x": second})
+        return stream.filter("crop", w=format.width, h=format.height, y=y, exact=1, **{"/x": second})
+    x = across.expression(*_edges(plan, format)) if across else 0
     stream = stream.filter("crop", w=window.width, h=following.cut, x=window.x, exact=1, **{"/y": first})
     stream = scale(stream, wide, following.scaled)
-    return stream.filter("crop", w=format.width, h=format.height, x=still, exact=1, **{"/y": second})
+    return stream.filter("crop", w=format.width, h=format.height, x=x, exact=1, **{"/y": second})
 
 
-def framing_scripts(plan: RenderPlan) -> dict[str, str]:
-    """Files that `follow` reads, by name: expressions too long for a command line."""
-    scripts = {}
+def script_names(format: Format, segment: Segment) -> tuple[str, str]:
+    """The files with a segment's offsets of the first and the second crop, in the directory ffmpeg runs in."""
+    stem = f"framing_{format.name}_{segment.index}"
+    return f"{stem}_first.txt", f"{stem}_second.txt"
+
+
+def framing_scripts(plan: RenderPlan, segment: Segment) -> dict[str, str]:
+    """What these files hold, by name."""
+    scripts: dict[str, str] = {}
+    during = (float(segment.first / plan.rate), float(segment.end / plan.rate))
     for format in plan.formats:
         if format.name not in plan.framing:
             continue
         *_, following = _following(plan, format, plan.recipe.originality.zoom or 1.0)
-        second, jitter = following.second_crop(), plan.recipe.jitter
+        second, jitter = following.second_crop(during), plan.recipe.jitter
         if jitter is not None:
             axis = sway(jitter, plan.seed)[following.path.axis == "y"]
-            second = f"({second})+{axis.expression(*_edges(jitter, format))}"
-        scripts[f"framing_{format.name}_first.txt"] = following.first_crop()
-        scripts[f"framing_{format.name}_second.txt"] = second
+            second = f"({second})+{axis.expression(*_edges(plan, format))}"
+        scripts |= zip(script_names(format, segment), (following.first_crop(during), second), strict=True)
     return scripts
 
 
-def _edges(jitter: Jitter, format: Format) -> tuple[int, float]:
-    return margin(jitter, format.width, format.height), reach(jitter, format.width, format.height)
+def _edges(plan: RenderPlan, format: Format) -> tuple[int, float]:
+    """Margin and reach of the recipe's jitter."""
+    jitter, size = plan.recipe.jitter, (format.width, format.height)
+    return (margin(jitter, *size), reach(jitter, *size)) if jitter else (0, 0.0)
 
 
 def _following(plan: RenderPlan, format: Format, zoom: float) -> tuple[Window, int, int, Following]:
     """The window, the size it is brought to, and how the path leads it."""
-    edge = _edges(plan.recipe.jitter, format)[0] if plan.recipe.jitter else 0
+    edge, _ = _edges(plan, format)
     wide, high = format.width + 2 * edge, format.height + 2 * edge
     window = crop_window(plan.probe, Fraction(wide, high), zoom)
     path = plan.framing[format.name]
@@ -365,10 +405,10 @@ def scale(stream: Stream, width: int, height: int, flags: str = SCALER) -> Strea
     return stream.filter("scale", w=width, h=height, flags=flags).filter("setsar", sar=1)
 
 
-def output_options(plan: RenderPlan) -> dict[str, Any]:
-    """Options of every output: encoder, sound copied as it is, nothing of the source's metadata."""
+def output_options(plan: RenderPlan, segment: Segment) -> dict[str, Any]:
+    """Options of every output: encoder, length, nothing of the source's metadata."""
     keyframes = round(plan.rate * ENCODER.keyframe_every_s)
-    options: dict[str, Any] = {
+    return {
         "c:v": ENCODER.codec,
         "preset": ENCODER.preset,
         "crf": ENCODER.crf,
@@ -378,15 +418,11 @@ def output_options(plan: RenderPlan) -> dict[str, Any]:
         "bufsize": f"{ENCODER.buffer_kbits}k",
         "g": keyframes,
         "threads": ENCODER.threads,
-        "frames:v": plan.frame_count,
+        "frames:v": segment.frames,
         "fps_mode": "passthrough",
         "map_metadata": -1,
         "map_chapters": -1,
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
-        "movflags": "+faststart",
         "f": "mp4",
     }
-    if plan.sound is not None:
-        options["c:a"] = "copy"
-    return options
