@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ettametta_pipelines.media.faces import Face, find_faces
@@ -47,6 +47,8 @@ CELLS = 48
 MAP_SPREAD_S = 0.8
 # Mean change (0..255) within the moving part below which nothing moves by itself: noise, foliage.
 LEAST_MOTION = 2.0
+# What stands out is the weakest hint: on pictures tried it was right above this share of full clearness.
+SALIENCY_TRUST = 0.8
 REACH = 0.2
 
 
@@ -110,9 +112,13 @@ class SubjectTrack:
         seen = sum(s.is_confident for shot in self.shots if shot.method == method for s in shot.sightings)
         return seen / looks if looks else 0.0
 
+    def shot_at(self, time_s: float) -> ShotTrack | None:
+        """The shot shown at a time."""
+        return next((shot for shot in reversed(self.shots) if shot.start_s <= time_s), None)
+
     def near(self, time_s: float) -> Sighting | None:
         """The nearest sighting in the shot shown at a time, at most a second away."""
-        shot = next((s for s in reversed(self.shots) if s.start_s <= time_s), None)
+        shot = self.shot_at(time_s)
         sightings = [s for s in shot.sightings if s.is_confident] if shot else []
         nearest = min(sightings, key=lambda s: abs(s.time_s - time_s), default=None)
         return nearest if nearest is not None and abs(nearest.time_s - time_s) <= 1.0 else None
@@ -192,7 +198,7 @@ class Spotter:
         self._previous = small
         longer = max(self.width, self.height)
         cells = max(4, CELLS * self.height // longer), max(4, CELLS * self.width // longer)
-        out = _spectral_residual(_shrink(picture.astype(np.float32), cells))
+        out = _unlike_the_edges(_shrink(picture.astype(np.float32), cells))
         return _Look(time_s, find_faces(picture), _as_bytes(_shrink(moved, cells) * 4), _as_bytes(out))
 
     def track(self, shot_starts_s: Sequence[float], end_s: float, aspect: float) -> SubjectTrack:
@@ -307,7 +313,9 @@ def _follow_maps(looks: list[_Look]) -> tuple[Method, list[Sighting]]:
         sightings = _sightings(times, moving)
         if sum(s.is_confident for s in sightings) >= len(sightings) / 2:
             return "motion", sightings
-    sightings = _sightings(times, standing_out)
+    sightings = [
+        replace(s, confidence=SALIENCY_TRUST * s.confidence) for s in _sightings(times, standing_out)
+    ]
     if any(s.is_confident for s in sightings):
         return "saliency", sightings
     return "none", []
@@ -376,33 +384,29 @@ def _own_motion(before: "Map", after: "Map") -> "Map":
     return change
 
 
-def _spectral_residual(small: "Map") -> "Map":
-    """What stands out (Hou and Zhang 2007): what is left of the spectrum beyond its smooth course, over the colours."""
+def _unlike_the_edges(small: "Map") -> "Map":
+    """What stands out: cells whose colour is found nowhere along the picture's edges, where backgrounds are.
+
+    The boundary prior of Wei et al. 2012. A spectral residual (Hou and Zhang 2007) and the distance from the mean
+    colour (Achanta et al. 2009) pointed at the subject in fewer of 18 pictures tried.
+    """
     import numpy as np
 
-    spectrum = np.fft.fft2(small, axes=(0, 1))
-    logs = np.log(np.abs(spectrum) + 1e-3)
-    residual = np.exp(logs - _blur(logs))
-    back = np.abs(np.fft.ifft2(residual * np.exp(1j * np.angle(spectrum)), axes=(0, 1))) ** 2
-    out = _blur(_blur(back.sum(axis=2)[..., None]))[..., 0]
-    return (255 * out / max(1e-9, float(out.max()))).astype(np.float32)
-
-
-def _blur(planes: "NDArray[Any]") -> "NDArray[Any]":
-    """Mean of three by three, wrapping at the edges, as spectra do."""
-    import numpy as np
-
-    for axis in (0, 1):
-        planes = (planes + np.roll(planes, 1, axis) + np.roll(planes, -1, axis)) / 3
-    return planes
+    edges = np.concatenate((small[0], small[-1], small[:, 0], small[:, -1]))[::3]
+    apart = np.sqrt(((small[:, :, np.newaxis] - edges) ** 2).sum(axis=3))
+    nearest: Map = np.partition(apart, len(edges) // 4, axis=2)[:, :, : len(edges) // 4].mean(axis=2)
+    return nearest
 
 
 def _shrink(plane: "Map", cells: tuple[int, int]) -> "Map":
-    """Block means; rows and columns that do not divide evenly are left out at the end."""
-    rows, columns = plane.shape[0] // cells[0], plane.shape[1] // cells[1]
-    part = plane[: rows * cells[0], : columns * cells[1]]
-    blocks: Map = part.reshape(cells[0], rows, cells[1], columns, *plane.shape[2:]).mean(axis=(1, 3))
-    return blocks
+    """Means over cells, each of which takes its exact share of the picture whether or not that is whole pixels."""
+    import numpy as np
+    from PIL import Image
+
+    if plane.ndim == 3:
+        return np.stack([_shrink(plane[..., place], cells) for place in range(plane.shape[2])], axis=2)
+    image = Image.fromarray(plane.astype(np.float32))
+    return np.asarray(image.resize((cells[1], cells[0]), Image.Resampling.BOX))
 
 
 def _as_bytes(plane: "Map") -> "NDArray[np.uint8]":

@@ -173,13 +173,14 @@ def _targets(shot: ShotTrack, axis: Axis, shown: float, uncovered: float) -> Ite
     sightings = [s for s in shot.sightings if s.is_confident]
     whole = [s for s in sightings if 2 * AIR * _along(s.company, axis)[1] <= shown * uncovered]
     together = len(whole) >= FITTING_SHARE * len(sightings)
-    air = AIR if shot.method != "faces" else AIR * HEAD_AND_SHOULDERS
+    # The outline of what moves or stands out is vague: no reason to stir.
+    air, least = (AIR * HEAD_AND_SHOULDERS, CALM / 2) if shot.method == "faces" else (AIR, CALM)
     for sighting in sightings:
         middle, half = _along(sighting.company if together else sighting.subject, axis)
         if shot.method == "faces" and axis == "y":
             # Shoulders are below.
             middle += half
-        room = min(FARTHEST, max(CALM / 2, uncovered / 2 - air * half / shown))
+        room = min(FARTHEST, max(least, uncovered / 2 - air * half / shown))
         yield _Target(round((sighting.time_s - shot.start_s) / STEP_S), middle / shown, room)
 
 
