@@ -14,11 +14,13 @@ from threading import Lock
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import track_from_json
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import CropPath, plan_paths
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
@@ -41,7 +43,7 @@ SEGMENTS_SUFFIX = ".segments.json"
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, None where it came without.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track; None without.
     """
 
     source_id: str
@@ -54,6 +56,7 @@ class RenditionOrder:
     loudness: Loudness | None
     captions_key: str | None = None
     voice: VoiceWish | None = None
+    subject_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Rendition:
     ffmpeg_build: str
     captions: CaptionReport | None = None
     voice: Narration | None = None
+    path: CropPath | None = None
 
 
 def obtain_renditions(
@@ -100,9 +104,19 @@ def obtain_renditions(
     )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
+    paths = plan_paths(subject, order.recipe, chosen)
+    framing = {name: path.digest for name, path in paths.items()}
     keys = {
         f.name: render_key(
-            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, mix_key(narration)
+            order.source_sha256,
+            order.recipe,
+            order.seed,
+            f.name,
+            build,
+            drawn,
+            voice=mix_key(narration),
+            framing=framing.get(f.name),
         )
         for f in chosen
     }
@@ -115,14 +129,14 @@ def obtain_renditions(
             voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, voice=voice, progress=progress,
+                loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
                 shelf=_Shelf(store, order, workdir),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, voice=narration)
-        for rendition in found.values()
+        replace(rendition, captions=report, voice=narration, path=paths.get(name))
+        for name, rendition in found.items()
         if rendition is not None
     ]
 
