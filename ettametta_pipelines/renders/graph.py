@@ -137,14 +137,17 @@ def render_arguments(plan: RenderPlan) -> list[str]:
     return arguments
 
 
-def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
-    """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
+def common_chain(stream: Stream, plan: RenderPlan, start: Fraction = Fraction(0)) -> Stream:
+    """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch.
+
+    `start` is the time of the first frame that is wanted, where it is not the whole.
+    """
     probe = plan.probe
     if not plan.time_map.is_identity:
         # A file may count time in whole frames, which would round every moved frame back into its place.
         stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")
     # From time 0 on, so that a picture starting after its sound keeps that distance.
-    stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
+    stream = stream.filter("fps", fps=str(plan.rate), start_time=f"{float(start):.9g}")
     if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
         stream = to_standard_range(stream, probe)
     stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
