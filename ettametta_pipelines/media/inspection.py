@@ -37,6 +37,8 @@ MATROSKA_SEGMENT = 0x18538067
 UNKNOWN_SIZE = -1
 
 MAX_STREAMS_READ = 64
+ENTRY_SPACING_S = 2.0
+SEEKS_TRIED = 8
 
 
 class Found(Exception):
@@ -200,6 +202,7 @@ class Clockwork:
         self.times = array("q")
         self.ends: int | None = None
         self.damaged = 0
+        self.entries = array("q")
 
     def add(self, packet: Any) -> None:
         self.damaged += packet.is_corrupt
@@ -209,6 +212,11 @@ class Clockwork:
             return
         end = stamp + (packet.duration or 0)
         self.times.append(stamp)
+        # Where a later packet is shown before a keyframe, decoding cannot begin there (an open group of pictures).
+        while self.entries and stamp < self.entries[-1]:
+            self.entries.pop()
+        if packet.is_keyframe:
+            self.entries.append(stamp)
         self.ends = end if self.ends is None else max(self.ends, end)
 
 
@@ -264,7 +272,38 @@ def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
         clocks, picture = demux(container, video, audio)
         facts |= time_facts(container, video, audio, clocks)
         facts |= picture_facts(video, picture)
+        facts["entry_points_s"] = reachable_entries(path, form, codecs, video.index, clocks[video.index])
     return facts
+
+
+def reachable_entries(
+    path: str, form: str, codecs: list[str], video_index: int, clock: Clockwork
+) -> list[float]:
+    """Times at which decoding can begin, at least `ENTRY_SPACING_S` apart; none where seeking misses one tried.
+
+    The file is opened afresh: a container read to its end knows places that one just opened would miss.
+    """
+    with open_container(path, form, codecs) as container:
+        video = container.streams[video_index]
+        origin = (container.start_time or 0) / av.time_base
+        found: list[tuple[int, float]] = []
+        for stamp in clock.entries:
+            at_s = float(stamp * video.time_base) - origin
+            if at_s - (found[-1][1] if found else 0.0) >= ENTRY_SPACING_S:
+                found.append((stamp, at_s))
+        tried = found[:: -(-len(found) // SEEKS_TRIED) or 1]
+        if not all(seek_lands(container, video, stamp) for stamp, _ in tried):
+            return []
+    return [at_s for _, at_s in found]
+
+
+def seek_lands(container: Any, video: Any, stamp: int) -> bool:
+    """Whether seeking to a keyframe's time leads to that keyframe."""
+    try:
+        container.seek(stamp, stream=video)
+        return bool(next(packet.pts for packet in container.demux(video) if packet.size) == stamp)
+    except (av.FFmpegError, StopIteration):
+        return False
 
 
 def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwork]) -> dict[str, Any]:

@@ -37,7 +37,10 @@ HDR_TRANSFERS = frozenset((16, 18))  # SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG)
 
 @dataclass(frozen=True)
 class Probe:
-    """What a video is. Width and height are after rotation; times in seconds from the earliest start of a stream."""
+    """What a video is. Width and height are after rotation; times in seconds from the earliest start of a stream.
+
+    `entry_points_s` are keyframes two seconds or more apart at which decoding can begin; the start is not among them.
+    """
 
     container: str
     video_codec: str
@@ -64,6 +67,7 @@ class Probe:
     size_bytes: int
     starts_s: float = 0.0
     audio_starts_s: float = 0.0
+    entry_points_s: tuple[float, ...] = ()
 
     @property
     def is_hdr(self) -> bool:
@@ -343,4 +347,5 @@ def _probe_of(facts: Facts, size: int) -> Probe:
         size_bytes=size,
         starts_s=facts["starts_s"],
         audio_starts_s=facts["audio_starts_s"] if has_audio else 0.0,
+        entry_points_s=tuple(facts["entry_points_s"]),
     )

@@ -5,7 +5,7 @@ at the same places: that finds a broken encoder, muxer or join, a wrong matrix o
 Grain is left out and both are compared at a quarter of the size, where grain has averaged out. `quality.py` asks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING
 import ffmpeg
 
 from ettametta_pipelines.confinement import private_dir
-from ettametta_pipelines.media.probe import Probe
-from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
+from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 from ettametta_pipelines.renders.formats import Format
-from ettametta_pipelines.renders.graph import (
-    MATRICES,
-    SHRINKER,
-    RenderPlan,
-    color_matrix,
-    common_chain,
-    format_branch,
-)
-from ettametta_pipelines.renders.recipe import Recipe
+from ettametta_pipelines.renders.graph import SHRINKER, RenderPlan, segment_pictures
+from ettametta_pipelines.renders.segments import ROUNDING_MARGIN, Segment
 from ettametta_pipelines.renders.stills import SHRINK, Still, Stills, read_stills
 
 if TYPE_CHECKING:
@@ -34,64 +26,61 @@ if TYPE_CHECKING:
 
     Picture = NDArray[np.float64]
 
-# Where windows begin, as shares of the video. The first costs no seeking, the last finds what drifts apart.
+# Where windows are looked for, as shares of the video: the beginning, the middle, and what would have drifted apart.
 PLACES = (0.0, 0.45, 0.9)
-WINDOW_FRAMES = 5
-# Read before a window, so that the frame shown at its beginning is known where frames come unevenly.
-LEAD_S = 0.5
-UNEVEN_LEAD_S = 4.0
+WINDOW_FRAMES = 4
 
 
-def window_arguments(plan: RenderPlan, first: int, count: int, outputs: Sequence[Path]) -> list[str]:
-    """ffmpeg's arguments for `count` raw frames of every format from frame `first` on, as stills."""
-    start = first / plan.rate
-    lead = UNEVEN_LEAD_S if plan.probe.variable_rate else LEAD_S
-    seek = max(0.0, plan.time_map.source_time(float(start)) - lead)
-    # The offset puts back what seeking takes off: all of the graph counts in the time of the whole.
-    options = source_options(plan.probe) | {"ss": f"{seek:.6f}", "itsoffset": f"{seek:.6f}", "threads": "2"}
-    source = ffmpeg.input(f"file:{plan.source}", **options)
-    picture = common_chain(source[str(plan.probe.video_index)], plan, start)
-    branches = picture.filter_multi_output("split") if len(plan.formats) > 1 else [picture]
+def plan_windows(plan: RenderPlan) -> list[Segment]:
+    """Short segments to render once more: each begins at the keyframe of the source before a place, where no time is
+    spent on decoding what comes before; it has the number of the segment it lies in, and with it its scripts."""
+    starts: dict[int, float | None] = {0: None}
+    for entry_s in plan.probe.entry_points_s:
+        exact = plan.time_map.output_time(entry_s) * float(plan.rate)
+        if abs(exact - round(exact)) <= 0.5 - ROUNDING_MARGIN and round(exact) + WINDOW_FRAMES <= plan.frame_count:
+            starts[round(exact)] = entry_s
+    chosen = sorted({max(f for f in starts if f <= share * plan.frame_count) for share in PLACES})
+    windows = []
+    for first in chosen:
+        around = max((s for s in plan.segments if s.first <= first), key=lambda segment: segment.first)
+        end = min(first + WINDOW_FRAMES, around.end)
+        windows.append(Segment(around.index, first, end, starts[first]))
+    return windows
+
+
+def window_arguments(plan: RenderPlan, window: Segment, outputs: Mapping[str, Path]) -> list[str]:
+    """ffmpeg's arguments for the raw frames of a window as stills, one file for each format `outputs` names."""
+    formats = [format for format in plan.formats if format.name in outputs]
     written = []
-    for place, (format, path) in enumerate(zip(plan.formats, outputs, strict=True)):
-        still = format_branch(branches[place], plan, format)
-        still = still.filter("scale", format.width // SHRINK, format.height // SHRINK, flags=SHRINKER)
+    for format, picture in zip(formats, segment_pictures(plan, window, formats), strict=True):
+        still = picture.filter("scale", format.width // SHRINK, format.height // SHRINK, flags=SHRINKER)
+        options = {"f": "rawvideo", "fps_mode": "passthrough", "frames:v": window.frames}
         written.append(
-            ffmpeg.output(
-                still.filter("format", "yuv420p"), f"file:{path}",
-                f="rawvideo", fps_mode="passthrough", **{"frames:v": count},
-            )
-        )  # fmt: skip
+            ffmpeg.output(still.filter("format", "yuv420p"), f"file:{outputs[format.name]}", **options)
+        )
     arguments: list[str] = ffmpeg.merge_outputs(*written).get_args()
-    return arguments
-
-
-def _without_grain(plan: RenderPlan) -> Recipe:
-    return plan.recipe.model_copy(update={"grain": None})
-
-
-WindowArguments = Callable[[RenderPlan, int, int, Sequence[Path]], list[str]]
+    return ["-copyts", "-start_at_zero", *arguments]
 
 
 class Reference:
-    """What the graph made of a plan at a few places, rendered once for all formats when first asked for."""
+    """What the graph made of a plan at a few places, rendered once for all its formats when first asked for.
 
-    def __init__(
-        self, plan: RenderPlan, scratch: Path, arguments: WindowArguments = window_arguments
-    ) -> None:
-        self.plan = plan if plan.recipe.grain is None else replace(plan, recipe=_without_grain(plan))
-        self.matrix = color_matrix(plan.probe)
-        self._scratch = scratch
-        self._arguments = arguments
+    `workdir` is the directory of the render, with its plates and scripts.
+    """
+
+    def __init__(self, plan: RenderPlan, workdir: Path) -> None:
+        without_grain = plan.recipe.model_copy(update={"grain": None})
+        self.plan = plan
+        self._graph = replace(plan, recipe=without_grain)
+        self._windows = plan_windows(plan)
+        self._workdir = workdir.absolute()
         self._stills: dict[str, dict[int, Still]] | None = None
         self._lock = Lock()
 
     @property
-    def windows(self) -> list[range]:
-        """Numbers of the frames that are compared, in runs of neighbours."""
-        count = min(WINDOW_FRAMES, self.plan.frame_count)
-        last = self.plan.frame_count - count
-        return [range(first, first + count) for first in sorted({round(share * last) for share in PLACES})]
+    def numbers(self) -> list[int]:
+        """Frames that are compared."""
+        return [number for window in self._windows for number in range(window.first, window.end)]
 
     def stills(self, format: Format) -> Stills:
         """Frames of the graph by number. Raises PipelineError by the runner's table."""
@@ -102,18 +91,19 @@ class Reference:
 
     def _rendered(self) -> dict[str, dict[int, Still]]:
         found: dict[str, dict[int, Still]] = {format.name: {} for format in self.plan.formats}
-        for window in self.windows:
-            with private_dir(self._scratch, "reference") as kept:
-                outputs = [kept.absolute() / f"{format.name}.yuv" for format in self.plan.formats]
+        for window in self._windows:
+            with private_dir(self._workdir, "reference") as kept:
+                outputs = {format.name: kept / f"{format.name}.yuv" for format in self.plan.formats}
                 run_ffmpeg(
-                    self._arguments(self.plan, window.start, len(window), outputs),
+                    window_arguments(self._graph, window, outputs),
                     doing="making frames to compare with",
-                    # Scripts of captions and glitches have names inside the directory of the render.
-                    workdir=self._scratch,
+                    workdir=self._workdir,
                     timeout_s=120,
                 )
-                for format, path in zip(self.plan.formats, outputs, strict=True):
-                    found[format.name] |= read_stills(path, window, format.width, format.height)
+                numbers = range(window.first, window.end)
+                for format in self.plan.formats:
+                    read = read_stills(outputs[format.name], numbers, format.width, format.height)
+                    found[format.name] |= read
         return found
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
@@ -27,9 +28,12 @@ from ettametta_pipelines.renders.quality import (
     findings_from,
 )
 from ettametta_pipelines.renders.recipe import Recipe, render_key
+from ettametta_pipelines.renders.segments import MadeSegment, segments_document, segments_from
 from ettametta_pipelines.renders.sound import Loudness
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
+
+SEGMENTS_SUFFIX = ".segments.json"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def obtain_renditions(
             probe = require_probe(source, name=order.source_key)
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, progress=progress,
+                loudness=order.loudness, captions=cues, progress=progress, shelf=_Shelf(store, order, workdir),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
@@ -114,6 +118,55 @@ def rendition_object_key(source_id: str, format_name: str, key: str) -> str:
 def report_key(object_key: str) -> str:
     """Where the findings about a rendition are kept."""
     return object_key.removesuffix(".mp4") + ".checks.json"
+
+
+def segments_key(object_key: str) -> str:
+    """Where it is kept what a rendition is made of."""
+    return object_key.removesuffix(".mp4") + SEGMENTS_SUFFIX
+
+
+class _Shelf:
+    """Segments of the renditions of one source that are in the library; each file is fetched at most once."""
+
+    def __init__(self, store: ObjectStore, order: RenditionOrder, workdir: Path) -> None:
+        self.store = store
+        self.source_id = order.source_id
+        self.source_sha256 = order.source_sha256
+        self.workdir = workdir
+        self.index: dict[str, dict[str, tuple[str, str, MadeSegment]]] = {}
+        self.files: dict[str, Path | None] = {}
+        self.lock = Lock()
+
+    def find(self, format: Format, key: str) -> tuple[Path, MadeSegment] | None:
+        """A finished rendition with the segment of this key, and where in it that is."""
+        with self.lock:
+            if format.name not in self.index:
+                self.index[format.name] = self._read_index(format)
+            if key not in self.index[format.name]:
+                return None
+            object_key, sha256, segment = self.index[format.name][key]
+            if object_key not in self.files:
+                self.files[object_key] = self._fetch(object_key, sha256)
+            rendition = self.files[object_key]
+        return (rendition, segment) if rendition is not None else None
+
+    def _read_index(self, format: Format) -> dict[str, tuple[str, str, MadeSegment]]:
+        index: dict[str, tuple[str, str, MadeSegment]] = {}
+        for info in self.store.list(f"media/renditions/{self.source_id}/{format.name}/"):
+            if info.key.endswith(SEGMENTS_SUFFIX):
+                sha256, segments = segments_from(self.store.get(info.key))
+                object_key = info.key.removesuffix(SEGMENTS_SUFFIX) + ".mp4"
+                index |= {segment.key: (object_key, sha256, segment) for segment in segments}
+        return index
+
+    def _fetch(self, object_key: str, sha256: str) -> Path | None:
+        """The rendition if it is still what its list of segments speaks of."""
+        if not self.store.exists(object_key):
+            return None
+        folder = self.workdir / f"shelf-{len(self.files)}"
+        folder.mkdir()
+        path = fetch(self.store, object_key, folder)
+        return path if file_sha256(path) == sha256 else None
 
 
 def _find(
@@ -173,6 +226,8 @@ def _keep(
     # After the file: a report without its file could vouch for another.
     report = _report(made.sha256, made.findings)
     store.put(report_key(object_key), report, content_type="application/json")
+    parts = segments_document(made.sha256, made.segments)
+    store.put(segments_key(object_key), parts, content_type="application/json")
     return Rendition(
         format=made.format,
         object_key=object_key,
