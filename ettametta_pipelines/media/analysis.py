@@ -1,4 +1,4 @@
-"""Looks at an accepted video once: shots, brightness, motion, a contact sheet, loudness.
+"""Looks at an accepted video once: shots, brightness, motion, a contact sheet, a fingerprint, loudness.
 
 One decode onto small frames by ffmpeg in confinement; numpy sees only those. The `media_analysis` asset calls
 `analyse` and keeps its answer, renders take the loudness from there.
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.media import fingerprint
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.resemblance import keep_fingerprint
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
 from ettametta_pipelines.renders.formats import output_rate
 from ettametta_pipelines.renders.sound import Loudness, measure_loudness
@@ -42,7 +44,10 @@ SHORTEST_SHOT_S = 0.3
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was seen. Shot starts in seconds, first 0.0; luma and motion 0..1; loudness None when silent."""
+    """What was seen. Shot starts in seconds, first 0.0; luma and motion 0..1; loudness None when silent.
+
+    `thumbs` are the raw grey pictures a fingerprint is made of.
+    """
 
     duration_s: float
     shot_starts_s: list[float]
@@ -50,6 +55,7 @@ class Analysis:
     mean_motion: float
     loudness: Loudness | None
     contact_sheet: bytes
+    thumbs: bytes
     frames: int
     seconds: float
 
@@ -84,6 +90,7 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         mean_motion=watcher.mean_motion,
         loudness=measure_loudness(source.absolute(), probe, workdir),
         contact_sheet=watcher.contact_sheet(),
+        thumbs=bytes(watcher.sampler.thumbs),
         frames=watcher.frames,
         seconds=time.monotonic() - started,
     )
@@ -101,6 +108,7 @@ def analyse_source(
         seen = analyse(path, require_probe(path, name=object_key), workdir)
     sheet_key = f"media/analysis/{source_id}/contact_sheet.jpg"
     store.put(sheet_key, seen.contact_sheet, content_type="image/jpeg")
+    samples = fingerprint.samples_of(seen.thumbs)
     row = {
         "source_id": source_id,
         "shot_count": len(seen.shot_starts_s),
@@ -112,6 +120,8 @@ def analyse_source(
         "true_peak_dbtp": seen.loudness.peak_dbtp if seen.loudness else None,
         "contact_sheet_key": sheet_key,
         "contact_sheet_bytes": len(seen.contact_sheet),
+        "fingerprint_key": keep_fingerprint(store, source_id, samples),
+        "fingerprint_digest": fingerprint.digest(samples),
         "frames_analysed": seen.frames,
         "analysis_seconds": seen.seconds,
     }
@@ -141,6 +151,9 @@ class Watcher:
     kept: list[bytes] = field(default_factory=list)
     pending: bytearray = field(default_factory=bytearray)
     previous: "tuple[Plane, NDArray[np.float64]] | None" = None
+
+    def __post_init__(self) -> None:
+        self.sampler = fingerprint.Sampler(self.rate)
 
     @property
     def frame_bytes(self) -> int:
@@ -180,6 +193,7 @@ class Watcher:
         self.previous = (luma, tones)
         if len(self.kept) < SHEET_COLUMNS * SHEET_ROWS and self.frames >= self._sheet_frame(len(self.kept)):
             self.kept.append(frame)
+        self.sampler.look_at(self.frames, luma)
         self.frames += 1
 
     def _sheet_frame(self, place: int) -> int:

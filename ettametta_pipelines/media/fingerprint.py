@@ -5,6 +5,7 @@ hardly move it and framing does. `analysis.py` makes one of every source, `rende
 tells a person what resembles what; it decides nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -110,13 +111,19 @@ def distance(one: "Samples", other: "Samples") -> Distance:
     return Distance(min(plain, turned), turned < plain, int(telling.sum()))
 
 
-def retimed(samples: "Samples", source_times_s: "NDArray[np.float64]") -> "Samples":
-    """The samples a rendition would have if at each of its own sample times it showed the source at these times."""
-    import numpy as np
+def distance_to(source: bytes, source_time: Callable[[float], float]) -> Callable[[bytes], Distance]:
+    """How far a rendition's thumbs are from the stored fingerprint of its source.
 
-    if not len(samples):
-        return samples
-    return samples[np.clip(np.rint(source_times_s * RATE).astype(int), 0, len(samples) - 1)]
+    `source_time` takes seconds of the rendition to seconds of the source.
+    """
+
+    def measure(thumbs: bytes) -> Distance:
+        shown, known = samples_of(thumbs), from_bytes(source)
+        places = [round(source_time(number / RATE) * RATE) for number in range(len(shown))]
+        kept = [number for number, place in enumerate(places) if place < len(known)]
+        return distance(shown[kept], known[[places[number] for number in kept]])
+
+    return measure
 
 
 def to_bytes(samples: "Samples") -> bytes:

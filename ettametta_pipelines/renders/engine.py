@@ -16,19 +16,23 @@ from typing import Any, Protocol
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.media.fingerprint import distance_to
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
-from ettametta_pipelines.renders.captions import Cue, read_captions_file
+from ettametta_pipelines.renders.captions import Cue, read_captions_file, retimed
 from ettametta_pipelines.renders.ffmpeg import (
     RenderProgress,
     ffmpeg_build,
     run_ffmpeg,
     source_options,
 )
+from ettametta_pipelines.renders.fidelity import Reference
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.glitch import command_script, script_name
 from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
+from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     Expectation,
     Finding,
@@ -53,6 +57,7 @@ from ettametta_pipelines.renders.segments import (
     write_join_list,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
+from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.storage.addressing import file_sha256
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
@@ -133,13 +138,15 @@ def render(
     progress: Callable[[RenderProgress], None] | None = None,
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
+    fingerprint: bytes | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
     The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along and
     whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the recipe asks
-    for them. `workers` is how many segments are made at once, by default one for every three processors. Raises
-    QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    for them. `fingerprint` is the source's, to tell how far from it the outputs are. `workers` is how many segments
+    are made at once, by default one for every three processors. Raises QualityFailure, PermanentError for captions
+    that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
@@ -148,7 +155,8 @@ def render(
     with private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
-        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)
+        sights = caption_sights(plan, captions, workdir)
+        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness, sights, fingerprint)
 
 
 def default_workers() -> int:
@@ -329,14 +337,38 @@ class _Follower:
         return take
 
 
+def caption_sights(plan: RenderPlan, cues: Sequence[Cue], workdir: Path) -> dict[str, CaptionSight]:
+    """What must be seen of the captions in each format; empty where none are drawn."""
+    settings = plan.recipe.captions
+    if settings is None or not cues:
+        return {}
+    timed = retimed(cues, plan.time_map.output_time)
+    return {
+        format.name: CaptionSight(timed, settings, format, plan.rate, plan.frame_count, workdir)
+        for format in plan.formats
+    }
+
+
 def _judge_and_keep(
-    plan: RenderPlan, made: _Made, workdir: Path, out_dir: Path, started: float, loudness: Loudness | None
+    plan: RenderPlan,
+    made: _Made,
+    workdir: Path,
+    out_dir: Path,
+    started: float,
+    loudness: Loudness | None,
+    sights: Mapping[str, CaptionSight],
+    fingerprint: bytes | None,
 ) -> list[RenderedFile]:
     footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time)
+    reference = Reference(plan, workdir)
+    distance = distance_to(fingerprint, plan.time_map.source_time) if fingerprint else None
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage)
+        wanted = Expectation(
+            format, plan.duration_s, plan.probe.has_audio, bars, footage,
+            reference=reference, captions=sights.get(format.name), distance=distance,
+        )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
@@ -426,13 +458,15 @@ def render_file(
     *,
     seed: int | None = None,
     captions: Path | None = None,
+    platform: str | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
-    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
+    nothing. What `platform` would refuse is not made. Raises PermanentError: the intake's reason code for a file that
+    is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of
+    `platforms.REMEDIES`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
@@ -442,11 +476,16 @@ def render_file(
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
+    if platform is not None:
+        require_fit(platform, time_map(wanted, used_seed).output_time(probe.duration_s))
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
         made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
+        for one in made:
+            if platform is not None:
+                require_fit(platform, one.probe.duration_s, fps=one.probe.fps, size_bytes=one.size_bytes)
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)

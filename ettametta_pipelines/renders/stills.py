@@ -52,7 +52,5 @@ def read_stills(path: Path, numbers: Sequence[int], width: int, height: int) -> 
     found = {}
     for place, number in enumerate(numbers[: len(data) // sum(sizes)]):
         luma, blue, red, _ = np.split(data[place * sum(sizes) :], np.cumsum(sizes))
-        found[number] = Still(
-            luma.reshape(down, across), blue.reshape(small[::-1]), red.reshape(small[::-1])
-        )
+        found[number] = Still(luma.reshape(down, across), blue.reshape(small[::-1]), red.reshape(small[::-1]))
     return found
