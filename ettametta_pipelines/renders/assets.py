@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.ffmpeg import RenderProgress
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
+    from ettametta_pipelines.renders.recipe import Recipe
+    from ettametta_pipelines.renders.voiceover import VoiceWish
 
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
@@ -29,11 +31,11 @@ CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
-    "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+    "sound_present": "Sound as long as the picture when the source or a voice-over has sound, else none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
     "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
-    "no_new_silence": "No silence for more than half a second where the source sounds.",
+    "no_new_silence": "No silence for more than half a second where the source sounds or a voice-over speaks.",
     "loudness_on_target": "-14 LUFS within 1, or as near as 20 dB of gain and the peak limit let a quiet source come.",
     "true_peak_below_ceiling": "No peak above -1 dBTP once the sound is decoded.",
     "encoding_faithful": "Frames looked at are those that were encoded: SSIM of 0.96 (grain: 0.86), right colours.",
@@ -54,6 +56,11 @@ and follows a speed ramp. A ramped rendition is a little longer or shorter than 
 
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
 
+The upload's `voice_over` is spoken where the recipe has a voice-over (*narrated* has), or the text given in the
+launchpad: by ElevenLabs where ELEVENLABS_API_KEY is set, else by a local voice, which *voice_fallback* then names. The
+video's own sound goes down meanwhile, and where no captions came along the spoken words are drawn. Such a rendition is
+declared as synthetic media when it is posted.
+
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
 
@@ -61,7 +68,9 @@ launchpad to get another version beside it.
 names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
 another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
 *unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
-has, *video_too_long* what the chosen platform takes. Nothing is stored unless every check passed.
+has. *video_too_long* says what the chosen platform takes, *voice_over_too_long* how many words fit,
+*elevenlabs_quota_exceeded* that credits are used up; after *voice_outcome_unknown* set `remake_voice` once ElevenLabs'
+history has been looked into. Nothing is stored unless every check passed.
 """
 
 
@@ -70,7 +79,7 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, noir, punchy, restless, vhs or vintage. "
+        description="Preset: cinematic, clean, narrated, noir, punchy, restless, vhs or vintage. "
         "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
@@ -92,6 +101,20 @@ class RenditionConfig(dg.Config):
             "Draw the source's captions in this style: plain, bold_outline or boxed; none draws none. Empty does as "
             "the recipe says."
         ),
+    )
+    voice_over: str | None = Field(
+        default=None,
+        description="Text to be spoken over the video; none speaks nothing. Empty speaks the upload's own text where "
+        "the recipe has a voice-over.",
+    )
+    language: str | None = Field(
+        default=None,
+        description="Language of the spoken text, such as en or pt-BR. Empty takes the upload's, else the niche's.",
+    )
+    remake_voice: bool = Field(
+        default=False,
+        description="Have a voice-over made once more although an earlier request's answer was lost; that one may have "
+        "been charged too.",
     )
 
 
@@ -129,6 +152,7 @@ def renditions(
 ) -> Iterator[Any]:
     from ettametta_pipelines.renders.engine import QualityFailure
     from ettametta_pipelines.renders.library import obtain_renditions
+    from ettametta_pipelines.renders.voiceover import open_studio
 
     wanted = [
         name for name in FORMAT_NAMES if dg.AssetKey(rendition_asset(name)) in context.selected_asset_keys
@@ -139,7 +163,10 @@ def renditions(
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))
         try:
-            made = obtain_renditions(store.open(), order, wanted, scratch=scratch, progress=report)
+            studio = open_studio(get_settings(), store.open())
+            made = obtain_renditions(
+                store.open(), order, wanted, scratch=scratch, studio=studio, progress=report
+            )
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):
@@ -166,6 +193,7 @@ def _order(
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
     if config.captions:
         recipe = with_captions(recipe, config.captions)
+    recipe, voice = _voice_wish(source, recipe, config)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
         source_id=source["source_id"],
@@ -177,6 +205,7 @@ def _order(
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
+        voice=voice,
         fingerprint_key=analysis.get("fingerprint_key"),
         platform=config.platform,
     )
@@ -197,6 +226,26 @@ def _for_platform(selected: list[str], platform: str | None) -> list[str]:
             remedy=f"Select {rendition_asset(wanted)}, or leave `platform` empty.",
         )
     return [wanted]
+
+
+def _voice_wish(
+    source: dict[str, Any], recipe: "Recipe", config: RenditionConfig
+) -> tuple["Recipe", "VoiceWish | None"]:
+    """What is to be spoken, and the recipe that says so: the launchpad's text goes before the upload's."""
+    from ettametta_pipelines.discovery.niches import load_niches
+    from ettametta_pipelines.renders.recipe import with_voice_over
+    from ettametta_pipelines.renders.voiceover import VoiceWish
+
+    if config.voice_over == "none":
+        return recipe.model_copy(update={"voice_over": None}), None
+    text = config.voice_over or source.get("voice_over")
+    if not text:
+        return recipe, None
+    niche = load_niches(get_settings().niches_file).get(source["niche"])
+    spoken_there = niche.languages[0] if niche and niche.languages else None
+    language = config.language or source.get("language") or spoken_there
+    wish = VoiceWish(text, language, again=config.remake_voice)
+    return with_voice_over(recipe) if config.voice_over else recipe, wish
 
 
 def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
@@ -242,6 +291,7 @@ def _materialization(
             "speed_factor": round(rendition.speed, 3),
         }
     metadata |= _caption_facts(rendition)
+    metadata |= _voice_facts(rendition, order)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(
@@ -265,6 +315,16 @@ def _caption_facts(rendition: "Rendition") -> dict[str, Any]:
     return facts
 
 
+def _voice_facts(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    """Who speaks, how long, how loud and at what price; or that a text is there which the recipe leaves unspoken."""
+    from ettametta_pipelines.renders.voiceover import voice_facts
+
+    if rendition.voice is None:
+        return {"voice": f"not spoken: {order.recipe.name} has no voice-over"} if order.voice else {}
+    gateway = get_settings().gateway_url
+    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(f"{gateway}/{key}")))
+
+
 def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
     from ettametta_pipelines.media.pictures import inline_picture
 
@@ -283,6 +343,8 @@ def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> 
 
 
 def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    import json
+
     from ettametta_pipelines.renders.recipe import canonical_json
 
     return {
@@ -304,6 +366,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "source_distance": rendition.source_distance,
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,
+        "voice_json": json.dumps(rendition.voice.document()) if rendition.voice else None,
     }
 
 

@@ -35,9 +35,9 @@ TOLERANCE_S = 0.1
 LEAST_FRAMES = 3
 # How far a pixel may be from the colour it should have (of 255): coding rings around letters.
 COLOUR_TOLERANCE = 36
-# Shares of a caption's pixels in their colours, over presets, styles and clips at hand: 1.00 while it is shown, 0.16
-# or less where it is not.
-SHOWN_SHARE = 0.9
+# Shares of a caption's pixels in their colours, over presets, styles and clips at hand: 1.00 while it is shown (0.85
+# over noise that uses up the bit rate), 0.16 or less where it is not.
+SHOWN_SHARE = 0.75
 # Luma of letters and of what is behind them; fewer pixels than these say nothing.
 BRIGHT, DARK = 150, 110
 LEAST_PIXELS = 40

@@ -34,6 +34,12 @@ _COLUMNS = (
     Column(
         "render_seconds", "float64", "Wall time of the render, shared by formats made together; 0 if not made"
     ),
+    Column(
+        "voice_json",
+        "string",
+        "Its voice-over as JSON: engine, voice, times, levels, cost, synthetic; empty without one",
+        nullable=True,
+    ),
 )
 
 

@@ -47,6 +47,7 @@ from ettametta_pipelines.renders.recipe import (
     load_recipe,
     render_key,
     seed_for,
+    with_voice_over,
 )
 from ettametta_pipelines.renders.segments import (
     MadeSegment,
@@ -58,7 +59,9 @@ from ettametta_pipelines.renders.segments import (
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
 from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
+from ettametta_pipelines.storage.object_errors import os_errors
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -135,6 +138,7 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    voice: Narration | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
@@ -142,18 +146,20 @@ def render(
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
-    The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along and
-    whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the recipe asks
-    for them. `fingerprint` is the source's, to tell how far from it the outputs are. `workers` is how many segments
-    are made at once, by default one for every three processors. Raises QualityFailure, PermanentError for captions
-    that cannot be drawn, or PipelineError by the runner's table.
+    The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
+    along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
+    recipe asks for them; a fetched `voice` is spoken over the source's sound; `fingerprint` is the source's, to tell
+    how far from it the outputs are. `workers` is how many segments are made at once, by default one for every three
+    processors. Raises QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the
+    runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, captions, workdir)
+    # ffmpeg runs in the directory itself, where a relative path would name another.
+    out_dir = out_dir.absolute()
+    with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
+        plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
         sights = caption_sights(plan, captions, workdir)
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness, sights, fingerprint)
@@ -171,6 +177,7 @@ def _prepare(
     formats: list[Format],
     seed: int,
     captions: Sequence[Cue],
+    voice: Narration | None,
     workdir: Path,
 ) -> RenderPlan:
     """Plates, the glitch's scripts and the captions', made before the picture."""
@@ -178,7 +185,7 @@ def _prepare(
     for format in formats:
         if format.name in plates:
             paint_plate(workdir / plates[format.name], recipe, format, seed)
-    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates)
+    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, voice=voice)
     for segment in plan.segments:
         if bursts := plan.bursts_in(segment):
             script = command_script(bursts, plan.rate, probe.width)
@@ -191,12 +198,16 @@ def _prepare(
 
 @dataclass(frozen=True)
 class _Made:
-    """What the runs of one render left in the working directory, and what they took."""
+    """What the runs of one render left in the working directory, and what they took.
+
+    `levelled` is how loud the sound was before it was brought to the target, None for silence.
+    """
 
     outputs: Mapping[str, Path]
     segments: Mapping[str, tuple[MadeSegment, ...]]
     reused: Mapping[str, int]
     peak_memory_bytes: int
+    levelled: Loudness | None
 
 
 def _make(
@@ -209,7 +220,7 @@ def _make(
 ) -> _Made:
     """Every segment that is not on the shelf, the sound beside them, then one file for each format."""
     followed = _Follower(plan, progress or (lambda update: None))
-    sound = workdir / "sound.m4a" if plan.probe.has_audio else None
+    sound = workdir / "sound.m4a" if plan.has_sound else None
     # Sound leaves a processor idle half the time and hardly uses memory: it is made along with the first segments.
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as beside:
         sounding = beside.submit(_make_sound, plan, loudness, sound, workdir) if sound else None
@@ -219,8 +230,7 @@ def _make(
         ]
         try:
             pieces = [future.result() for future in running]
-            if sounding is not None:
-                sounding.result()
+            levelled = sounding.result() if sounding is not None else None
         except BaseException:
             followed.stopped = True
             pool.shutdown(wait=True, cancel_futures=True)
@@ -243,6 +253,7 @@ def _make(
         segments={f.name: tuple(p.keys[f.name] for p in pieces if f.name in p.keys) for f in plan.formats},
         reused={f.name: sum(f.name in piece.taken for piece in pieces) for f in plan.formats},
         peak_memory_bytes=workers * max(piece.peak_memory_bytes for piece in pieces),
+        levelled=levelled,
     )
 
 
@@ -297,9 +308,9 @@ def _make_segment(
     return _Piece(keys, frozenset(taken), run.peak_memory_bytes)
 
 
-def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> None:
+def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> Loudness | None:
     measured = loudness or measure_loudness(plan.source, plan.probe, workdir)
-    make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map)
+    return make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map, plan.voice)
 
 
 def _timeout_s(plan: RenderPlan, segment: Segment) -> float:
@@ -365,8 +376,9 @@ def _judge_and_keep(
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
+        spoken, mixed = (plan.voice.spoken, made.levelled) if plan.voice else ((), None)
         wanted = Expectation(
-            format, plan.duration_s, plan.probe.has_audio, bars, footage,
+            format, plan.duration_s, plan.has_sound, bars, footage, spoken=spoken, mixed=mixed,
             reference=reference, captions=sights.get(format.name), distance=distance,
         )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
@@ -459,18 +471,20 @@ def render_file(
     seed: int | None = None,
     captions: Path | None = None,
     platform: str | None = None,
+    voice: VoiceWish | None = None,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing. What `platform` would refuse is not made. Raises PermanentError: the intake's reason code for a file that
-    is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of
-    `platforms.REMEDIES`, or what the engine raises.
+    nothing; a `voice` is spoken in `studio` likewise. What `platform` would refuse is not made. Raises PermanentError:
+    the intake's reason code for a file that is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of
+    `captions.PROBLEMS` or of `platforms.REMEDIES`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
-    cues = read_captions_file(captions) if captions is not None else ()
+    cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
     probe = require_probe(file)
@@ -479,10 +493,17 @@ def render_file(
     if platform is not None:
         require_fit(platform, time_map(wanted, used_seed).output_time(probe.duration_s))
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
+    narration = None
+    if voice is not None and studio is not None:
+        wanted = with_voice_over(wanted)
+        narration, cues = narrated(studio, voice, wanted, used_seed, probe.duration_s, cues)
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
-        made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
+        spoken = narration.fetched(studio.store, workdir) if narration and studio else None
+        made = render(
+            file, probe, wanted, chosen, used_seed, workdir, captions=cues, voice=spoken, progress=progress
+        )
         for one in made:
             if platform is not None:
                 require_fit(platform, one.probe.duration_s, fps=one.probe.fps, size_bytes=one.size_bytes)
@@ -490,7 +511,9 @@ def render_file(
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn)
+            key = render_key(
+                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, mix_key(narration)
+            )
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -498,6 +521,7 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "voice_over": narration.document() if narration else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

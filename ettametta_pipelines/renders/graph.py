@@ -16,13 +16,14 @@ import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
-from ettametta_pipelines.renders.ffmpeg import source_options
+from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
 from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
 from ettametta_pipelines.renders.segments import Segment, plan_segments
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
+from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -62,7 +63,8 @@ class Window:
 class RenderPlan:
     """Everything one render needs. What was made beforehand is named as it lies in the directory ffmpeg runs in.
 
-    `plates` are by format, `captions` scripts by format and segment; most segments may have none.
+    `plates` are by format, `captions` scripts by format and segment; most segments may have none. `voice` is heard,
+    not seen: it changes no segment.
     """
 
     source: Path
@@ -72,6 +74,11 @@ class RenderPlan:
     formats: Sequence[Format]
     plates: Mapping[str, str] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    voice: Narration | None = None
+
+    @property
+    def has_sound(self) -> bool:
+        return self.probe.has_audio or self.voice is not None
 
     @property
     def rate(self) -> Fraction:
@@ -169,6 +176,7 @@ def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
 def common_chain(stream: Stream, plan: RenderPlan, segment: Segment) -> Stream:
     """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
     probe = plan.probe
+    stream = stream.filter("crop", **size_guard(probe))
     if not plan.time_map.is_identity:
         # A file may count time in whole frames, which would round every moved frame back into its place.
         stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")

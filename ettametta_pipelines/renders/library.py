@@ -6,7 +6,7 @@ renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,7 @@ from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
-from ettametta_pipelines.renders.captions import from_canonical
+from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
@@ -32,6 +32,7 @@ from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.segments import MadeSegment, segments_document, segments_from
 from ettametta_pipelines.renders.sound import Loudness
 from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 
@@ -57,6 +58,7 @@ class RenditionOrder:
     captions_key: str | None = None
     fingerprint_key: str | None = None
     platform: str | None = None
+    voice: VoiceWish | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Rendition:
     poster: bytes
     ffmpeg_build: str
     captions: CaptionReport | None = None
+    voice: Narration | None = None
 
     @property
     def source_distance(self) -> float | None:
@@ -90,12 +93,14 @@ def obtain_renditions(
     formats: Iterable[str],
     *,
     scratch: Path,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[Rendition]:
     """Every wanted format, those missing made from one decode.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
-    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn.
+    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, or what `narrate`
+    raises. The order's voice-over is spoken in `studio` (by default the local voice).
     """
     if order.platform is not None:
         lasts_s = time_map(order.recipe, order.seed).output_time(order.duration_s)
@@ -103,11 +108,16 @@ def obtain_renditions(
     build = ffmpeg_build()
     chosen = choose_formats(formats)
     wanted = order.recipe.captions is not None and order.captions_key is not None
-    cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    cues: Sequence[Cue] = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    narration, cues = narrated(
+        studio or VoiceStudio(store, scratch), order.voice, order.recipe, order.seed, order.duration_s, cues
+    )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
     keys = {
-        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn)
+        f.name: render_key(
+            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, mix_key(narration)
+        )
         for f in chosen
     }
     with private_dir(scratch, "render") as workdir:
@@ -116,14 +126,20 @@ def obtain_renditions(
         if missing:
             source = fetch(store, order.source_key, workdir)
             probe = require_probe(source, name=order.source_key)
+            voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, progress=progress, shelf=_Shelf(store, order, workdir),
+                loudness=order.loudness, captions=cues, voice=voice, progress=progress,
+                shelf=_Shelf(store, order, workdir),
                 fingerprint=store.get(order.fingerprint_key) if order.fingerprint_key else None,
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
-    return [replace(rendition, captions=report) for rendition in found.values() if rendition is not None]
+    return [
+        replace(rendition, captions=report, voice=narration)
+        for rendition in found.values()
+        if rendition is not None
+    ]
 
 
 def rendition_object_key(source_id: str, format_name: str, key: str) -> str:
