@@ -14,11 +14,13 @@ from threading import Lock
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import track_from_json
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import CropPath, plan_paths
 from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
@@ -43,8 +45,8 @@ SEGMENTS_SUFFIX = ".segments.json"
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, `fingerprint_key` the one with its fingerprint; None where there is
-    none. What a `platform` would refuse is not made.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track, `fingerprint_key`
+    with its fingerprint; None where there is none. What a `platform` would refuse is not made.
     """
 
     source_id: str
@@ -59,6 +61,7 @@ class RenditionOrder:
     fingerprint_key: str | None = None
     platform: str | None = None
     voice: VoiceWish | None = None
+    subject_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Rendition:
     ffmpeg_build: str
     captions: CaptionReport | None = None
     voice: Narration | None = None
+    path: CropPath | None = None
 
     @property
     def source_distance(self) -> float | None:
@@ -114,9 +118,19 @@ def obtain_renditions(
     )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
+    paths = plan_paths(subject, order.recipe, chosen)
+    framing = {name: path.digest for name, path in paths.items()}
     keys = {
         f.name: render_key(
-            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, mix_key(narration)
+            order.source_sha256,
+            order.recipe,
+            order.seed,
+            f.name,
+            build,
+            drawn,
+            voice=mix_key(narration),
+            framing=framing.get(f.name),
         )
         for f in chosen
     }
@@ -129,15 +143,15 @@ def obtain_renditions(
             voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, voice=voice, progress=progress,
+                loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
                 shelf=_Shelf(store, order, workdir),
                 fingerprint=store.get(order.fingerprint_key) if order.fingerprint_key else None,
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, voice=narration)
-        for rendition in found.values()
+        replace(rendition, captions=report, voice=narration, path=paths.get(name))
+        for name, rendition in found.items()
         if rendition is not None
     ]
 

@@ -38,7 +38,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Probe]:
 def planned(source: tuple[Path, Probe], recipe: Recipe, workdir: Path) -> tuple[RenderPlan, Path]:
     """A render up to the judging: its plan and the finished square file."""
     workdir.mkdir(exist_ok=True)
-    plan = _prepare(*source, recipe, [SQUARE], 7, (), workdir)
+    plan = _prepare(*source, recipe, [SQUARE], 7, (), None, None, workdir)
     return plan, _make(plan, workdir, None, None, None, 1).outputs["1x1"]
 
 
