@@ -95,11 +95,17 @@ def dev() -> None:
 def render(
     file: Path,
     recipe: Annotated[str, typer.Option(help="Preset name, or path of a recipe file.")] = "cinematic",
-    formats: Annotated[str, typer.Option(help="Comma-separated: 9x16, 16x9, 1x1.")] = "9x16,16x9,1x1",
+    formats: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: 9x16, 16x9, 1x1; all, or the platform's, if not given."),
+    ] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Directory the renditions go to.")] = Path("."),
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.", min=0)] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Captions to burn in: .srt, .vtt, or .json word timings.")
+    ] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="Render what a platform takes; `ettametta platforms` lists them.")
     ] = None,
     voice_over: Annotated[
         str | None, typer.Option(metavar="TEXT|@FILE", help="Text to be spoken over the video.")
@@ -116,6 +122,13 @@ def render(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
+    from ettametta_pipelines.renders.formats import FORMATS
+    from ettametta_pipelines.renders.platforms import choose_platform
+
+    if formats is not None:
+        wanted = formats.split(",")
+    else:
+        wanted = [choose_platform(platform).format] if platform else list(FORMATS)
     from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
     from ettametta_pipelines.storage.objects import open_store
 
@@ -131,12 +144,13 @@ def render(
         document = render_file(
             file,
             recipe,
-            formats.split(","),
+            wanted,
             out_dir,
             seed=seed,
             captions=captions,
             voice=wish,
             studio=studio,
+            platform=platform,
             progress=show,
         )
     if as_json:
@@ -153,6 +167,24 @@ def render(
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
         )
+
+
+@app.command()
+def platforms(as_json: JsonFlag = False) -> None:
+    """Show what each platform takes, and which part of the picture it covers with its own controls."""
+    from ettametta_pipelines.renders.platforms import PLATFORMS, table_rows
+
+    if as_json:
+        print_json([row.as_dict() for row in PLATFORMS.values()])
+        return
+    heading, *rows = table_rows()
+    table = Table(*heading)
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    out.print(table)
+    out.print(
+        "~ is not stated by the platform itself: others measured or advise it, and it refuses no video."
+    )
 
 
 @app.command()

@@ -62,7 +62,7 @@ SOURCE_MEDIA = TableContract(
 
 MEDIA_ANALYSIS = TableContract(
     "media_analysis",
-    "One row per accepted source video: shots, loudness, subject and a contact sheet, computed once.",
+    "One row per accepted source video: shots, loudness, subject, a fingerprint and a contact sheet, computed once.",
     columns=(
         Column("source_id", "string", "The source video"),
         Column("shot_count", "int64", "Shots found, at least one"),
@@ -81,6 +81,10 @@ MEDIA_ANALYSIS = TableContract(
         Column("faces_share", "float64", "Share of looks at which a face was followed", nullable=True),
         Column("contact_sheet_key", "string", "JPEG of evenly spaced frames in the object store"),
         Column("contact_sheet_bytes", "int64", "Its size"),
+        Column("fingerprint_key", "string", "Its perceptual fingerprint in the object store", nullable=True),
+        Column(
+            "fingerprint_digest", "string", "Eight samples of the fingerprint, 128 hex digits", nullable=True
+        ),
         Column("frames_analysed", "int64", "Frames looked at"),
         Column("analysis_seconds", "float64", "Wall time of the analysis"),
     ),

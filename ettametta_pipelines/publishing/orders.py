@@ -7,6 +7,7 @@ from typing import Any
 from ettametta_pipelines.publishing.delivery import Order, Rendition
 from ettametta_pipelines.publishing.disclosure import disclosure_for
 from ettametta_pipelines.publishing.posts import compose_post
+from ettametta_pipelines.renders.platforms import require_fit
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def order_for(
 ) -> Order:
     """What to post, from one row of `source_media` and one of `rendition_9x16`.
 
-    Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits.
+    Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits or a
+    video it would refuse.
     """
     disclosure = disclosure_for(
         source["rights"],
@@ -54,6 +56,12 @@ def order_for(
         paid=wishes.paid_promotion,
         comments=wishes.allow_comments,
         remixes=wishes.allow_remixes,
+    )
+    require_fit(
+        platform,
+        float(rendition["duration_s"]),
+        fps=rendition.get("fps"),
+        size_bytes=int(rendition["size_bytes"]),
     )
     return Order(
         account=source["account"],

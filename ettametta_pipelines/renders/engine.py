@@ -17,21 +17,25 @@ from typing import Any, Protocol
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.analysis import analyse
+from ettametta_pipelines.media.fingerprint import distance_to, samples_of, to_bytes
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import SubjectTrack, in_words
+from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
-from ettametta_pipelines.renders.captions import Cue, read_captions_file
+from ettametta_pipelines.renders.captions import Cue, read_captions_file, retimed
 from ettametta_pipelines.renders.ffmpeg import (
     RenderProgress,
     ffmpeg_build,
     run_ffmpeg,
     source_options,
 )
+from ettametta_pipelines.renders.fidelity import Reference
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.framing import Framed, plan_paths, shows_a_part
 from ettametta_pipelines.renders.glitch import command_script, script_name
 from ettametta_pipelines.renders.graph import RenderPlan, framing_scripts, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
+from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     Expectation,
     Finding,
@@ -57,6 +61,7 @@ from ettametta_pipelines.renders.segments import (
     write_join_list,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
+from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.object_errors import os_errors
@@ -141,14 +146,16 @@ def render(
     progress: Callable[[RenderProgress], None] | None = None,
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
+    fingerprint: bytes | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
     The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
     along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
     recipe asks for them; `subject` is followed unless the recipe keeps to the centre; a fetched `voice` is spoken over
-    the source's sound. `workers` is how many segments are made at once, by default one for every three processors.
-    Raises QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    the source's sound; `fingerprint` is the source's, to tell how far from it the outputs are. `workers` is how many
+    segments are made at once, by default one for every three processors. Raises QualityFailure, PermanentError for
+    captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
@@ -158,7 +165,8 @@ def render(
     with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, subject, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
-        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)
+        sights = caption_sights(plan, captions, workdir)
+        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness, sights, fingerprint)
 
 
 def default_workers() -> int:
@@ -347,11 +355,32 @@ class _Follower:
         return take
 
 
+def caption_sights(plan: RenderPlan, cues: Sequence[Cue], workdir: Path) -> dict[str, CaptionSight]:
+    """What must be seen of the captions in each format; empty where none are drawn."""
+    settings = plan.recipe.captions
+    if settings is None or not cues:
+        return {}
+    timed = retimed(cues, plan.time_map.output_time)
+    return {
+        format.name: CaptionSight(timed, settings, format, plan.rate, plan.frame_count, workdir)
+        for format in plan.formats
+    }
+
+
 def _judge_and_keep(
-    plan: RenderPlan, made: _Made, workdir: Path, out_dir: Path, started: float, loudness: Loudness | None
+    plan: RenderPlan,
+    made: _Made,
+    workdir: Path,
+    out_dir: Path,
+    started: float,
+    loudness: Loudness | None,
+    sights: Mapping[str, CaptionSight],
+    fingerprint: bytes | None,
 ) -> list[RenderedFile]:
     times = plan.time_map
     footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time)
+    reference = Reference(plan, workdir)
+    distance = distance_to(fingerprint, times.source_time) if fingerprint else None
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
@@ -359,6 +388,7 @@ def _judge_and_keep(
         wanted = Expectation(
             format, plan.duration_s, plan.has_sound, bars, footage,
             spoken=spoken, mixed=mixed, framed=Framed(plan.subject, plan.framing.get(format.name), plan.recipe),
+            reference=reference, captions=sights.get(format.name), distance=distance,
         )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
@@ -449,6 +479,7 @@ def render_file(
     *,
     seed: int | None = None,
     captions: Path | None = None,
+    platform: str | None = None,
     voice: VoiceWish | None = None,
     studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
@@ -457,8 +488,9 @@ def render_file(
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
     nothing; a `voice` is spoken in `studio` likewise. The footage is looked at for its subject only where a format
-    shows a part of it. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
-    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
+    shows a part of it. What `platform` would refuse is not made. Raises PermanentError: the intake's reason code for a
+    file that is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of
+    `platforms.REMEDIES`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
@@ -468,6 +500,8 @@ def render_file(
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
+    if platform is not None:
+        require_fit(platform, time_map(wanted, used_seed).output_time(probe.duration_s))
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
     narration = None
     if voice is not None and studio is not None:
@@ -484,8 +518,11 @@ def render_file(
         made = render(
             file, probe, wanted, chosen, used_seed, workdir,
             loudness=seen.loudness if seen else None, captions=cues, subject=subject, voice=spoken,
-            progress=progress,
+            progress=progress, fingerprint=to_bytes(samples_of(seen.thumbs)) if seen else None,
         )  # fmt: skip
+        for one in made:
+            if platform is not None:
+                require_fit(platform, one.probe.duration_s, fps=one.probe.fps, size_bytes=one.size_bytes)
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)

@@ -153,15 +153,19 @@ def render_arguments(plan: RenderPlan, segment: Segment, outputs: Mapping[str, P
     Inside the graph times are those of the whole rendition; in each output they begin at 0.
     """
     formats = [format for format in plan.formats if format.name in outputs]
-    picture = common_chain(source_picture(plan, segment), plan, segment)
-    branches = picture.filter_multi_output("split") if len(formats) > 1 else None
     made = []
-    for place, format in enumerate(formats):
-        stream = format_branch(branches[place] if branches is not None else picture, plan, format, segment)
+    for format, stream in zip(formats, segment_pictures(plan, segment, formats), strict=True):
         stream = stream.filter("setpts", f"round(PTS-{float(segment.first / plan.rate):.9f}/TB)")
         made.append(ffmpeg.output(stream, f"file:{outputs[format.name]}", **output_options(plan, segment)))
     arguments: list[str] = ffmpeg.merge_outputs(*made).get_args()
     return ["-copyts", "-start_at_zero", *arguments]
+
+
+def segment_pictures(plan: RenderPlan, segment: Segment, formats: Sequence[Format]) -> list[Stream]:
+    """The finished picture of a segment in each format, in the time of the whole rendition, before its encoder."""
+    picture = common_chain(source_picture(plan, segment), plan, segment)
+    branches = picture.filter_multi_output("split") if len(formats) > 1 else [picture]
+    return [format_branch(branches[n], plan, format, segment) for n, format in enumerate(formats)]
 
 
 def source_picture(plan: RenderPlan, segment: Segment) -> Stream:

@@ -21,6 +21,7 @@ from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.framing import CropPath, plan_paths
+from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
@@ -32,6 +33,7 @@ from ettametta_pipelines.renders.quality import (
 from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.segments import MadeSegment, segments_document, segments_from
 from ettametta_pipelines.renders.sound import Loudness
+from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -43,7 +45,8 @@ SEGMENTS_SUFFIX = ".segments.json"
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, `subject_key` the one with its subject's track; None without.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track, `fingerprint_key`
+    with its fingerprint; None where there is none. What a `platform` would refuse is not made.
     """
 
     source_id: str
@@ -55,6 +58,8 @@ class RenditionOrder:
     seed: int
     loudness: Loudness | None
     captions_key: str | None = None
+    fingerprint_key: str | None = None
+    platform: str | None = None
     voice: VoiceWish | None = None
     subject_key: str | None = None
 
@@ -79,6 +84,12 @@ class Rendition:
     voice: Narration | None = None
     path: CropPath | None = None
 
+    @property
+    def source_distance(self) -> float | None:
+        """How far its picture is from the source's, 0 to 1; None where that is not known."""
+        measured = (finding.measured for finding in self.findings if finding.name == "distance_from_source")
+        return next((one["source_distance"] for one in measured if "source_distance" in one), None)
+
 
 def obtain_renditions(
     store: ObjectStore,
@@ -95,6 +106,9 @@ def obtain_renditions(
     made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, or what `narrate`
     raises. The order's voice-over is spoken in `studio` (by default the local voice).
     """
+    if order.platform is not None:
+        lasts_s = time_map(order.recipe, order.seed).output_time(order.duration_s)
+        require_fit(order.platform, lasts_s)
     build = ffmpeg_build()
     chosen = choose_formats(formats)
     wanted = order.recipe.captions is not None and order.captions_key is not None
@@ -131,6 +145,7 @@ def obtain_renditions(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
                 loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
                 shelf=_Shelf(store, order, workdir),
+                fingerprint=store.get(order.fingerprint_key) if order.fingerprint_key else None,
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)

@@ -14,7 +14,10 @@ from threading import Lock
 from typing import Any
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.fingerprint import Distance
 from ettametta_pipelines.media.probe import POLICY, Probe, probe_file
+from ettametta_pipelines.renders.caption_check import CaptionSight
+from ettametta_pipelines.renders.fidelity import Reference, judge_encoding
 from ettametta_pipelines.renders.formats import SOUND, Format
 from ettametta_pipelines.renders.framing import Framed, judge_framing
 from ettametta_pipelines.renders.playback import Playback, Sensitivity, Stretch, play, play_source
@@ -117,7 +120,8 @@ class Expectation:
     """What a rendition must be. `bars` is the height of its letterbox bars; without `source` nothing is excused.
 
     Without `framed` no subject is known; `spoken` is where a voice-over must sound, `mixed` how loud it was together
-    with the source's sound.
+    with the source's sound. `reference` is what the graph made, `captions` what must be seen of them, `distance` how
+    far thumbs are from the source's; where one of these is missing there is nothing to compare with.
     """
 
     format: Format
@@ -128,6 +132,15 @@ class Expectation:
     spoken: Sequence[tuple[float, float]] = ()
     mixed: Loudness | None = None
     framed: Framed | None = None
+    reference: Reference | None = None
+    captions: CaptionSight | None = None
+    distance: Callable[[bytes], Distance] | None = None
+
+    @property
+    def stills(self) -> set[int]:
+        """Numbers of the frames its checks look at."""
+        numbers = set(self.reference.numbers) if self.reference else set()
+        return numbers | ({moment.number for moment in self.captions.moments()} if self.captions else set())
 
 
 def _exact_size(made: Probe, wanted: Expectation) -> Finding:
@@ -364,6 +377,40 @@ def _true_peak(showing: _Showing) -> Finding:
     )
 
 
+def _faithful(showing: _Showing) -> Finding:
+    name, reference = "encoding_faithful", showing.wanted.reference
+    if reference is None:
+        return Finding(name, True, "There is nothing to compare the encoded frames with.")
+    verdict = judge_encoding(reference, showing.wanted.format, showing.made, showing.played.stills)
+    look_at_s = verdict.look_at / showing.made.fps if verdict.look_at is not None else None
+    return Finding(name, verdict.passed, verdict.sentence, verdict.measured, look_at_s)
+
+
+def _captions(showing: _Showing) -> Finding:
+    name, captions = "captions_in_zone_and_on_time", showing.wanted.captions
+    if captions is None:
+        return Finding(name, True, "No captions are drawn.")
+    verdict = captions.judge(showing.played.stills)
+    look_at_s = verdict.look_at / showing.made.fps if verdict.look_at is not None else None
+    measured = {"moments": verdict.moments, "share_found": verdict.share}
+    return Finding(name, verdict.passed, verdict.sentence, measured, look_at_s)
+
+
+def _distance(showing: _Showing) -> Finding:
+    """Never fails: it tells a person how far the picture is from the source's, and decides nothing."""
+    name, distance = "distance_from_source", showing.wanted.distance
+    far = distance(showing.played.thumbs) if distance else None
+    if far is None or not far.compared:
+        return Finding(name, True, "There is no fingerprint of the source to compare with.")
+    turned = ", which it shows mirrored" if far.mirrored else ""
+    sentence = (
+        f"{far.bits:g} of 64 bits of its fingerprint differ from the source's{turned}; pictures that have nothing in "
+        "common are about 32 apart."
+    )
+    measured = {"source_distance": far.bits / 64, "mirrored": far.mirrored, "samples": far.compared}
+    return Finding(name, True, sentence, measured)
+
+
 PROBE_CHECKS: dict[str, Callable[[Probe, Expectation], Finding]] = {
     "exact_size": _exact_size,
     "duration_matches": _duration,
@@ -377,6 +424,9 @@ PLAYED_CHECKS: dict[str, Callable[[_Showing], Finding]] = {
     "no_new_silence": _no_silence,
     "loudness_on_target": _loudness,
     "true_peak_below_ceiling": _true_peak,
+    "encoding_faithful": _faithful,
+    "captions_in_zone_and_on_time": _captions,
+    "distance_from_source": _distance,
 }
 CHECK_NAMES = ("readable", *PROBE_CHECKS, *PLAYED_CHECKS)
 
@@ -399,7 +449,7 @@ def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list
 def _played_findings(path: Path, made: Probe, wanted: Expectation) -> list[Finding]:
     scratch = path.parent
     try:
-        played = play(path, made, RENDITION, scratch, bars=wanted.bars)
+        played = play(path, made, RENDITION, scratch, bars=wanted.bars, stills=wanted.stills)
     except PermanentError as error:
         unplayable = f"It cannot be played and measured to its end: {error.message}"
         return [Finding(name, False, unplayable) for name in PLAYED_CHECKS]
