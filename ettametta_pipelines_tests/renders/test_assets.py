@@ -88,6 +88,7 @@ def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tm
     told = metadata_of(result)
     assert told["source_media"]["verdict"] == "accepted"
     assert told["media_analysis"]["contact_sheet"].startswith("![contact sheet](data:image/jpeg;base64,")
+    assert told["media_analysis"]["subject"]
     for name, size in (("9x16", (1080, 1920)), ("16x9", (1920, 1080)), ("1x1", (1080, 1080))):
         asset = f"rendition_{name}"
         assert told[asset]["rendered"] is True
@@ -97,10 +98,10 @@ def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tm
         assert told[asset]["watch"] == f"http://127.0.0.1:8000/{row['object_key']}"
         assert Path(told[asset]["file"]).is_file()
         assert len(json.dumps(told[asset])) < 50_000
-    assert told["thumbnails"]["count"] == told["thumbnails"]["new"] == 6
+    assert told["thumbnails"]["count"] == told["thumbnails"]["new"] == 18
     assert "data:image/jpeg;base64," in told["thumbnails"]["pictures"]
     assert len(json.dumps(told["thumbnails"])) < 50_000
-    assert len(read_table(line.store, ALL_TABLES["thumbnails"], source_id)) == 6
+    assert len(read_table(line.store, ALL_TABLES["thumbnails"], source_id)) == 18
     assert all(check.passed for check in checks_of(result).values())
     assert len(checks_of(result)) == 1 + 3 * len(CHECK_NAMES)
     loudness = checks_of(result)["rendition_1x1", "loudness_on_target"]
