@@ -49,7 +49,9 @@ def lean(source: str, seconds: float, target: str) -> None:
         if at % 4 < 0.2:
             cut = np.roll(cut, 20, axis=1)
             cut[..., 0] = np.roll(cut[..., 0], 8, axis=1)
-        picture = np.asarray(Image.fromarray(cut).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(np.int16)
+        picture = np.asarray(Image.fromarray(cut).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(
+            np.int16
+        )
         dx, dy = rng.integers(0, 64, 2)
         picture += grain[dy : dy + HEIGHT, dx : dx + WIDTH]
         np.clip(picture * 1.05 - 6, 0, 255, out=picture, casting="unsafe")
@@ -86,7 +88,9 @@ def chain(source: str, seconds: float, target: str) -> None:
             lambda frame: np.clip(frame + rng.normal(0, 6, frame.shape), 0, 255).astype(np.uint8)
         )
         bar = ColorClip((clip.w, clip.h // 16), color=(0, 0, 0)).with_duration(seconds)
-        clip = CompositeVideoClip([clip, bar.with_position(("center", "top")), bar.with_position(("center", "bottom"))])
+        clip = CompositeVideoClip(
+            [clip, bar.with_position(("center", "top")), bar.with_position(("center", "bottom"))]
+        )
         clip = clip.transform(lambda get, at: np.roll(get(at), 20, axis=1) if at % 4 < 0.2 else get(at))
         clip = clip.with_effects([vfx.Resize(height=HEIGHT)])
         clip = clip.with_effects([vfx.Crop(x_center=clip.w / 2, width=WIDTH, height=HEIGHT)])
@@ -96,4 +100,4 @@ def chain(source: str, seconds: float, target: str) -> None:
 if __name__ == "__main__":
     started = time.perf_counter()
     {"lean": lean, "chain": chain}[sys.argv[1]](sys.argv[2], float(sys.argv[3]), sys.argv[4])
-    print(time.perf_counter() - started)
+    sys.stdout.write(f"{time.perf_counter() - started}\n")
