@@ -101,13 +101,24 @@ def render(
     captions: Annotated[
         Path | None, typer.Option(help="Captions to burn in: .srt, .vtt, or .json word timings.")
     ] = None,
+    broll: Annotated[
+        str | None, typer.Option(help="Cut away to stock footage of these: comma-separated keywords.")
+    ] = None,
+    broll_dir: Annotated[Path | None, typer.Option(help="Cut away to your own clips in this folder.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ettametta_pipelines.renders.broll import split_keywords
+    from ettametta_pipelines.renders.broll_file import FileBroll
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
+    from ettametta_pipelines.resources import PexelsResource
+    from ettametta_pipelines.storage.objects import open_store
 
+    footage = FileBroll(
+        open_store(get_settings()), PexelsResource().client, split_keywords(broll or ""), broll_dir
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
         task = progress.add_task(f"Rendering {escape(file.name)}", total=100)
@@ -116,13 +127,18 @@ def render(
             progress.update(task, completed=update.percent)
 
         document = render_file(
-            file, recipe, formats.split(","), out_dir, seed=seed, captions=captions, progress=show
-        )
+            file, recipe, formats.split(","), out_dir,
+            seed=seed, captions=captions, broll=footage, progress=show,
+        )  # fmt: skip
     if as_json:
         print_json(document)
         return
     if document["captions"] and document["captions"]["left_out"]:
         out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
+    if document["broll"]:
+        out.print("Cutaways: " + document["broll"]["said"], markup=False, soft_wrap=True)
+        for credit in document["broll"]["credits"]:
+            out.print(credit, markup=False, soft_wrap=True)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
@@ -159,6 +175,9 @@ def upload(
     captions: Annotated[
         Path | None, typer.Option(help="Its captions: .srt, .vtt, or .json word timings.")
     ] = None,
+    broll_keywords: Annotated[
+        str | None, typer.Option(help="What footage for cutaways shall show, comma-separated.")
+    ] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -179,7 +198,13 @@ def upload(
         niche=niche,
         niches=load_niches(settings.niches_file),
         day=business_day_of(utc_now(), settings.timezone),
-        stated={"rights": rights, "attribution": attribution, "title": title, "recipe": recipe},
+        stated={
+            "rights": rights,
+            "attribution": attribution,
+            "title": title,
+            "recipe": recipe,
+            "broll_keywords": broll_keywords,
+        },
         captions=captions,
     )
     out.print(Text(f"Uploaded to {store.url}/{key}"), soft_wrap=True)

@@ -64,6 +64,10 @@ VENDORS: dict[str, VendorSpec] = {
             "shopify", "https://{shop}/", ("shopify_shop_url", "shopify_access_token"), "shopify_base_url", "shopify",
             "store payouts ledger",
         ),
+        VendorSpec(
+            "pexels", "https://api.pexels.com/", ("pexels_api_key",), "pexels_base_url", "pexels",
+            "stock footage for cutaways",
+        ),
     )
 }  # fmt: skip
 
@@ -130,6 +134,7 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
     shopify_access_token: SecretStr | None = None
+    pexels_api_key: SecretStr | None = None
 
     youtube_base_url: str = ""
     google_base_url: str = ""
@@ -138,6 +143,7 @@ class Settings(BaseSettings):
     gemini_base_url: str = ""
     stripe_base_url: str = ""
     shopify_base_url: str = ""
+    pexels_base_url: str = ""
 
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None

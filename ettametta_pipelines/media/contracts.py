@@ -38,6 +38,9 @@ SOURCE_MEDIA = TableContract(
             "Why the captions it came with were not taken; else empty",
             nullable=True,
         ),
+        Column(
+            "broll_keywords", "string_list", "What footage for cutaways shall show, if stated", nullable=True
+        ),
         Column("container", "string", "mov (MP4, QuickTime) or matroska" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("video_codec", "string", "e.g. h264" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("audio_codec", "string", "e.g. aac; empty without sound", nullable=True),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ettametta_pipelines.publishing.delivery import Order, Rendition
-from ettametta_pipelines.publishing.disclosure import disclosure_for
+from ettametta_pipelines.publishing.disclosure import disclosure_for, with_footage
 from ettametta_pipelines.publishing.posts import compose_post
 
 
@@ -32,12 +32,14 @@ def order_for(
     wishes: Wishes,
     *,
     request_id: str | None = None,
+    live: bool = False,
 ) -> Order:
-    """What to post, from one row of `source_media` and one of `rendition_9x16`.
+    """What to post, from one row of `source_media` and one of `rendition_9x16`; `live` where people will see it.
 
     Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits.
     """
     disclosure = disclosure_for(source["rights"], source["attribution"], upload_key=source["upload_key"])
+    disclosure = with_footage(disclosure, rendition, live=live)
     post = compose_post(
         platform,
         disclosure,

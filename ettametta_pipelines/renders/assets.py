@@ -3,6 +3,7 @@
 Thin: the work is `library.py`'s and `thumbnails.py`'s.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from pydantic import Field
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
-from ettametta_pipelines.resources import StoreResource
+from ettametta_pipelines.resources import PexelsResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf
     from ettametta_pipelines.renders.ffmpeg import RenderProgress
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
@@ -49,6 +51,11 @@ The finished {shape}. Made by one recipe (mirror, zoom, colour, grayscale, speed
 vignette, grain) together with the other formats of the same run, from one decode; sound is brought towards -14 LUFS
 and follows a speed ramp. A ramped rendition is a little longer or shorter than its source.
 
+Where the recipe has cutaways, other footage is shown at cuts while the sound goes on: clips under
+`library/{{account}}/` with a right declared beside them, else stock footage found by the upload's `broll_keywords` or
+its title. What was chosen stays chosen; a cutaway for which no clip could be had is left out, named under *broll*, and
+tried again by the next run. Credits go into the posts by themselves.
+
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
 
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
@@ -57,7 +64,8 @@ launchpad to get another version beside it.
 **If it fails:** *decode_failed* means the source is damaged: export it again and upload it. *quality_check_failed*
 names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
 another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
-*unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
+*unknown_recipe* names the recipes there are, *broll_missing* and *pexels_...* end a render only where the
+recipe says so, *caption_glyphs_missing* the caption no letter of which the caption font
 has. Nothing is stored unless every check passed.
 """
 
@@ -67,7 +75,7 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, noir, punchy, restless, vhs or vintage. "
+        description="Preset: cinematic, clean, noir, punchy, restless, story, vhs or vintage. "
         "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
@@ -83,6 +91,17 @@ class RenditionConfig(dg.Config):
             "Draw the source's captions in this style: plain, bold_outline or boxed; none draws none. Empty does as "
             "the recipe says."
         ),
+    )
+    broll: str | None = Field(
+        default=None,
+        description=(
+            "Cut away to other footage: library (the account's own), pexels (stock) or any; none does not. Empty does "
+            "as the recipe says."
+        ),
+    )
+    broll_keywords: list[str] = Field(
+        default=[],
+        description="What that footage shall show. Empty takes the upload's words, else its title's.",
     )
 
 
@@ -115,6 +134,7 @@ def renditions(
     context: dg.AssetExecutionContext,
     config: RenditionConfig,
     store: StoreResource,
+    pexels: PexelsResource,
     source_media: pd.DataFrame,
     media_analysis: pd.DataFrame,
 ) -> Iterator[Any]:
@@ -129,7 +149,14 @@ def renditions(
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))
         try:
-            made = obtain_renditions(store.open(), order, wanted, scratch=scratch, progress=report)
+            made = obtain_renditions(
+                store.open(),
+                order,
+                wanted,
+                scratch=scratch,
+                progress=report,
+                shelves=_shelves(order, store, pexels),
+            )
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):
@@ -148,7 +175,13 @@ def _order(
     """What to render, from the tables and the launchpad; refuses a source that was rejected."""
     from ettametta_pipelines.media.intake import require_accepted
     from ettametta_pipelines.renders.library import RenditionOrder
-    from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for, with_captions
+    from ettametta_pipelines.renders.recipe import (
+        DEFAULT_RECIPE,
+        load_preset,
+        seed_for,
+        with_broll,
+        with_captions,
+    )
     from ettametta_pipelines.renders.sound import Loudness
 
     source, analysis = plain_rows(source_media)[0], plain_rows(media_analysis)[0]
@@ -156,6 +189,8 @@ def _order(
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
     if config.captions:
         recipe = with_captions(recipe, config.captions)
+    if config.broll:
+        recipe = with_broll(recipe, config.broll)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
         source_id=source["source_id"],
@@ -167,7 +202,37 @@ def _order(
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
+        broll=_broll_order(source, analysis, config) if recipe.broll else None,
     )
+
+
+def _broll_order(source: dict[str, Any], analysis: dict[str, Any], config: RenditionConfig) -> "BrollOrder":
+    from ettametta_pipelines.renders.broll import keywords_for
+    from ettametta_pipelines.renders.broll_clips import BrollOrder
+    from ettametta_pipelines.renders.formats import output_rate
+
+    stated = source.get("broll_keywords")
+    words = config.broll_keywords or ([] if stated is None else [str(word) for word in stated])
+    return BrollOrder(
+        source_sha256=source["sha256"],
+        duration_s=source["duration_s"],
+        rate=output_rate(source["fps"], variable=source["variable_rate"]),
+        width=source["width"],
+        height=source["height"],
+        shot_starts_s=tuple(float(start) for start in analysis["shot_starts_s"]),
+        keywords=keywords_for(words, source["title"], source["niche"]),
+        account=source["account"],
+    )
+
+
+def _shelves(order: "RenditionOrder", store: StoreResource, pexels: PexelsResource) -> "list[Shelf]":
+    """Where clips come from, the account's own first; none where no cutaways are wanted."""
+    from ettametta_pipelines.renders.broll_clips import PexelsShelf, StoreShelf
+
+    if order.broll is None:
+        return []
+    stock = PexelsShelf(pexels.client(), order.broll.width, order.broll.height)
+    return [StoreShelf(store.open(), order.broll.account), stock]
 
 
 def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
@@ -211,6 +276,9 @@ def _materialization(
             "speed_factor": round(rendition.speed, 3),
         }
     metadata |= _caption_facts(rendition)
+    if rendition.broll is not None:
+        metadata |= {"broll": rendition.broll.in_words, "broll_credits": list(rendition.broll.credits)}
+        metadata["stock_footage"] = get_settings().endpoint("pexels").standing
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(
@@ -272,6 +340,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "ffmpeg_build": rendition.ffmpeg_build,
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,
+        "broll_json": json.dumps(rendition.broll.document(), ensure_ascii=False) if rendition.broll else None,
     }
 
 

@@ -9,15 +9,17 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.broll import BrollReport, Cutaway
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
+from ettametta_pipelines.renders.cutaways import make_reels
 from ettametta_pipelines.renders.ffmpeg import (
     FfmpegRun,
     RenderProgress,
@@ -43,10 +45,14 @@ from ettametta_pipelines.renders.recipe import (
     load_recipe,
     render_key,
     seed_for,
+    with_broll,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
 from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.storage.addressing import file_sha256
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.renders.broll_file import FileBroll
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -109,13 +115,15 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    cutaways: Sequence[Cutaway] = (),
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
     The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along.
-    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them. Raises QualityFailure,
-    PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them, `cutaways` shown where
+    they state. Raises QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the
+    runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
@@ -123,6 +131,8 @@ def render(
     out_dir.mkdir(parents=True, exist_ok=True)
     with private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, workdir)
+        plan = replace(plan, cutaways=tuple(cutaways))
+        plan = replace(plan, reels=make_reels(plan, workdir.absolute()))
         run = run_ffmpeg(
             render_arguments(plan),
             doing=f"rendering {', '.join(f.name for f in chosen)}",
@@ -173,7 +183,7 @@ def _timeout_s(plan: RenderPlan) -> float:
 def _judge_and_keep(
     plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: float, loudness: Loudness | None
 ) -> list[RenderedFile]:
-    footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time)
+    footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time, plan.cutaways)
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
@@ -267,19 +277,22 @@ def render_file(
     *,
     seed: int | None = None,
     captions: Path | None = None,
+    broll: "FileBroll | None" = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
-    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
+    nothing; `broll` finds the clips of cutaways, without it there are none. Raises PermanentError: the intake's reason
+    code for a file that is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or
+    what `obtain_broll` and the engine raise.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
     cues = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
+    wanted = broll.asked_of(wanted) if broll is not None else with_broll(wanted, "none")
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
@@ -287,12 +300,20 @@ def render_file(
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
-        made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
+        found: BrollReport | None = None
+        cutaways: list[Cutaway] = []
+        if broll is not None and wanted.broll is not None:
+            found, cutaways = broll.obtain(file, probe, sha256, wanted, used_seed, workdir)
+        made = render(
+            file, probe, wanted, chosen, used_seed, workdir,
+            captions=cues, cutaways=cutaways, progress=progress,
+        )  # fmt: skip
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn)
+            shown = found.digest if found else None
+            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, shown)
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -300,6 +321,7 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "broll": found.document() | {"said": found.in_words, "credits": found.credits} if found else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

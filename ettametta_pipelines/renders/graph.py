@@ -15,12 +15,14 @@ from typing import Any
 import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
+from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
 from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
+from ettametta_pipelines.renders.reel import Reel, lay_reel
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
 
 Stream = Any  # ffmpeg-python's nodes have no types
@@ -58,7 +60,8 @@ class Window:
 class RenderPlan:
     """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
 
-    `captions` are scripts by format, as names of ours inside the directory the render runs in.
+    `captions` are scripts by format, as names of ours inside the directory the render runs in; `reels` are the
+    cutaways by format.
     """
 
     source: Path
@@ -70,6 +73,8 @@ class RenderPlan:
     sound: Path | None
     outputs: Mapping[str, Path]
     captions: Mapping[str, str] = field(default_factory=dict)
+    cutaways: Sequence[Cutaway] = ()
+    reels: Mapping[str, Reel] = field(default_factory=dict)
 
     @property
     def rate(self) -> Fraction:
@@ -233,13 +238,14 @@ def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
 
 
 def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
-    """Fill one format, then grain, then the plate, so that letterbox bars stay clean."""
+    """Fill one format and cut away; then grain, then the plate, so that letterbox bars stay clean."""
     zoom = plan.recipe.originality.zoom or 1.0
     other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
     if plan.recipe.fit == "blur" and other_shape:
         stream = fill_with_blur(stream, plan, format, zoom)
     else:
         stream = fill_by_crop(stream, plan, format, zoom)
+    stream = lay_reel(stream, plan.reels.get(format.name), lambda over: tag_colour(over, plan.probe))
     if plan.recipe.grain is not None:
         # Of the seeds noise offers only all_seed has an effect.
         stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=plan.seed)

@@ -6,13 +6,15 @@ renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.broll import BrollReport
+from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf, load_cutaways, obtain_broll
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
@@ -36,7 +38,8 @@ from ettametta_pipelines.storage.objects import ObjectStore
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, None where it came without.
+    `captions_key` is the object with its captions, None where it came without; `broll` is needed where the recipe has
+    cutaways.
     """
 
     source_id: str
@@ -48,6 +51,7 @@ class RenditionOrder:
     seed: int
     loudness: Loudness | None
     captions_key: str | None = None
+    broll: BrollOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Rendition:
     poster: bytes
     ffmpeg_build: str
     captions: CaptionReport | None = None
+    broll: BrollReport | None = None
 
 
 def obtain_renditions(
@@ -75,12 +80,14 @@ def obtain_renditions(
     formats: Iterable[str],
     *,
     scratch: Path,
+    shelves: Sequence[Shelf] = (),
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[Rendition]:
-    """Every wanted format, those missing made from one decode.
+    """Every wanted format, those missing made from one decode; `shelves` are where clips for cutaways come from.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
-    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn.
+    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, and what
+    `obtain_broll` raises.
     """
     build = ffmpeg_build()
     chosen = choose_formats(formats)
@@ -88,8 +95,12 @@ def obtain_renditions(
     cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    broll = None
+    if order.recipe.broll is not None and order.broll is not None:
+        broll = obtain_broll(store, order.broll, order.recipe, order.seed, shelves, scratch=scratch)
+    cutaways = broll.digest if broll else None
     keys = {
-        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn)
+        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn, cutaways)
         for f in chosen
     }
     with private_dir(scratch, "render") as workdir:
@@ -101,10 +112,15 @@ def obtain_renditions(
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
                 loudness=order.loudness, captions=cues, progress=progress,
+                cutaways=load_cutaways(store, broll, workdir) if broll else (),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
-    return [replace(rendition, captions=report) for rendition in found.values() if rendition is not None]
+    return [
+        replace(rendition, captions=report, broll=broll)
+        for rendition in found.values()
+        if rendition is not None
+    ]
 
 
 def rendition_object_key(source_id: str, format_name: str, key: str) -> str:

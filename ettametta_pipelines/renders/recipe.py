@@ -121,6 +121,34 @@ class Glitch(_Part):
     burst_s: float = Field(default=0.3, ge=0.1, le=0.8, description="Longest burst, in seconds.")
 
 
+BrollSource = Literal["any", "library", "pexels"]
+
+
+class Broll(_Part):
+    """Short pieces of other footage over the picture, now and then; the sound goes on."""
+
+    every_s: float = Field(
+        default=9.0, ge=3, le=120, description="About how many seconds lie between two cutaways' beginnings."
+    )
+    length_s: float = Field(
+        default=2.5,
+        ge=1,
+        le=6,
+        description="About how long a cutaway lasts: up to half a second more where a cut is near.",
+    )
+    share: float = Field(
+        default=0.3, ge=0.05, le=0.5, description="At most this share of the video is cut away from."
+    )
+    source: BrollSource = Field(
+        default="any",
+        description="library: the account's own clips; pexels: stock footage; any: its own first, then stock.",
+    )
+    missing: Literal["skip", "fail"] = Field(
+        default="skip",
+        description="Where no clip can be had: skip leaves the footage itself, fail ends the render.",
+    )
+
+
 class Recipe(_Part):
     """What is done to a source, in any combination; what is left out is not done."""
 
@@ -147,6 +175,7 @@ class Recipe(_Part):
     speed_ramp: SpeedRamp | None = None
     jitter: Jitter | None = None
     glitch: Glitch | None = None
+    broll: Broll | None = None
     captions: Captions | None = Field(
         default=None, description="Draws the captions a source came with; without any it changes nothing."
     )
@@ -154,7 +183,7 @@ class Recipe(_Part):
 
 # Treatments younger than the first stored renditions: where one is off it is not written, so that the keys of all
 # that was rendered before it existed stay what they were.
-UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "captions")
+UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "broll", "captions")
 
 
 def canonical_json(recipe: Recipe) -> str:
@@ -168,12 +197,18 @@ def canonical_json(recipe: Recipe) -> str:
 
 
 def render_key(
-    source_sha256: str, recipe: Recipe, seed: int, format_name: str, build: str, captions: str | None = None
+    source_sha256: str,
+    recipe: Recipe,
+    seed: int,
+    format_name: str,
+    build: str,
+    captions: str | None = None,
+    cutaways: str | None = None,
 ) -> str:
     """32 hex digits that name a rendition: the same key means the same bytes of video.
 
     Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph. `captions`
-    is `caption_drawing.drawing_key` of what is drawn, None where nothing is.
+    is `caption_drawing.drawing_key` of what is drawn, `cutaways` is `BrollReport.digest`; None where there is nothing.
     """
     parts = {
         "source": source_sha256,
@@ -186,6 +221,8 @@ def render_key(
         "graph": GRAPH_REVISION,
         "captions": captions,
     }
+    if cutaways is not None:
+        parts["cutaways"] = cutaways
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -214,6 +251,25 @@ def with_captions(recipe: Recipe, style: str) -> Recipe:
             remedy=f"Use one of {', '.join(get_args(CaptionStyle))}, or none.",
         ) from error
     return recipe.model_copy(update={"captions": captions})
+
+
+def with_broll(recipe: Recipe, source: str) -> Recipe:
+    """The recipe with cutaways from this source, as often as it states; `none` takes them away.
+
+    Raises RecipeError `bad_recipe` naming the sources.
+    """
+    if source == "none":
+        return recipe.model_copy(update={"broll": None})
+    stated = recipe.broll.model_dump() if recipe.broll else {}
+    try:
+        broll = Broll.model_validate(stated | {"source": source})
+    except ValidationError as error:
+        raise RecipeError(
+            f"{plain_text(source, 60)!r} is no source of cutaways.",
+            code="bad_recipe",
+            remedy=f"Use one of {', '.join(get_args(BrollSource))}, or none.",
+        ) from error
+    return recipe.model_copy(update={"broll": broll})
 
 
 def preset_names() -> list[str]:
