@@ -41,6 +41,8 @@ _EMPTY_WORDS = re.compile(
     "about|after|and|are|best|but|das|der|des|die|does|ein|eine|est|for|from|get|has|have|how|into|its|just|las|les|los"
     "|made|make|mein|mit|more|most|music|new|not|one|our|part|que|short|shorts|sur|that|the|this|tips|und|une|untitled"
     "|use|video|vlog|von|was|what|when|why|will|with|you|your"
+    # What cameras call their files.
+    "|clip|dji|dsc|export|final|gopro|img|mov|mvi|pxl|vid"
 )
 
 

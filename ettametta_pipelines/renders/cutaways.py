@@ -27,7 +27,7 @@ from ettametta_pipelines.renders.graph import (
     tag_colour,
     to_standard_range,
 )
-from ettametta_pipelines.renders.reel import Reel, reel_script
+from ettametta_pipelines.renders.reel import SPARE_FRAMES, Reel, reel_script
 
 # Fine enough that the second encoding shows nothing, and four times as fast as the renditions' own.
 PIECE: Mapping[str, Any] = {
@@ -71,7 +71,7 @@ def _make_pieces(plan: RenderPlan, cutaway: Cutaway, number: int, workdir: Path)
     run_ffmpeg(
         piece_arguments(
             cutaway, plan, plan.formats, [workdir / _piece(number, format) for format in plan.formats],
-            slot.end - slot.start,
+            slot.end - slot.start + SPARE_FRAMES,
         ),
         doing="cutting a clip to size",
         workdir=workdir,

@@ -17,6 +17,8 @@ from ettametta_pipelines.renders.broll import Slot
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
+# The end of a stream may be told a tick after its last frame, which would then never be shown.
+SPARE_FRAMES = 1
 REEL_DEMUXERS = "concat,mov,mp4,m4a,3gp,3g2,mj2"
 
 
@@ -33,7 +35,10 @@ class Reel:
 
 
 def reel_script(pieces: Sequence[str], slots: Sequence[Slot], rate: Fraction) -> str:
-    """A concat script; `pieces` are names beside it. A piece counts as lasting until the next one begins."""
+    """A concat script; `pieces` are names beside it, each `SPARE_FRAMES` longer than its slot.
+
+    A piece counts as lasting until the next one begins.
+    """
     ends = [*(slot.start for slot in slots[1:]), slots[-1].end]
     lines = ["ffconcat version 1.0"]
     for name, slot, end in zip(pieces, slots, ends, strict=True):
@@ -70,6 +75,7 @@ def lay_reel(
     shown = "+".join(
         f"between(t,{reel.second(slot.start - 0.5):.6f},{reel.second(slot.end - 0.5):.6f})" for slot in slots
     )
+    # Pass: with any other action the picture would last as long as the reel.
     return ffmpeg.filter([stream, over], "overlay", format="yuv420", eof_action="pass", enable=shown)
 
 
