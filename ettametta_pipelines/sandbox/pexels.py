@@ -146,7 +146,7 @@ def _video(query: str, place: int, shape: str, seed: int, public_url: str) -> Js
             "fps": None, "link": f"{public_url}/pexels/video-files/{picture}/playlist.m3u8",
         }
     )  # fmt: skip
-    width, height = sizes["uhd"]
+    width, height = list(sizes.values())[-1]
     return {
         "id": video_id, "width": width, "height": height, "duration": duration, "url": page,
         "image": f"https://images.pexels.com/videos/{video_id}/preview.jpeg", "full_res": None, "tags": [],

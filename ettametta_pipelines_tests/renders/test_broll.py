@@ -1,6 +1,7 @@
 """When a video cuts away, and for which words footage is sought."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,7 @@ def test_cutaways_leave_hook_and_end_alone_lie_apart_and_keep_their_share(
         assert slot.start >= HOOK_S * rate
         assert slot.end <= (duration_s - TAIL_S) * float(rate) + 1e-6
         assert MIN_LENGTH_S * rate <= slot.end - slot.start <= (max(1, broll.length_s) + SNAP_S) * rate + 2
-    for one, two in zip(slots, slots[1:], strict=False):
+    for one, two in pairwise(slots):
         assert two.start - one.end >= MIN_APART_S * rate
     starts = {round(cut * rate) for cut in boundaries}
     begun_at_cuts = [slot.start in starts for slot in slots]
@@ -74,7 +75,7 @@ def test_cutaways_leave_hook_and_end_alone_lie_apart_and_keep_their_share(
 def test_a_single_shot_is_cut_away_from_evenly_and_another_seed_elsewhere() -> None:
     broll, rate = Broll(every_s=10, length_s=2), Fraction(25)
     slots = plan_slots(broll, 1, 120, rate, [0.0])
-    gaps = [(two.start - one.start) / 25 for one, two in zip(slots, slots[1:], strict=False)]
+    gaps = [(two.start - one.start) / 25 for one, two in pairwise(slots)]
     assert 9 <= len(slots) <= 14
     assert all(7.4 <= gap <= 12.6 for gap in gaps)
     assert slots != plan_slots(broll, 2, 120, rate, [0.0])

@@ -35,6 +35,7 @@ SMALL = (Format("small", 320, 180, "tests"), Format("narrow", 180, 320, "tests")
 PLAIN = Recipe(name="plain")
 RAMP = SpeedRamp(period_s=4)
 NTSC = Fraction(30000, 1001)
+BAR = "drawbox=x='mod(t*90,280)':y=0:w=16:h=ih:color=white@0.4:t=fill"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,8 +55,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def moving(
         name: str, colour: str, size: str, rate: str, seconds: float, *, sound: str | None = None
     ) -> None:
-        bar = "drawbox=x='mod(t*90,280)':y=0:w=16:h=ih:color=white@0.4:t=fill"
-        clip(folder / name, picture=f"color={colour}:s={size}:r={rate}:d={seconds},{bar}", sound=sound)
+        clip(folder / name, picture=f"color={colour}:s={size}:r={rate}:d={seconds},{BAR}", sound=sound)
 
     moving("source.mp4", "green", "640x360", "25", 5, sound="sine=frequency=440:duration=5")
     moving("ntsc.mp4", "green", "640x360", "30000/1001", 5)
@@ -198,8 +198,9 @@ def test_an_hd_clip_in_small_footage_keeps_its_colours(material: Path, tmp_path:
     rgb = (200, 60, 40)
     path = tmp_path / "hd.mp4"
     ffmpeg(
-        "-f", "lavfi", "-i", "color=0xC83C28:s=1280x720:r=25:d=3,format=rgb24", "-vf",
-        "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setparams=range=tv:colorspace=bt709", "-c:v", "libx264", "-crf", "4", str(path),
+        "-f", "lavfi", "-i", "color=0xC83C28:s=1280x720:r=25:d=3,format=rgb24",
+        "-vf",        "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setparams=range=tv:colorspace=bt709",
+        "-c:v", "libx264", "-crf", "4", str(path),
     )  # fmt: skip
     y, u, v = (np.median(plane) for plane in planes(path)[10])
     assert np.abs(np.array([y, u, v]) - in_matrix(rgb, *BT709)).max() < 1.5
@@ -212,8 +213,9 @@ def test_an_hd_clip_in_small_footage_keeps_its_colours(material: Path, tmp_path:
 def test_a_ten_bit_turned_and_narrow_clip_fills_every_format(material: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.mp4"
     ffmpeg(
-        "-f", "lavfi", "-i", "color=red:s=354x622:r=30:d=3,drawbox=x='mod(t*90,280)':y=0:w=16:h=ih:color=white@0.4:t=fill",
-        "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le", str(path),
+        "-f", "lavfi", "-i", f"color=red:s=354x622:r=30:d=3,{BAR}",
+        "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error",
+        "-pix_fmt", "yuv420p10le", str(path),
     )  # fmt: skip
     cutaways = [cutaway(path, Fraction(25), 51, 78)]
     made = render(
@@ -236,8 +238,9 @@ def windowed(material: Path, folder: Path) -> Callable[[int, int], str]:
     slots = (Slot(30, 45), Slot(70, 90), Slot(100, 112))
     pieces = []
     for number, (slot, colour) in enumerate(zip(slots, ("red", "blue", "red"), strict=True)):
+        frames = slot.end - slot.start + SPARE_FRAMES
         ffmpeg(
-            "-f", "lavfi", "-i", f"color={colour}:s=320x180:r={NTSC}", "-frames:v", str(slot.end - slot.start + SPARE_FRAMES),
+            "-f", "lavfi", "-i", f"color={colour}:s=320x180:r={NTSC}", "-frames:v", str(frames),
             "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-pix_fmt", "yuv420p", str(folder / f"{number}.mp4"),
         )  # fmt: skip
         pieces.append(f"{number}.mp4")
