@@ -1,7 +1,7 @@
 """B-roll as data: when a video cuts away, from which words footage is sought, and what is known of each clip used.
 
-Pure functions and records. Where clips come from is `broll_clips.py`'s, how they are made fit for a render
-`cutaways.py`'s, how they get into the picture `reel.py`'s. The recipe's part is `recipe.Broll`.
+Pure functions and records. Where clips come from is `broll_clips.py`'s, how they get into the picture
+`cutaways.py`'s. The recipe's part is `recipe.Broll`.
 """
 
 import hashlib

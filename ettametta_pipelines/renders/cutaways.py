@@ -1,122 +1,109 @@
-"""Makes clips fit to be cut in: each as a piece of exactly the frames wanted, in the format's size, rate and colours.
+"""Cutaways in the graph: each clip read once for all formats, made fit for them, and laid over at its frames.
 
-One short run per cutaway, from one decode for all formats, before the picture is rendered; the picture's graph then
-has nothing to do but to lay the pieces over (`reel.py`). The recipe's colour and grayscale are in the pieces; zoom,
-mirror, sway and glitch belong to the footage and are not. `engine.py` is the caller.
+`graph.render_arguments` opens what is shown in its part of the timeline, `graph.format_branch` lays it over a format.
+The recipe's colour and grayscale are applied to clips too; zoom, mirror, sway and glitch belong to the footage and are
+not. A clip is never read beyond its cutaway: what an overlay does not need yet would wait in memory.
 """
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import ffmpeg
 
-from ettametta_pipelines.media.probe import Probe
-from ettametta_pipelines.renders.broll import Cutaway
-from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
-from ettametta_pipelines.renders.formats import Format
-from ettametta_pipelines.renders.graph import (
-    BT2020_MATRICES,
-    RenderPlan,
-    color_matrix,
-    crop_window,
-    cut,
-    scale,
-    shift_colour,
-    tag_colour,
-    to_standard_range,
-)
-from ettametta_pipelines.renders.reel import SPARE_FRAMES, Reel, reel_script
+from ettametta_pipelines.renders import graph
+from ettametta_pipelines.renders.broll import Slot
+from ettametta_pipelines.renders.ffmpeg import source_options
 
-# Fine enough that the second encoding shows nothing, and four times as fast as the renditions' own.
-PIECE: Mapping[str, Any] = {
-    "c:v": "libx264", "preset": "ultrafast", "crf": 12, "bf": 0, "threads": 1, "pix_fmt": "yuv420p",
-    "fps_mode": "passthrough", "map_metadata": -1, "map_chapters": -1, "fflags": "+bitexact", "flags:v": "+bitexact",
-    "f": "mp4",
-}  # fmt: skip
-PARALLEL = 2
+if TYPE_CHECKING:
+    from ettametta_pipelines.media.probe import Probe
+    from ettametta_pipelines.renders.broll import Cutaway
+
+Stream = Any  # ffmpeg-python's nodes have no types
+
+# The end of a stream may be told a tick after its last frame, which would then never be shown.
+SPARE_FRAMES = 1
+# zscale's names for the matrices of `graph.MATRICES`.
+ZSCALE = {"bt709": "709", "bt470bg": "470bg", "smpte170m": "170m"}
 
 
-def make_reels(plan: RenderPlan, workdir: Path) -> dict[str, Reel]:
-    """A reel for each format of the plan, in files of `workdir`; none where the plan has no cutaways.
+@dataclass(frozen=True)
+class Showing:
+    """A cutaway as a stream of the plan's rate and colours, in the clip's own size; one of them per format."""
 
-    Raises PipelineError by the runner's table, e.g. `decode_failed` for a clip that is damaged inside.
+    slot: Slot
+    probe: "Probe"
+    stream: Stream
+
+
+def open_cutaways(
+    plan: "graph.RenderPlan", window: tuple[float, float] | None = None
+) -> dict[str, list[Showing]]:
+    """The cutaways of every format by its name.
+
+    With `window`, seconds of the rendition [from, to), only those seen in it; their frames are the same whatever part
+    of the timeline they are made for, since each is read from its beginning.
     """
-    if not plan.cutaways:
-        return {}
-    with ThreadPoolExecutor(PARALLEL) as together:
-        runs = [
-            together.submit(_make_pieces, plan, cutaway, number, workdir)
-            for number, cutaway in enumerate(plan.cutaways)
-        ]
-        for run in runs:
-            run.result()
-    slots = tuple(cutaway.slot(plan.rate) for cutaway in plan.cutaways)
-    reels = {}
-    for format in plan.formats:
-        names = [_piece(number, format) for number in range(len(slots))]
-        script = workdir / f"reel_{format.name}.txt"
-        script.write_text(reel_script(names, slots, plan.rate))
-        reels[format.name] = Reel(script, slots, plan.rate)
-    return reels
+    opened: dict[str, list[Showing]] = {format.name: [] for format in plan.formats}
+    for cutaway in plan.cutaways:
+        slot = cutaway.slot(plan.rate)
+        if window is not None and not _is_seen(slot, plan, window):
+            continue
+        stream = _in_plans_colours(_read(cutaway, slot, plan), cutaway.probe, plan)
+        branches: Sequence[Stream] = [stream]
+        if len(plan.formats) > 1:
+            split = stream.filter_multi_output("split")
+            branches = [split[place] for place in range(len(plan.formats))]
+        for format, branch in zip(plan.formats, branches, strict=True):
+            opened[format.name].append(Showing(slot, cutaway.probe, branch))
+    return opened
 
 
-def _piece(number: int, format: Format) -> str:
-    return f"cutaway_{number:03d}_{format.name}.mp4"
+def lay_over(
+    stream: Stream, showings: Sequence[Showing], plan: "graph.RenderPlan", width: int, height: int
+) -> Stream:
+    """The picture with cutaways filling it, to the frame; its times are absolute."""
+    rate = float(plan.rate)
+    for one in showings:
+        cut = graph.cut(one.stream, graph.crop_window(one.probe, Fraction(width, height), 1.0))
+        over = graph.tag_colour(graph.scale(cut, width, height), plan.probe)
+        shown = f"between(t,{(one.slot.start - 0.5) / rate:.6f},{(one.slot.end - 0.5) / rate:.6f})"
+        # Pass: with any other action the picture would last as long as the clip.
+        stream = ffmpeg.filter([stream, over], "overlay", format="yuv420", eof_action="pass", enable=shown)
+    return stream
 
 
-def _make_pieces(plan: RenderPlan, cutaway: Cutaway, number: int, workdir: Path) -> None:
-    slot = cutaway.slot(plan.rate)
-    run_ffmpeg(
-        piece_arguments(
-            cutaway, plan, plan.formats, [workdir / _piece(number, format) for format in plan.formats],
-            slot.end - slot.start + SPARE_FRAMES,
-        ),
-        doing="cutting a clip to size",
-        workdir=workdir,
-        timeout_s=120 + 20 * (cutaway.end_s - cutaway.start_s),
-    )  # fmt: skip
+def _is_seen(slot: Slot, plan: "graph.RenderPlan", window: tuple[float, float]) -> bool:
+    begin, end = (seconds * float(plan.rate) for seconds in window)
+    return slot.end - 0.5 > begin and slot.start - 0.5 < end
 
 
-def piece_arguments(
-    cutaway: Cutaway, plan: RenderPlan, formats: Sequence[Format], targets: Sequence[Path], frames: int
-) -> list[str]:
-    """ffmpeg's arguments for one cutaway: from the clip's in-point, `frames` long, one output per format."""
-    probe = cutaway.probe
-    length_s = frames / float(plan.rate)
+def _read(cutaway: "Cutaway", slot: Slot, plan: "graph.RenderPlan") -> Stream:
+    """The clip's picture from its in-point on, at the times of the rendition it is shown."""
+    frames = slot.end - slot.start + SPARE_FRAMES
     source = ffmpeg.input(
         f"file:{cutaway.path.absolute()}",
-        **source_options(probe),
+        **source_options(cutaway.probe),
         ss=f"{cutaway.in_s:.6f}",
-        t=f"{length_s + 1:.3f}",
+        t=f"{frames / float(plan.rate) + 0.1:.6f}",
     )
-    stream = _in_plans_colours(source[str(probe.video_index)], probe, plan)
-    # The clip is long enough; at another rate its last frame may fall a fraction short of ours.
-    stream = stream.filter("tpad", stop_mode="clone", stop=-1)
-    branches = stream.filter_multi_output("split") if len(formats) > 1 else None
-    outputs = []
-    for place, (format, target) in enumerate(zip(formats, targets, strict=True)):
-        branch = branches[place] if branches is not None else stream
-        branch = scale(cut(branch, crop_window(probe, format.aspect, 1.0)), format.width, format.height)
-        outputs.append(ffmpeg.output(branch, f"file:{target.absolute()}", **PIECE, **{"frames:v": frames}))
-    arguments: list[str] = ffmpeg.merge_outputs(*outputs).get_args()
-    return arguments
-
-
-def _in_plans_colours(stream: Any, probe: Probe, plan: RenderPlan) -> Any:
-    """Constant rate, 8 bits of limited range in the plan's own matrix, with the recipe's colour."""
+    stream = source[str(cutaway.probe.video_index)]
     stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
-    if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
-        stream = to_standard_range(stream, probe)
+    # At another rate the last frame may fall a fraction short of ours.
+    stream = stream.filter("tpad", stop_mode="clone", stop=-1).filter("trim", end_frame=frames)
+    # After fps time counts frames, so this is exact. Not itsoffset: with it, what lies before the in-point is kept.
+    return stream.filter("setpts", f"PTS+{slot.start}")
+
+
+def _in_plans_colours(stream: Stream, probe: "Probe", plan: "graph.RenderPlan") -> Stream:
+    """8 bits of limited range in the matrix of the footage, with the recipe's colour."""
+    if probe.is_hdr or probe.color_matrix in graph.BT2020_MATRICES:
+        stream = graph.to_standard_range(stream, probe)
     stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
-    stream = tag_colour(stream, probe)
-    theirs, ours = color_matrix(probe), color_matrix(plan.probe)
+    stream = graph.tag_colour(stream, probe)
+    theirs, ours = graph.color_matrix(probe), graph.color_matrix(plan.probe)
     if theirs != ours:
         stream = stream.filter("zscale", matrixin=ZSCALE[theirs], matrix=ZSCALE[ours])
         stream = stream.filter("format", pix_fmts="yuv420p")
-    return shift_colour(tag_colour(stream, plan.probe), plan.recipe)
-
-
-# zscale's names for the matrices of `graph.MATRICES`.
-ZSCALE = {"bt709": "709", "bt470bg": "470bg", "smpte170m": "170m"}
+    return graph.shift_colour(graph.tag_colour(stream, plan.probe), plan.recipe)

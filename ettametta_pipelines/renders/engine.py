@@ -19,7 +19,6 @@ from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.renders.broll import BrollReport, Cutaway
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
-from ettametta_pipelines.renders.cutaways import make_reels
 from ettametta_pipelines.renders.ffmpeg import (
     FfmpegRun,
     RenderProgress,
@@ -132,7 +131,6 @@ def render(
     with private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, workdir)
         plan = replace(plan, cutaways=tuple(cutaways))
-        plan = replace(plan, reels=make_reels(plan, workdir.absolute()))
         run = run_ffmpeg(
             render_arguments(plan),
             doing=f"rendering {', '.join(f.name for f in chosen)}",

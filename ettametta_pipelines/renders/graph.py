@@ -15,6 +15,7 @@ from typing import Any
 import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
+from ettametta_pipelines.renders import cutaways as cutting
 from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import source_options
@@ -22,7 +23,6 @@ from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
 from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
-from ettametta_pipelines.renders.reel import Reel, lay_reel
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
 
 Stream = Any  # ffmpeg-python's nodes have no types
@@ -60,8 +60,7 @@ class Window:
 class RenderPlan:
     """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
 
-    `captions` are scripts by format, as names of ours inside the directory the render runs in; `reels` are the
-    cutaways by format.
+    `captions` are scripts by format, as names of ours inside the directory the render runs in.
     """
 
     source: Path
@@ -74,7 +73,6 @@ class RenderPlan:
     outputs: Mapping[str, Path]
     captions: Mapping[str, str] = field(default_factory=dict)
     cutaways: Sequence[Cutaway] = ()
-    reels: Mapping[str, Reel] = field(default_factory=dict)
 
     @property
     def rate(self) -> Fraction:
@@ -133,10 +131,13 @@ def render_arguments(plan: RenderPlan) -> list[str]:
     )
     picture = common_chain(source[str(plan.probe.video_index)], plan)
     branches = picture.filter_multi_output("split") if len(plan.formats) > 1 else None
+    showings = cutting.open_cutaways(plan)
     outputs = []
     for place, format in enumerate(plan.formats):
         branch = branches[place] if branches is not None else picture
-        streams = [format_branch(branch, plan, format)] + ([sound] if sound is not None else [])
+        streams = [format_branch(branch, plan, format, showings[format.name])] + (
+            [sound] if sound is not None else []
+        )
         outputs.append(ffmpeg.output(*streams, f"file:{plan.outputs[format.name]}", **output_options(plan)))
     arguments: list[str] = ffmpeg.merge_outputs(*outputs).get_args()
     return arguments
@@ -237,7 +238,9 @@ def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
     return stream
 
 
-def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
+def format_branch(
+    stream: Stream, plan: RenderPlan, format: Format, showings: Sequence["cutting.Showing"] = ()
+) -> Stream:
     """Fill one format and cut away; then grain, then the plate, so that letterbox bars stay clean."""
     zoom = plan.recipe.originality.zoom or 1.0
     other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
@@ -245,7 +248,7 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format) -> Stream:
         stream = fill_with_blur(stream, plan, format, zoom)
     else:
         stream = fill_by_crop(stream, plan, format, zoom)
-    stream = lay_reel(stream, plan.reels.get(format.name), lambda over: tag_colour(over, plan.probe))
+    stream = cutting.lay_over(stream, showings, plan, format.width, format.height)
     if plan.recipe.grain is not None:
         # Of the seeds noise offers only all_seed has an effect.
         stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=plan.seed)

@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ettametta_pipelines.media.probe import Probe, require_probe
-from ettametta_pipelines.renders.broll import Cutaway, Slot, plan_slots
+from ettametta_pipelines.renders.broll import Cutaway, plan_slots
+from ettametta_pipelines.renders.cutaways import lay_over, open_cutaways
 from ettametta_pipelines.renders.engine import RenderedFile, render
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 from ettametta_pipelines.renders.formats import FORMATS, Format
+from ettametta_pipelines.renders.graph import RenderPlan
 from ettametta_pipelines.renders.quality import Expectation, Finding, Footage, judge_rendition
 from ettametta_pipelines.renders.recipe import (
     Broll,
@@ -26,7 +28,6 @@ from ettametta_pipelines.renders.recipe import (
     Recipe,
     SpeedRamp,
 )
-from ettametta_pipelines.renders.reel import SPARE_FRAMES, Reel, lay_reel, reel_script
 from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines_tests.media.clips import clip, ffmpeg
 from ettametta_pipelines_tests.renders.frames import luma, planes, sound
@@ -95,7 +96,6 @@ def wanted(frames: int, **shown: tuple[int, int]) -> str:
     ("name", "rate", "recipe"),
     [
         ("source.mp4", Fraction(25), PLAIN),
-        ("ntsc.mp4", NTSC, PLAIN),
         ("source.mp4", Fraction(25), Recipe(name="r", speed_ramp=RAMP)),
         ("ntsc.mp4", NTSC, Recipe(name="r", speed_ramp=RAMP, jitter=Jitter(), glitch=Glitch(every_s=1))),
     ],
@@ -115,6 +115,15 @@ def test_a_clip_is_seen_in_exactly_its_frames_and_the_source_in_all_others(
         assert {place for place, letter in enumerate(seen) if letter == "b"} == set(range(95, 121))
     else:
         assert seen == wanted(len(seen), r=(51, 78), b=(95, 121))
+
+
+def test_a_clip_begins_at_its_in_point(material: Path, tmp_path: Path) -> None:
+    parts = "color=blue:s=320x180:r=30:d=2[a];color=red:s=320x180:r=30:d=3[b];[a][b]concat"
+    path = clip(tmp_path / "late.mp4", picture=f"{parts},{BAR}", sound=None)
+    for in_s, first, blue in ((2.0, 51, 0), (1.8, 51, 5), (3.5, 51, 0), (1.0, 60, 25)):
+        shown = cutaway(path, Fraction(25), first, first + 27, in_s)
+        seen = colours(rendered(material / "source.mp4", PLAIN, [shown], tmp_path / str(in_s)).path)
+        assert seen[first : first + 27] == "b" * blue + "r" * (27 - blue)
 
 
 def test_a_cutaway_at_a_cut_leaves_no_frame_of_the_new_shot_before_it(tmp_path: Path) -> None:
@@ -235,24 +244,18 @@ def test_a_ten_bit_turned_and_narrow_clip_fills_every_format(material: Path, tmp
 
 def windowed(material: Path, folder: Path) -> Callable[[int, int], str]:
     """Renders frames [first, end) of a green picture with three cutaways, alone; a letter per frame."""
-    slots = (Slot(30, 45), Slot(70, 90), Slot(100, 112))
-    pieces = []
-    for number, (slot, colour) in enumerate(zip(slots, ("red", "blue", "red"), strict=True)):
-        frames = slot.end - slot.start + SPARE_FRAMES
-        ffmpeg(
-            "-f", "lavfi", "-i", f"color={colour}:s=320x180:r={NTSC}", "-frames:v", str(frames),
-            "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-pix_fmt", "yuv420p", str(folder / f"{number}.mp4"),
-        )  # fmt: skip
-        pieces.append(f"{number}.mp4")
-    script = folder / "reel.txt"
-    script.write_text(reel_script(pieces, slots, NTSC))
-    reel = Reel(script, slots, NTSC)
     source = material / "ntsc.mp4"
+    shown = [
+        cutaway(material / f"{colour}.mp4", NTSC, first, end)
+        for colour, first, end in (("red", 30, 45), ("blue", 70, 90), ("red", 100, 112))
+    ]
+    plan = RenderPlan(source, require_probe(source), PLAIN, 1, SMALL[:1], {}, None, {}, cutaways=shown)
 
     def part(first: int, end: int) -> str:
         stream = graphs.input(f"file:{source}")["v:0"].filter("trim", start_frame=first, end_frame=end)
         stream = stream.filter("scale", 320, 180).filter("format", "yuv420p")
-        stream = lay_reel(stream, reel, lambda over: over, (first / float(NTSC), end / float(NTSC)))
+        showings = open_cutaways(plan, (first / float(NTSC), end / float(NTSC)))["small"]
+        stream = lay_over(stream, showings, plan, 320, 180)
         made = folder / f"{first}_{end}.mp4"
         output = graphs.output(
             stream, f"file:{made}", **{"c:v": "libx264", "preset": "ultrafast", "fps_mode": "passthrough"}
