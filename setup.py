@@ -22,6 +22,8 @@ setup(
         "dagster-k8s",
         "dagster-webserver",
         "duckdb",
+        # No wheel for Intel Macs; there ElevenLabs is the only voice.
+        "espeakng-loader; sys_platform != 'darwin' or platform_machine == 'arm64'",
         "fastapi",
         "ffmpeg-python",
         "google-api-python-client",

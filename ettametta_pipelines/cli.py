@@ -105,6 +105,15 @@ def render(
         str | None, typer.Option(help="Cut away to stock footage of these: comma-separated keywords.")
     ] = None,
     broll_dir: Annotated[Path | None, typer.Option(help="Cut away to your own clips in this folder.")] = None,
+    voice_over: Annotated[
+        str | None, typer.Option(metavar="TEXT|@FILE", help="Text to be spoken over the video.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of the spoken text, such as en or pt-BR.")
+    ] = None,
+    remake_voice: Annotated[
+        bool, typer.Option("--remake-voice", help="Buy a voice-over again whose answer was lost.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
@@ -113,12 +122,14 @@ def render(
     from ettametta_pipelines.renders.broll import split_keywords
     from ettametta_pipelines.renders.broll_file import FileBroll
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
+    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
     from ettametta_pipelines.resources import PexelsResource
     from ettametta_pipelines.storage.objects import open_store
 
-    footage = FileBroll(
-        open_store(get_settings()), PexelsResource().client, split_keywords(broll or ""), broll_dir
-    )
+    store = open_store(get_settings())
+    footage = FileBroll(store, PexelsResource().client, split_keywords(broll or ""), broll_dir)
+    wish = VoiceWish(read_text(voice_over), language, remake_voice) if voice_over else None
+    studio = open_studio(get_settings(), store) if wish else None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
         task = progress.add_task(f"Rendering {escape(file.name)}", total=100)
@@ -127,9 +138,17 @@ def render(
             progress.update(task, completed=update.percent)
 
         document = render_file(
-            file, recipe, formats.split(","), out_dir,
-            seed=seed, captions=captions, broll=footage, progress=show,
-        )  # fmt: skip
+            file,
+            recipe,
+            formats.split(","),
+            out_dir,
+            seed=seed,
+            captions=captions,
+            broll=footage,
+            voice=wish,
+            studio=studio,
+            progress=show,
+        )
     if as_json:
         print_json(document)
         return
@@ -139,6 +158,11 @@ def render(
         out.print("Cutaways: " + document["broll"]["said"], markup=False, soft_wrap=True)
         for credit in document["broll"]["credits"]:
             out.print(credit, markup=False, soft_wrap=True)
+    if spoken := document["voice_over"]:
+        by = f"{spoken['engine']}, {spoken['voice']}" + (
+            f"; {spoken['fallback']}" if spoken["fallback"] else ""
+        )
+        out.print(f"Spoken: {spoken['words']} words in {spoken['seconds']:.1f} s ({by})", markup=False)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
@@ -178,6 +202,11 @@ def upload(
     broll_keywords: Annotated[
         str | None, typer.Option(help="What footage for cutaways shall show, comma-separated.")
     ] = None,
+    voice_over: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|@FILE", help="Text to be spoken where the recipe has a voice-over."),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of that text, such as en or pt-BR.")] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -185,6 +214,7 @@ def upload(
     from ettametta_pipelines.media.inbox import drop_upload
     from ettametta_pipelines.media.rights import UNDECLARED, publishing_obstacle
     from ettametta_pipelines.renders.recipe import load_preset
+    from ettametta_pipelines.renders.voiceover import read_text
     from ettametta_pipelines.storage.objects import open_store
 
     settings = get_settings()
@@ -204,6 +234,8 @@ def upload(
             "title": title,
             "recipe": recipe,
             "broll_keywords": broll_keywords,
+            "voice_over": read_text(voice_over) if voice_over else None,
+            "language": language,
         },
         captions=captions,
     )

@@ -15,7 +15,7 @@ from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
-from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
+from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, size_guard, source_options
 from ettametta_pipelines.renders.formats import output_rate
 from ettametta_pipelines.renders.sound import Loudness, measure_loudness
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -65,11 +65,12 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         "skip_loop_filter": "all",
         "threads": "2",
     }
+    guard = ":".join(f"{name}='{value}'" for name, value in size_guard(probe).items())
     run_ffmpeg(
         [
             *(part for name, value in options.items() for part in (f"-{name}", value)),
             "-i", f"file:{source.absolute()}", "-map", f"0:{probe.video_index}", "-an", "-sn", "-dn",
-            "-vf", f"fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p",
+            "-vf", f"crop={guard},fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p",
             "-frames:v", str(max(1, watcher.expected_frames)), "-f", "rawvideo", "pipe:1",
         ],
         doing="looking at the footage",

@@ -45,7 +45,8 @@ a rejection that says in a sentence what is wrong and what to do. Strangers' fil
 Title, rights, attribution and recipe come from the sidecar `{name}.json` next to the upload; without one the title
 is the file's name and nobody has declared rights, so it is rendered but not published. Captions come from `{name}.srt`
 or `{name}.vtt`, or as the sidecar's `captions` (a file beside it) or `words` ([{word, start, end}]); captions that
-cannot be used are named in the metadata, and the video goes on without them.
+cannot be used are named in the metadata, and the video goes on without them. The sidecar's `voice_over` is a text to be
+spoken over the video where the recipe has a voice-over, in its `language`.
 
 **If the check *accepted* fails:** the file is not taken, and its reason stands in the check. Upload a good file; it
 becomes a source video of its own. A corrected sidecar is taken up by the sensor by itself. **If the step fails:** the

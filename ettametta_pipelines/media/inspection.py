@@ -37,6 +37,8 @@ MATROSKA_SEGMENT = 0x18538067
 UNKNOWN_SIZE = -1
 
 MAX_STREAMS_READ = 64
+ENTRY_SPACING_S = 2.0
+SEEKS_TRIED = 8
 
 
 class Found(Exception):
@@ -178,6 +180,12 @@ def pick_streams(container: Any) -> tuple[Any, Any]:
     return video, audio
 
 
+def codec_of(stream: Any) -> str | None:
+    """Name of a stream's decoder; None where there is no stream, or it is in a codec unknown or not allowed."""
+    context = stream.codec_context if stream is not None else None
+    return context.name if context is not None else None
+
+
 def decode(context: VideoCodecContext, packet: Any) -> Any:
     """The first frame a packet (None: the end) brings out of the decoder, or None if it needs more."""
     try:
@@ -200,6 +208,7 @@ class Clockwork:
         self.times = array("q")
         self.ends: int | None = None
         self.damaged = 0
+        self.entries = array("q")
 
     def add(self, packet: Any) -> None:
         self.damaged += packet.is_corrupt
@@ -209,6 +218,11 @@ class Clockwork:
             return
         end = stamp + (packet.duration or 0)
         self.times.append(stamp)
+        # Where a later packet is shown before a keyframe, decoding cannot begin there (an open group of pictures).
+        while self.entries and stamp < self.entries[-1]:
+            self.entries.pop()
+        if packet.is_keyframe:
+            self.entries.append(stamp)
         self.ends = end if self.ends is None else max(self.ends, end)
 
 
@@ -245,18 +259,20 @@ def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "container": form,
             "stream_count": len(container.streams),
-            "video_codec": video.codec_context.name,
+            "video_codec": codec_of(video),
             "video_index": video.index,
-            "coded_width": video.codec_context.width,
-            "coded_height": video.codec_context.height,
-            "audio_codec": audio.codec_context.name if audio is not None else None,
+            "audio_codec": codec_of(audio),
             "audio_index": audio.index if audio is not None else None,
-            "audio_channels": audio.codec_context.channels if audio is not None else 0,
             "stated_duration_s": container.duration / av.time_base if container.duration else None,
         }
         # Sizes and codecs are policy; a hopeless file is not read any further.
-        if video.codec_context.name not in codecs:
+        if facts["video_codec"] not in codecs or (audio is not None and facts["audio_codec"] not in codecs):
             return facts
+        facts |= {
+            "coded_width": video.codec_context.width,
+            "coded_height": video.codec_context.height,
+            "audio_channels": audio.codec_context.channels if audio is not None else 0,
+        }
         if facts["coded_width"] * facts["coded_height"] > 64_000_000:
             return facts
         if form == "mov":
@@ -264,7 +280,38 @@ def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
         clocks, picture = demux(container, video, audio)
         facts |= time_facts(container, video, audio, clocks)
         facts |= picture_facts(video, picture)
+        facts["entry_points_s"] = reachable_entries(path, form, codecs, video.index, clocks[video.index])
     return facts
+
+
+def reachable_entries(
+    path: str, form: str, codecs: list[str], video_index: int, clock: Clockwork
+) -> list[float]:
+    """Times at which decoding can begin, at least `ENTRY_SPACING_S` apart; none where seeking misses one tried.
+
+    The file is opened afresh: a container read to its end knows places that one just opened would miss.
+    """
+    with open_container(path, form, codecs) as container:
+        video = container.streams[video_index]
+        origin = (container.start_time or 0) / av.time_base
+        found: list[tuple[int, float]] = []
+        for stamp in clock.entries:
+            at_s = float(stamp * video.time_base) - origin
+            if at_s - (found[-1][1] if found else 0.0) >= ENTRY_SPACING_S:
+                found.append((stamp, at_s))
+        tried = found[:: -(-len(found) // SEEKS_TRIED) or 1]
+        if not all(seek_lands(container, video, stamp) for stamp, _ in tried):
+            return []
+    return [at_s for _, at_s in found]
+
+
+def seek_lands(container: Any, video: Any, stamp: int) -> bool:
+    """Whether seeking to a keyframe's time leads to that keyframe."""
+    try:
+        container.seek(stamp, stream=video)
+        return bool(next(packet.pts for packet in container.demux(video) if packet.size) == stamp)
+    except (av.FFmpegError, StopIteration):
+        return False
 
 
 def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwork]) -> dict[str, Any]:
@@ -283,6 +330,7 @@ def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwo
         "frames": len(times),
         "duration_s": float(max(clock.ends, times[-1] + middle) * base) - origin,
         "fps": len(steps) / span if span > 0 else float(video.average_rate or 0),
+        "clock_starts_s": origin,
         "starts_s": float(times[0] * base) - origin,
         "longest_gap_s": float(steps[-1] * base) if steps else 0.0,
         "variable_rate": bool(steps) and steps[-1] - steps[0] > max(0.2 * middle, 2),

@@ -267,6 +267,8 @@ def _row(upload: Upload, size: int, verdict: ProbeVerdict, sidecar: Sidecar | No
         "attribution": sidecar.attribution if sidecar else None,
         "recipe": sidecar.recipe if sidecar else None,
         "broll_keywords": sidecar.broll_keywords if sidecar else None,
+        "voice_over": sidecar.voice_over if sidecar else None,
+        "language": sidecar.language if sidecar else None,
     }
 
 

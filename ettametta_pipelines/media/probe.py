@@ -37,7 +37,10 @@ HDR_TRANSFERS = frozenset((16, 18))  # SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG)
 
 @dataclass(frozen=True)
 class Probe:
-    """What a video is. Width and height are after rotation; times in seconds from the earliest start of a stream."""
+    """What a video is. Width and height are after rotation; times in seconds from the earliest start of a stream.
+
+    `entry_points_s` are keyframes two seconds or more apart at which decoding can begin; the start is not among them.
+    """
 
     container: str
     video_codec: str
@@ -64,6 +67,7 @@ class Probe:
     size_bytes: int
     starts_s: float = 0.0
     audio_starts_s: float = 0.0
+    entry_points_s: tuple[float, ...] = ()
 
     @property
     def is_hdr(self) -> bool:
@@ -254,7 +258,8 @@ def _too_small_frame(facts: Facts, policy: IntakePolicy) -> str | None:
 
 def _truncated(facts: Facts, policy: IntakePolicy) -> str | None:
     stated = facts["stated_duration_s"] or 0.0
-    found = max(facts["duration_s"], facts["audio_duration_s"])
+    # Matroska states its end, not its length: a recording whose clock starts at 5 s states 5 s more than it holds.
+    found = max(facts["duration_s"], facts["audio_duration_s"]) + max(0.0, facts["clock_starts_s"])
     if facts["damaged_packets"]:
         return f"{facts['damaged_packets']} of its packets are incomplete"
     # A second, longer track may stretch what the file states; half of it missing is no such case.
@@ -265,8 +270,8 @@ def _truncated(facts: Facts, policy: IntakePolicy) -> str | None:
 
 def _broken_timestamps(facts: Facts, policy: IntakePolicy) -> str | None:
     gap, duration = facts["longest_gap_s"], facts["duration_s"]
-    if gap > policy.max_gap_s:
-        return f"no frame for {gap:.0f} s"
+    if max(gap, facts["starts_s"]) > policy.max_gap_s:
+        return f"no frame for {max(gap, facts['starts_s']):.0f} s"
     if duration <= 0:
         return f"it lasts {duration:.1f} s"
     return None
@@ -343,4 +348,5 @@ def _probe_of(facts: Facts, size: int) -> Probe:
         size_bytes=size,
         starts_s=facts["starts_s"],
         audio_starts_s=facts["audio_starts_s"] if has_audio else 0.0,
+        entry_points_s=tuple(facts["entry_points_s"]),
     )

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ettametta_pipelines.media.rights import UNDECLARED, Rights
+from ettametta_pipelines.renders.recipe import LANGUAGE
 from ettametta_pipelines.untrusted import plain_text
 
 SUFFIX = ".json"
@@ -66,6 +67,9 @@ class Sidecar(BaseModel):
     captions: Annotated[str, Field(max_length=200, pattern=r"^[^/\x00-\x1f]+\.(srt|vtt|json)$")] | None = None
     words: list[Any] | None = None
     broll_keywords: Keywords | None = None
+    # A text to be spoken where the recipe has a voice-over, and the language it is written in.
+    voice_over: Annotated[Line, Field(max_length=5_000)] | None = None
+    language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
 
     @model_validator(mode="after")
     def _states_captions_once(self) -> "Sidecar":

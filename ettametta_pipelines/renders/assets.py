@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.ffmpeg import RenderProgress
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
+    from ettametta_pipelines.renders.recipe import Recipe
+    from ettametta_pipelines.renders.voiceover import VoiceWish
 
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
@@ -31,11 +33,11 @@ CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
-    "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+    "sound_present": "Sound as long as the picture when the source or a voice-over has sound, else none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
     "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
-    "no_new_silence": "No silence for more than half a second where the source sounds.",
+    "no_new_silence": "No silence for more than half a second where the source sounds or a voice-over speaks.",
     "loudness_on_target": "-14 LUFS within 1, or as near as 20 dB of gain and the peak limit let a quiet source come.",
     "true_peak_below_ceiling": "No peak above -1 dBTP once the sound is decoded.",
 }
@@ -58,15 +60,21 @@ tried again by the next run. Credits go into the posts by themselves.
 
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
 
+The upload's `voice_over` is spoken where the recipe has a voice-over (*narrated* has), or the text given in the
+launchpad: by ElevenLabs where ELEVENLABS_API_KEY is set, else by a local voice, which *voice_fallback* then names. The
+video's own sound goes down meanwhile, and where no captions came along the spoken words are drawn. Such a rendition is
+declared as synthetic media when it is posted.
+
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
 
 **If it fails:** *decode_failed* means the source is damaged: export it again and upload it. *quality_check_failed*
 names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
 another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
-*unknown_recipe* names the recipes there are, *broll_missing* and *pexels_...* end a render only where the
-recipe says so, *caption_glyphs_missing* the caption no letter of which the caption font
-has. Nothing is stored unless every check passed.
+*unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
+has. *broll_missing* and *pexels_...* end a render only where the recipe says so. *voice_over_too_long* says how many
+words fit, *elevenlabs_quota_exceeded* that credits are used up; after *voice_outcome_unknown* set `remake_voice` once
+ElevenLabs' history has been looked into. Nothing is stored unless every check passed.
 """
 
 
@@ -75,7 +83,7 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, noir, punchy, restless, story, vhs or vintage. "
+        description="Preset: cinematic, clean, narrated, noir, punchy, restless, story, vhs or vintage. "
         "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
@@ -102,6 +110,20 @@ class RenditionConfig(dg.Config):
     broll_keywords: list[str] = Field(
         default=[],
         description="What that footage shall show. Empty takes the upload's words, else its title's.",
+    )
+    voice_over: str | None = Field(
+        default=None,
+        description="Text to be spoken over the video; none speaks nothing. Empty speaks the upload's own text where "
+        "the recipe has a voice-over.",
+    )
+    language: str | None = Field(
+        default=None,
+        description="Language of the spoken text, such as en or pt-BR. Empty takes the upload's, else the niche's.",
+    )
+    remake_voice: bool = Field(
+        default=False,
+        description="Have a voice-over made once more although an earlier request's answer was lost; that one may have "
+        "been charged too.",
     )
 
 
@@ -140,6 +162,7 @@ def renditions(
 ) -> Iterator[Any]:
     from ettametta_pipelines.renders.engine import QualityFailure
     from ettametta_pipelines.renders.library import obtain_renditions
+    from ettametta_pipelines.renders.voiceover import open_studio
 
     wanted = [
         name for name in FORMAT_NAMES if dg.AssetKey(rendition_asset(name)) in context.selected_asset_keys
@@ -149,13 +172,15 @@ def renditions(
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))
         try:
+            studio = open_studio(get_settings(), store.open())
             made = obtain_renditions(
                 store.open(),
                 order,
                 wanted,
                 scratch=scratch,
-                progress=report,
+                studio=studio,
                 shelves=_shelves(order, store, pexels),
+                progress=report,
             )
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
@@ -191,6 +216,7 @@ def _order(
         recipe = with_captions(recipe, config.captions)
     if config.broll:
         recipe = with_broll(recipe, config.broll)
+    recipe, voice = _voice_wish(source, recipe, config)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
         source_id=source["source_id"],
@@ -203,6 +229,7 @@ def _order(
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
         broll=_broll_order(source, analysis, config) if recipe.broll else None,
+        voice=voice,
     )
 
 
@@ -233,6 +260,26 @@ def _shelves(order: "RenditionOrder", store: StoreResource, pexels: PexelsResour
         return []
     stock = PexelsShelf(pexels.client(), order.broll.width, order.broll.height)
     return [StoreShelf(store.open(), order.broll.account), stock]
+
+
+def _voice_wish(
+    source: dict[str, Any], recipe: "Recipe", config: RenditionConfig
+) -> tuple["Recipe", "VoiceWish | None"]:
+    """What is to be spoken, and the recipe that says so: the launchpad's text goes before the upload's."""
+    from ettametta_pipelines.discovery.niches import load_niches
+    from ettametta_pipelines.renders.recipe import with_voice_over
+    from ettametta_pipelines.renders.voiceover import VoiceWish
+
+    if config.voice_over == "none":
+        return recipe.model_copy(update={"voice_over": None}), None
+    text = config.voice_over or source.get("voice_over")
+    if not text:
+        return recipe, None
+    niche = load_niches(get_settings().niches_file).get(source["niche"])
+    spoken_there = niche.languages[0] if niche and niche.languages else None
+    language = config.language or source.get("language") or spoken_there
+    wish = VoiceWish(text, language, again=config.remake_voice)
+    return with_voice_over(recipe) if config.voice_over else recipe, wish
 
 
 def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
@@ -279,6 +326,7 @@ def _materialization(
     if rendition.broll is not None:
         metadata |= {"broll": rendition.broll.in_words, "broll_credits": list(rendition.broll.credits)}
         metadata["stock_footage"] = get_settings().endpoint("pexels").standing
+    metadata |= _voice_facts(rendition, order)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(
@@ -302,6 +350,16 @@ def _caption_facts(rendition: "Rendition") -> dict[str, Any]:
     return facts
 
 
+def _voice_facts(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    """Who speaks, how long, how loud and at what price; or that a text is there which the recipe leaves unspoken."""
+    from ettametta_pipelines.renders.voiceover import voice_facts
+
+    if rendition.voice is None:
+        return {"voice": f"not spoken: {order.recipe.name} has no voice-over"} if order.voice else {}
+    gateway = get_settings().gateway_url
+    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(f"{gateway}/{key}")))
+
+
 def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
     from ettametta_pipelines.media.pictures import inline_picture
 
@@ -320,6 +378,7 @@ def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> 
 
 
 def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+
     from ettametta_pipelines.renders.recipe import canonical_json
 
     return {
@@ -341,6 +400,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,
         "broll_json": json.dumps(rendition.broll.document(), ensure_ascii=False) if rendition.broll else None,
+        "voice_json": json.dumps(rendition.voice.document()) if rendition.voice else None,
     }
 
 

@@ -149,6 +149,7 @@ class Cutaway:
 
     path: Path
     probe: Probe
+    sha256: str
     in_s: float
     start_s: float
     end_s: float

@@ -36,6 +36,7 @@ from ettametta_pipelines.renders.broll import (
     Slot,
     plan_slots,
 )
+from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, size_guard, source_options
 from ettametta_pipelines.renders.recipe import Broll, Recipe
 from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.storage.addressing import file_sha256
@@ -348,12 +349,32 @@ def load_cutaways(store: ObjectStore, report: BrollReport, workdir: Path) -> lis
             Cutaway(
                 path=path,
                 probe=require_probe(path, name=placed.clip.object_key),
+                sha256=placed.clip.sha256,
                 in_s=placed.in_s,
                 start_s=placed.slot.start / float(report.rate),
                 end_s=placed.slot.end / float(report.rate),
             )
         )
     return cutaways
+
+
+def play_piece(path: Path, probe: Probe, in_s: float, length_s: float, workdir: Path) -> None:
+    """Decode what is to be shown of a clip once; raises by the runner's table, e.g. `decode_failed`.
+
+    A clip that is damaged inside passes the probe, and would end the render of the video it is shown in.
+    """
+    options = source_options(probe) | {"ss": f"{in_s:.6f}", "t": f"{length_s:.6f}"}
+    guard = ":".join(f"{name}='{value}'" for name, value in size_guard(probe).items())
+    run_ffmpeg(
+        [
+            *(part for name, value in options.items() for part in (f"-{name}", value)),
+            "-i", f"file:{path.absolute()}", "-map", f"0:{probe.video_index}", "-vf", f"crop={guard}",
+            "-f", "null", "-",
+        ],
+        doing="playing a clip",
+        workdir=workdir,
+        timeout_s=120,
+    )  # fmt: skip
 
 
 @dataclass
@@ -382,12 +403,14 @@ class _Search:
             with private_dir(self.scratch, "broll") as workdir:
                 try:
                     probe, sha256 = self._fetch(candidate, workdir / "clip", needed)
+                    in_s = self._in_point(sha256, slot, probe.duration_s - needed)
+                    play_piece(workdir / "clip", probe, in_s, needed, workdir)
                 except PipelineError as error:
                     self.failed[candidate.identity] = last = error
                     continue
                 # What the object store refuses is no fault of the clip and ends the render.
                 clip = self._keep(workdir / "clip", candidate, keyword, probe, sha256)
-            self.taken[slot] = Placed(slot, clip, self._in_point(sha256, slot, probe.duration_s - needed))
+            self.taken[slot] = Placed(slot, clip, in_s)
             return self.taken[slot]
         return (
             last or next(iter([*self.closed.values(), *self.failed.values()]), None) or self._nothing_found()

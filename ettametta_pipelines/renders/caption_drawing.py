@@ -241,22 +241,25 @@ def write_captions(
     cues: Sequence[Cue],
     settings: "Captions | None",
     formats: Sequence[Format],
-    duration_s: float,
+    spans_s: Sequence[tuple[float, float]],
     time_map: Callable[[float], float] = lambda seconds: seconds,
-) -> dict[str, str]:
-    """Write one script per format and the font into `workdir`; returns the scripts' names by format, if any.
+) -> dict[tuple[str, int], str]:
+    """Write a script for each format and each span in which a caption is seen, and the font, into `workdir`.
 
-    `time_map` takes seconds of the source to seconds of the output, `duration_s` is the output's.
+    Returns the scripts' names by format and number of the span. `time_map` takes seconds of the source to seconds of
+    the output, in which the spans are.
     """
     if settings is None or not cues:
         return {}
     (workdir / FONTS_DIR).mkdir()
     (workdir / FONTS_DIR / FONT_FILE.name).write_bytes(FONT_FILE.read_bytes())
-    timed = [cue for cue in retimed(cues, time_map) if cue.start_s < duration_s]
+    timed = retimed(cues, time_map)
     names = {}
-    for format in formats:
-        names[format.name] = f"captions_{format.name}.ass"
-        (workdir / names[format.name]).write_text(script(timed, settings, format), encoding="utf-8")
+    for place, (begin, end) in enumerate(spans_s):
+        seen = [cue for cue in timed if cue.start_s < end and cue.end_s > begin]
+        for format in formats if seen else ():
+            name = names[format.name, place] = f"captions_{format.name}_{place}.ass"
+            (workdir / name).write_text(script(seen, settings, format), encoding="utf-8")
     return names
 
 

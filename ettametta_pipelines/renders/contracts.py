@@ -33,6 +33,12 @@ _COLUMNS = (
         "Clips it cuts away to with times, rights and credits, and what was skipped, as JSON; empty without any",
         nullable=True,
     ),
+    Column(
+        "voice_json",
+        "string",
+        "Its voice-over as JSON: engine, voice, times, levels, cost, synthetic; empty without one",
+        nullable=True,
+    ),
 )
 
 

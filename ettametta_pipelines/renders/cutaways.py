@@ -14,11 +14,13 @@ import ffmpeg
 
 from ettametta_pipelines.renders import graph
 from ettametta_pipelines.renders.broll import Slot
-from ettametta_pipelines.renders.ffmpeg import source_options
+from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 
 if TYPE_CHECKING:
     from ettametta_pipelines.media.probe import Probe
     from ettametta_pipelines.renders.broll import Cutaway
+    from ettametta_pipelines.renders.formats import Format
+    from ettametta_pipelines.renders.segments import Segment
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -38,24 +40,23 @@ class Showing:
 
 
 def open_cutaways(
-    plan: "graph.RenderPlan", window: tuple[float, float] | None = None
+    plan: "graph.RenderPlan", formats: Sequence["Format"], segment: "Segment"
 ) -> dict[str, list[Showing]]:
-    """The cutaways of every format by its name.
+    """The cutaways seen in a segment, for these formats by their names.
 
-    With `window`, seconds of the rendition [from, to), only those seen in it; their frames are the same whatever part
-    of the timeline they are made for, since each is read from its beginning.
+    Each is read from its own beginning, so that its frames are the same whatever part of the timeline is made.
     """
-    opened: dict[str, list[Showing]] = {format.name: [] for format in plan.formats}
+    opened: dict[str, list[Showing]] = {format.name: [] for format in formats}
     for cutaway in plan.cutaways:
         slot = cutaway.slot(plan.rate)
-        if window is not None and not _is_seen(slot, plan, window):
+        if slot.end <= segment.first or slot.start >= segment.end:
             continue
         stream = _in_plans_colours(_read(cutaway, slot, plan), cutaway.probe, plan)
         branches: Sequence[Stream] = [stream]
-        if len(plan.formats) > 1:
+        if len(formats) > 1:
             split = stream.filter_multi_output("split")
-            branches = [split[place] for place in range(len(plan.formats))]
-        for format, branch in zip(plan.formats, branches, strict=True):
+            branches = [split[place] for place in range(len(formats))]
+        for format, branch in zip(formats, branches, strict=True):
             opened[format.name].append(Showing(slot, cutaway.probe, branch))
     return opened
 
@@ -74,11 +75,6 @@ def lay_over(
     return stream
 
 
-def _is_seen(slot: Slot, plan: "graph.RenderPlan", window: tuple[float, float]) -> bool:
-    begin, end = (seconds * float(plan.rate) for seconds in window)
-    return slot.end - 0.5 > begin and slot.start - 0.5 < end
-
-
 def _read(cutaway: "Cutaway", slot: Slot, plan: "graph.RenderPlan") -> Stream:
     """The clip's picture from its in-point on, at the times of the rendition it is shown."""
     frames = slot.end - slot.start + SPARE_FRAMES
@@ -89,11 +85,12 @@ def _read(cutaway: "Cutaway", slot: Slot, plan: "graph.RenderPlan") -> Stream:
         t=f"{frames / float(plan.rate) + 0.1:.6f}",
     )
     stream = source[str(cutaway.probe.video_index)]
-    stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
+    stream = stream.filter("crop", **size_guard(cutaway.probe))
+    stream = stream.filter("fps", fps=str(plan.rate), start_time=f"{cutaway.in_s:.6f}")
     # At another rate the last frame may fall a fraction short of ours.
     stream = stream.filter("tpad", stop_mode="clone", stop=-1).filter("trim", end_frame=frames)
-    # After fps time counts frames, so this is exact. Not itsoffset: with it, what lies before the in-point is kept.
-    return stream.filter("setpts", f"PTS+{slot.start}")
+    # After fps time counts frames, so this is exact.
+    return stream.filter("setpts", f"PTS-STARTPTS+{slot.start}")
 
 
 def _in_plans_colours(stream: Stream, probe: "Probe", plan: "graph.RenderPlan") -> Stream:

@@ -7,11 +7,12 @@ target; a file appears under its final name only after it passed every quality c
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
@@ -20,14 +21,13 @@ from ettametta_pipelines.renders.broll import BrollReport, Cutaway
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
 from ettametta_pipelines.renders.ffmpeg import (
-    FfmpegRun,
     RenderProgress,
     ffmpeg_build,
     run_ffmpeg,
     source_options,
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
-from ettametta_pipelines.renders.glitch import SCRIPT_NAME, command_script
+from ettametta_pipelines.renders.glitch import command_script, script_name
 from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import (
@@ -45,10 +45,20 @@ from ettametta_pipelines.renders.recipe import (
     render_key,
     seed_for,
     with_broll,
+    with_voice_over,
+)
+from ettametta_pipelines.renders.segments import (
+    MadeSegment,
+    Segment,
+    cut_arguments,
+    join_arguments,
+    segment_key,
+    write_join_list,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
-from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
+from ettametta_pipelines.storage.object_errors import os_errors
 
 if TYPE_CHECKING:
     from ettametta_pipelines.renders.broll_file import FileBroll
@@ -63,7 +73,10 @@ FRAME_BUDGET = 10 * 1024
 
 @dataclass(frozen=True)
 class RenderedFile:
-    """One finished file. `render_seconds` is the wall time of the whole render, which all its formats share."""
+    """One finished file. `render_seconds` is the wall time of the whole render, which all its formats share.
+
+    `segments` are what it is made of, known where there was a shelf; `segments_made` how many had to be rendered.
+    """
 
     format: Format
     path: Path
@@ -73,6 +86,8 @@ class RenderedFile:
     findings: tuple[Finding, ...]
     render_seconds: float
     peak_memory_bytes: int
+    segments: tuple[MadeSegment, ...]
+    segments_made: int
 
     @property
     def speed(self) -> float:
@@ -104,6 +119,15 @@ class QualityFailure(PermanentError):
         self.frames = frames or {}
 
 
+class SegmentShelf(Protocol):
+    """Where segments of earlier renditions of the same source are found."""
+
+    source_sha256: str
+
+    def find(self, format: Format, key: str) -> tuple[Path, MadeSegment] | None:
+        """A finished rendition with the segment of this key, and where in it that is."""
+
+
 def render(
     source: Path,
     probe: Probe,
@@ -115,31 +139,34 @@ def render(
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
     cutaways: Sequence[Cutaway] = (),
+    voice: Narration | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
+    shelf: SegmentShelf | None = None,
+    workers: int | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
-    The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along.
-    `loudness` spares measuring it again; `captions` are drawn where the recipe asks for them, `cutaways` shown where
-    they state. Raises QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the
-    runner's table.
+    The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
+    along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
+    recipe asks for them, `cutaways` shown where they state; a fetched `voice` is spoken over the source's sound.
+    `workers` is how many segments are made at once, by default one for every three processors. Raises QualityFailure,
+    PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, loudness, captions, workdir)
+    # ffmpeg runs in the directory itself, where a relative path would name another.
+    out_dir = out_dir.absolute()
+    with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
+        plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, workdir)
         plan = replace(plan, cutaways=tuple(cutaways))
-        run = run_ffmpeg(
-            render_arguments(plan),
-            doing=f"rendering {', '.join(f.name for f in chosen)}",
-            workdir=workdir,
-            timeout_s=_timeout_s(plan),
-            expected_s=plan.frame_count / float(plan.rate),
-            progress=progress or (lambda update: None),
-        )
-        return _judge_and_keep(plan, run, out_dir, started, loudness)
+        made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
+        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)
+
+
+def default_workers() -> int:
+    """One ffmpeg keeps three processors busy with three formats."""
+    return max(1, len(os.sched_getaffinity(0)) // 3)
 
 
 def _prepare(
@@ -148,76 +175,224 @@ def _prepare(
     recipe: Recipe,
     formats: list[Format],
     seed: int,
-    loudness: Loudness | None,
     captions: Sequence[Cue],
+    voice: Narration | None,
     workdir: Path,
 ) -> RenderPlan:
-    """Sound, plates, the glitch's script and the captions', made before the picture."""
-    times = time_map(recipe, seed)
-    source, workdir = source.absolute(), workdir.absolute()
-    sound = workdir / "sound.m4a" if probe.has_audio else None
-    if sound is not None:
-        measured = loudness or measure_loudness(source, probe, workdir)
-        make_sound(source, probe, measured, sound, workdir, times)
-    plates = {f.name: workdir / f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
+    """Plates, the glitch's scripts and the captions', made before the picture."""
+    plates = {f.name: f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
     for format in formats:
         if format.name in plates:
-            paint_plate(plates[format.name], recipe, format, seed)
-    outputs = {format.name: workdir / f"{format.name}.mp4" for format in formats}
-    lasts_s = times.output_time(probe.duration_s)
-    scripts = write_captions(workdir, captions, recipe.captions, formats, lasts_s, times.output_time)
-    plan = RenderPlan(source, probe, recipe, seed, formats, plates, sound, outputs, scripts)
-    if plan.bursts:
-        (workdir / SCRIPT_NAME).write_text(command_script(plan.bursts, plan.rate, probe.width))
-    return plan
+            paint_plate(workdir / plates[format.name], recipe, format, seed)
+    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, voice=voice)
+    for segment in plan.segments:
+        if bursts := plan.bursts_in(segment):
+            script = command_script(bursts, plan.rate, probe.width)
+            (workdir / script_name(segment)).write_text(script)
+    scripts = write_captions(
+        workdir, captions, recipe.captions, formats, plan.times_of_segments, plan.time_map.output_time
+    )
+    return replace(plan, captions=scripts)
 
 
-def _timeout_s(plan: RenderPlan) -> float:
+@dataclass(frozen=True)
+class _Made:
+    """What the runs of one render left in the working directory, and what they took.
+
+    `levelled` is how loud the sound was before it was brought to the target, None for silence.
+    """
+
+    outputs: Mapping[str, Path]
+    segments: Mapping[str, tuple[MadeSegment, ...]]
+    reused: Mapping[str, int]
+    peak_memory_bytes: int
+    levelled: Loudness | None
+
+
+def _make(
+    plan: RenderPlan,
+    workdir: Path,
+    loudness: Loudness | None,
+    progress: Callable[[RenderProgress], None] | None,
+    shelf: SegmentShelf | None,
+    workers: int,
+) -> _Made:
+    """Every segment that is not on the shelf, the sound beside them, then one file for each format."""
+    followed = _Follower(plan, progress or (lambda update: None))
+    sound = workdir / "sound.m4a" if plan.has_sound else None
+    # Sound leaves a processor idle half the time and hardly uses memory: it is made along with the first segments.
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as beside:
+        sounding = beside.submit(_make_sound, plan, loudness, sound, workdir) if sound else None
+        running = [
+            pool.submit(_make_segment, plan, segment, workdir, followed.reader(segment), shelf)
+            for segment in plan.segments
+        ]
+        try:
+            pieces = [future.result() for future in running]
+            levelled = sounding.result() if sounding is not None else None
+        except BaseException:
+            followed.stopped = True
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    outputs = {}
+    for format in plan.formats:
+        outputs[format.name] = workdir / f"{format.name}.mp4"
+        parts = [(workdir / part_name(format, segment), segment.frames) for segment in plan.segments]
+        listing = write_join_list(workdir, parts, plan.rate, format.name)
+        run_ffmpeg(
+            join_arguments(listing, sound, outputs[format.name]),
+            doing="joining the segments",
+            workdir=workdir,
+            timeout_s=60 + plan.duration_s,
+        )
+        for path, _ in parts:
+            path.unlink()
+    return _Made(
+        outputs=outputs,
+        segments={f.name: tuple(p.keys[f.name] for p in pieces if f.name in p.keys) for f in plan.formats},
+        reused={f.name: sum(f.name in piece.taken for piece in pieces) for f in plan.formats},
+        peak_memory_bytes=workers * max(piece.peak_memory_bytes for piece in pieces),
+        levelled=levelled,
+    )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One segment in all formats: keys by format (where there is a shelf), formats taken from it, memory used."""
+
+    keys: Mapping[str, MadeSegment]
+    taken: frozenset[str]
+    peak_memory_bytes: int
+
+
+def part_name(format: Format, segment: Segment) -> str:
+    return f"{format.name}_{segment.index}.mp4"
+
+
+def _make_segment(
+    plan: RenderPlan,
+    segment: Segment,
+    workdir: Path,
+    progress: Callable[[RenderProgress], None],
+    shelf: SegmentShelf | None,
+) -> _Piece:
+    targets = {format.name: workdir / part_name(format, segment) for format in plan.formats}
+    keys: dict[str, MadeSegment] = {}
+    taken = set()
+    if shelf is not None:
+        for format in plan.formats:
+            alone = render_arguments(plan, segment, {format.name: Path(format.name)})
+            clips = {str(cutaway.path.absolute()): cutaway.sha256 for cutaway in plan.cutaways}
+            key = segment_key(alone, workdir, {str(plan.source): shelf.source_sha256} | clips)
+            keys[format.name] = MadeSegment(key, segment.first, segment.end)
+            if (found := shelf.find(format, key)) is not None:
+                run_ffmpeg(
+                    cut_arguments(*found, plan.rate, targets[format.name]),
+                    doing="taking a segment of an earlier rendition",
+                    workdir=workdir,
+                    timeout_s=60,
+                )
+                taken.add(format.name)
+    wanted = {name: target for name, target in targets.items() if name not in taken}
+    if not wanted:
+        progress(RenderProgress(100.0, 0.0, 0.0))
+        return _Piece(keys, frozenset(taken), 0)
+    run = run_ffmpeg(
+        render_arguments(plan, segment, wanted),
+        doing=f"rendering {', '.join(wanted)}",
+        workdir=workdir,
+        timeout_s=_timeout_s(plan, segment),
+        expected_s=segment.frames / float(plan.rate),
+        progress=progress,
+    )
+    return _Piece(keys, frozenset(taken), run.peak_memory_bytes)
+
+
+def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> Loudness | None:
+    measured = loudness or measure_loudness(plan.source, plan.probe, workdir)
+    return make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map, plan.voice)
+
+
+def _timeout_s(plan: RenderPlan, segment: Segment) -> float:
     """About ten times what two cores need: 0.02 s for each frame of each format, more where the source is 4K."""
     size = max(1.0, plan.probe.width * plan.probe.height / (1920 * 1080))
-    return 120 + 0.2 * plan.frame_count * (len(plan.formats) + size)
+    return 120 + 0.2 * segment.frames * (len(plan.formats) + size)
+
+
+class _Stopped(Exception):
+    """Another segment failed, or the whole was cancelled: what still runs need not go on."""
+
+
+class _Follower:
+    """Adds up the progress of segments that may run side by side, and ends them once `stopped` is set."""
+
+    def __init__(self, plan: RenderPlan, report: Callable[[RenderProgress], None]) -> None:
+        self.report = report
+        self.frames = plan.frame_count
+        self.done: dict[int, float] = {}
+        self.started = time.monotonic()
+        self.lock = Lock()
+        self.stopped = False
+
+    def reader(self, segment: Segment) -> Callable[[RenderProgress], None]:
+        def take(update: RenderProgress) -> None:
+            if self.stopped:
+                raise _Stopped
+            with self.lock:
+                self.done[segment.index] = segment.frames * update.percent / 100
+                done = sum(self.done.values())
+                fps = done / max(time.monotonic() - self.started, 1e-3)
+                eta_s = (self.frames - done) / fps if fps > 0 else None
+                self.report(RenderProgress(100 * done / self.frames, fps, eta_s))
+
+        return take
 
 
 def _judge_and_keep(
-    plan: RenderPlan, run: FfmpegRun, out_dir: Path, started: float, loudness: Loudness | None
+    plan: RenderPlan, made: _Made, workdir: Path, out_dir: Path, started: float, loudness: Loudness | None
 ) -> list[RenderedFile]:
     footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time, plan.cutaways)
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage)
-        return judge_rendition(plan.outputs[format.name], wanted)
+        spoken, mixed = (plan.voice.spoken, made.levelled) if plan.voice else ((), None)
+        wanted = Expectation(
+            format, plan.duration_s, plan.has_sound, bars, footage, spoken=spoken, mixed=mixed
+        )
+        return judge_rendition(made.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
     with ThreadPoolExecutor(len(plan.formats)) as together:
         judged = dict(zip((f.name for f in plan.formats), together.map(judge, plan.formats), strict=True))
     findings = {name: of_format for name, (_, of_format) in judged.items()}
     if not all(finding.passed for of_format in findings.values() for finding in of_format):
-        raise QualityFailure(findings, _failing_frames(plan, judged))
+        raise QualityFailure(findings, _failing_frames(made.outputs, judged))
     probes = {name: probe for name, (probe, _) in judged.items() if probe is not None}
     seconds = time.monotonic() - started
-    made = []
+    finished = []
     for format in plan.formats:
-        finished, target = plan.outputs[format.name], out_dir / f"{format.name}.mp4"
-        sha256 = file_sha256(finished)
-        os.replace(finished, target)
-        made.append(
+        name, target = format.name, out_dir / f"{format.name}.mp4"
+        sha256 = file_sha256(made.outputs[name])
+        os.replace(made.outputs[name], target)
+        finished.append(
             RenderedFile(
                 format=format,
                 path=target,
                 sha256=sha256,
-                size_bytes=probes[format.name].size_bytes,
-                probe=probes[format.name],
-                findings=tuple(findings[format.name]),
+                size_bytes=probes[name].size_bytes,
+                probe=probes[name],
+                findings=tuple(findings[name]),
                 render_seconds=seconds,
-                peak_memory_bytes=run.peak_memory_bytes,
+                peak_memory_bytes=made.peak_memory_bytes,
+                segments=made.segments[name],
+                segments_made=len(plan.segments) - made.reused[name],
             )
         )
-    return made
+    return finished
 
 
 def _failing_frames(
-    plan: RenderPlan, judged: dict[str, tuple[Probe | None, list[Finding]]]
+    outputs: Mapping[str, Path], judged: Mapping[str, tuple[Probe | None, list[Finding]]]
 ) -> dict[tuple[str, str], bytes]:
     """A frame for each failed check of a format that can be shown at all."""
     frames = {}
@@ -227,9 +402,7 @@ def _failing_frames(
                 continue
             at_s = 0.4 * probe.duration_s if finding.look_at_s is None else finding.look_at_s
             try:
-                frames[name, finding.name] = frame_at(
-                    plan.outputs[name], probe, at_s, plan.outputs[name].parent
-                )
+                frames[name, finding.name] = frame_at(outputs[name], probe, at_s, outputs[name].parent)
             except PipelineError:
                 # The finding is what counts; a file this broken has no frame to show.
                 continue
@@ -276,18 +449,21 @@ def render_file(
     seed: int | None = None,
     captions: Path | None = None,
     broll: "FileBroll | None" = None,
+    voice: VoiceWish | None = None,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing; `broll` finds the clips of cutaways, without it there are none. Raises PermanentError: the intake's reason
-    code for a file that is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or
-    what `obtain_broll` and the engine raise.
+    nothing; a `voice` is spoken in `studio` likewise, `broll` finds the clips of
+    cutaways, of which there are none without it. Raises PermanentError: the intake's reason code for a file that
+    is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the
+    engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
-    cues = read_captions_file(captions) if captions is not None else ()
+    cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
     wanted = broll.asked_of(wanted) if broll is not None else with_broll(wanted, "none")
@@ -295,6 +471,10 @@ def render_file(
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
+    narration = None
+    if voice is not None and studio is not None:
+        wanted = with_voice_over(wanted)
+        narration, cues = narrated(studio, voice, wanted, used_seed, probe.duration_s, cues)
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
@@ -302,16 +482,19 @@ def render_file(
         cutaways: list[Cutaway] = []
         if broll is not None and wanted.broll is not None:
             found, cutaways = broll.obtain(file, probe, sha256, wanted, used_seed, workdir)
+        spoken = narration.fetched(studio.store, workdir) if narration and studio else None
         made = render(
             file, probe, wanted, chosen, used_seed, workdir,
-            captions=cues, cutaways=cutaways, progress=progress,
+            captions=cues, cutaways=cutaways, voice=spoken, progress=progress,
         )  # fmt: skip
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
             shown = found.digest if found else None
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, shown)
+            key = render_key(
+                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, mix_key(narration), shown
+            )
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -320,6 +503,7 @@ def render_file(
         "seed": used_seed,
         "captions": asdict(report) if report else None,
         "broll": found.document() | {"said": found.in_words, "credits": found.credits} if found else None,
+        "voice_over": narration.document() if narration else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ettametta_pipelines.renders.recipe import Glitch
+from ettametta_pipelines.renders.segments import Segment
 
-SCRIPT_NAME = "glitch.cmd"
 SLICERS = ("swaprect@one", "swaprect@two")
 # A tear stands this many frames, and one more where a single frame would be left: one alone is hardly seen.
 TEAR_FRAMES = (2, 3)
@@ -114,6 +114,11 @@ def _slice(glitch: Glitch, rng: random.Random, width: int, height: int) -> Slice
 
 def _even(number: float) -> int:
     return int(number) // 2 * 2
+
+
+def script_name(segment: Segment) -> str:
+    """The file with a segment's commands, in the directory ffmpeg runs in."""
+    return f"glitch_{segment.index}.cmd"
 
 
 def command_script(bursts: tuple[Burst, ...], rate: Fraction, width: int) -> str:

@@ -18,12 +18,14 @@ from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders import cutaways as cutting
 from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
-from ettametta_pipelines.renders.ffmpeg import source_options
+from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
-from ettametta_pipelines.renders.glitch import SCRIPT_NAME, SLICERS, Burst, plan_bursts
+from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
 from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
+from ettametta_pipelines.renders.segments import Segment, plan_segments
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
+from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -45,6 +47,9 @@ HDR_PEAK = 5
 UNSTATED = frozenset((0, 2, 3))
 HD_HEIGHT = 720
 
+# Seeking goes to the keyframe at or before the time asked for, which a file may state a little early or late.
+ENTRY_MARGIN_S = 0.001
+
 
 @dataclass(frozen=True)
 class Window:
@@ -58,9 +63,10 @@ class Window:
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """Everything one render needs. `plates` and `sound` are files made beforehand, `outputs` what it writes.
+    """Everything one render needs. What was made beforehand is named as it lies in the directory ffmpeg runs in.
 
-    `captions` are scripts by format, as names of ours inside the directory the render runs in.
+    `plates` are by format, `captions` scripts by format and segment; most segments may have none. `voice` is heard,
+    not seen: it changes no segment.
     """
 
     source: Path
@@ -68,11 +74,14 @@ class RenderPlan:
     recipe: Recipe
     seed: int
     formats: Sequence[Format]
-    plates: Mapping[str, Path]
-    sound: Path | None
-    outputs: Mapping[str, Path]
-    captions: Mapping[str, str] = field(default_factory=dict)
+    plates: Mapping[str, str] = field(default_factory=dict)
+    captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    voice: Narration | None = None
     cutaways: Sequence[Cutaway] = ()
+
+    @property
+    def has_sound(self) -> bool:
+        return self.probe.has_audio or self.voice is not None
 
     @property
     def rate(self) -> Fraction:
@@ -100,6 +109,20 @@ class RenderPlan:
             self.recipe.glitch, self.seed, self.frame_count, self.rate, self.probe.width, self.probe.height
         )
 
+    @cached_property
+    def segments(self) -> list[Segment]:
+        return plan_segments(self.frame_count, self.rate, self.time_map, self.probe.entry_points_s)
+
+    @property
+    def times_of_segments(self) -> list[tuple[float, float]]:
+        """Start and end of each segment in seconds of the rendition."""
+        return [(float(s.first / self.rate), float(s.end / self.rate)) for s in self.segments]
+
+    def bursts_in(self, segment: Segment) -> tuple[Burst, ...]:
+        return tuple(
+            burst for burst in self.bursts if burst.first < segment.end and burst.end > segment.first
+        )
+
 
 def crop_window(probe: Probe, aspect: Fraction | None, zoom: float) -> Window:
     """The centred window of this display aspect (None: the source's own), made smaller by the zoom."""
@@ -121,36 +144,46 @@ def fitted_size(probe: Probe, format: Format) -> tuple[int, int]:
     return 2 * round(format.height * probe.display_aspect / 2), format.height
 
 
-def render_arguments(plan: RenderPlan) -> list[str]:
-    """ffmpeg's arguments for a whole render: inputs, graph and one output per format."""
-    source = ffmpeg.input(
-        f"file:{plan.source}", **source_options(plan.probe), t=f"{plan.probe.duration_s + 1:.3f}"
-    )
-    sound = (
-        ffmpeg.input(f"file:{plan.sound}", f="mov", protocol_whitelist="file")["a:0"] if plan.sound else None
-    )
-    picture = common_chain(source[str(plan.probe.video_index)], plan)
-    branches = picture.filter_multi_output("split") if len(plan.formats) > 1 else None
-    showings = cutting.open_cutaways(plan)
-    outputs = []
-    for place, format in enumerate(plan.formats):
+def render_arguments(plan: RenderPlan, segment: Segment, outputs: Mapping[str, Path]) -> list[str]:
+    """ffmpeg's arguments for one segment: input, graph and one output for each format `outputs` names.
+
+    Inside the graph times are those of the whole rendition; in each output they begin at 0.
+    """
+    formats = [format for format in plan.formats if format.name in outputs]
+    picture = common_chain(source_picture(plan, segment), plan, segment)
+    branches = picture.filter_multi_output("split") if len(formats) > 1 else None
+    showings = cutting.open_cutaways(plan, formats, segment)
+    made = []
+    for place, format in enumerate(formats):
         branch = branches[place] if branches is not None else picture
-        streams = [format_branch(branch, plan, format, showings[format.name])] + (
-            [sound] if sound is not None else []
-        )
-        outputs.append(ffmpeg.output(*streams, f"file:{plan.outputs[format.name]}", **output_options(plan)))
-    arguments: list[str] = ffmpeg.merge_outputs(*outputs).get_args()
-    return arguments
+        stream = format_branch(branch, plan, format, segment, showings[format.name])
+        stream = stream.filter("setpts", f"round(PTS-{float(segment.first / plan.rate):.9f}/TB)")
+        made.append(ffmpeg.output(stream, f"file:{outputs[format.name]}", **output_options(plan, segment)))
+    arguments: list[str] = ffmpeg.merge_outputs(*made).get_args()
+    return ["-copyts", "-start_at_zero", *arguments]
 
 
-def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
+def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
+    """The source from the segment's entry on; what comes before its first frame is dropped by `fps`.
+
+    Reading ends when every encoder has its frames.
+    """
+    options: dict[str, str | None] = {**source_options(plan.probe)}
+    if segment.entry_s is not None:
+        options |= {"ss": f"{segment.entry_s + ENTRY_MARGIN_S:.6f}", "noaccurate_seek": None}
+    return ffmpeg.input(f"file:{plan.source}", **options)[str(plan.probe.video_index)]
+
+
+def common_chain(stream: Stream, plan: RenderPlan, segment: Segment) -> Stream:
     """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
     probe = plan.probe
+    stream = stream.filter("crop", **size_guard(probe))
     if not plan.time_map.is_identity:
         # A file may count time in whole frames, which would round every moved frame back into its place.
         stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")
-    # From time 0 on, so that a picture starting after its sound keeps that distance.
-    stream = stream.filter("fps", fps=str(plan.rate), start_time=0)
+    # From the segment's own first frame on: at 0 a picture that starts after its sound keeps that distance.
+    start = f"{float(segment.first / plan.rate):.6f}"
+    stream = stream.filter("fps", fps=str(plan.rate), start_time=start)
     if probe.is_hdr or probe.color_matrix in BT2020_MATRICES:
         stream = to_standard_range(stream, probe)
     stream = stream.filter("format", pix_fmts="yuv420p", color_ranges="tv")
@@ -158,12 +191,12 @@ def common_chain(stream: Stream, plan: RenderPlan) -> Stream:
     if plan.recipe.originality.mirror:
         stream = stream.filter("hflip")
     stream = shift_colour(stream, plan.recipe)
-    return tear(stream) if plan.bursts else stream
+    return tear(stream, segment) if plan.bursts_in(segment) else stream
 
 
-def tear(stream: Stream) -> Stream:
-    """The filters of the glitch, switched on and off by the script in the working directory."""
-    stream = stream.filter("sendcmd", filename=SCRIPT_NAME)
+def tear(stream: Stream, segment: Segment) -> Stream:
+    """The filters of the glitch, switched on and off by the segment's script in the working directory."""
+    stream = stream.filter("sendcmd", filename=script_name(segment))
     for name in ("pixelize", "chromashift", *SLICERS):
         stream = stream.filter(name, enable=0)
     return stream
@@ -239,7 +272,7 @@ def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
 
 
 def format_branch(
-    stream: Stream, plan: RenderPlan, format: Format, showings: Sequence["cutting.Showing"] = ()
+    stream: Stream, plan: RenderPlan, format: Format, segment: Segment, showings: Sequence["cutting.Showing"]
 ) -> Stream:
     """Fill one format and cut away; then grain, then the plate, so that letterbox bars stay clean."""
     zoom = plan.recipe.originality.zoom or 1.0
@@ -250,8 +283,9 @@ def format_branch(
         stream = fill_by_crop(stream, plan, format, zoom)
     stream = cutting.lay_over(stream, showings, plan, format.width, format.height)
     if plan.recipe.grain is not None:
-        # Of the seeds noise offers only all_seed has an effect.
-        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=plan.seed)
+        # Of the seeds noise offers only all_seed has an effect. Each segment has its own, or grain would repeat.
+        seed = (plan.seed + segment.index) % 2**31
+        stream = stream.filter("noise", c0s=plan.recipe.grain.strength, c0f="t", all_seed=seed)
     plate = plan.plates.get(format.name)
     if plate is not None:
         black = ffmpeg.input(
@@ -262,7 +296,7 @@ def format_branch(
             framerate=str(plan.rate),
         )
         stream = ffmpeg.filter([stream, tag_colour(black["v:0"], plan.probe)], "overlay", format="yuv420")
-    return draw_captions(stream, plan.captions.get(format.name))
+    return draw_captions(stream, plan.captions.get((format.name, segment.index)))
 
 
 def draw_captions(stream: Stream, script: str | None) -> Stream:
@@ -311,10 +345,10 @@ def scale(stream: Stream, width: int, height: int, flags: str = SCALER) -> Strea
     return stream.filter("scale", w=width, h=height, flags=flags).filter("setsar", sar=1)
 
 
-def output_options(plan: RenderPlan) -> dict[str, Any]:
-    """Options of every output: encoder, sound copied as it is, nothing of the source's metadata."""
+def output_options(plan: RenderPlan, segment: Segment) -> dict[str, Any]:
+    """Options of every output: encoder, length, nothing of the source's metadata."""
     keyframes = round(plan.rate * ENCODER.keyframe_every_s)
-    options: dict[str, Any] = {
+    return {
         "c:v": ENCODER.codec,
         "preset": ENCODER.preset,
         "crf": ENCODER.crf,
@@ -324,15 +358,11 @@ def output_options(plan: RenderPlan) -> dict[str, Any]:
         "bufsize": f"{ENCODER.buffer_kbits}k",
         "g": keyframes,
         "threads": ENCODER.threads,
-        "frames:v": plan.frame_count,
+        "frames:v": segment.frames,
         "fps_mode": "passthrough",
         "map_metadata": -1,
         "map_chapters": -1,
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
-        "movflags": "+faststart",
         "f": "mp4",
     }
-    if plan.sound is not None:
-        options["c:a"] = "copy"
-    return options

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
@@ -16,7 +17,7 @@ from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.renders.broll import BrollReport
 from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf, load_cutaways, obtain_broll
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
-from ettametta_pipelines.renders.captions import from_canonical
+from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
@@ -29,9 +30,13 @@ from ettametta_pipelines.renders.quality import (
     findings_from,
 )
 from ettametta_pipelines.renders.recipe import Recipe, render_key
+from ettametta_pipelines.renders.segments import MadeSegment, segments_document, segments_from
 from ettametta_pipelines.renders.sound import Loudness
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
+
+SEGMENTS_SUFFIX = ".segments.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class RenditionOrder:
     loudness: Loudness | None
     captions_key: str | None = None
     broll: BrollOrder | None = None
+    voice: VoiceWish | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Rendition:
     ffmpeg_build: str
     captions: CaptionReport | None = None
     broll: BrollReport | None = None
+    voice: Narration | None = None
 
 
 def obtain_renditions(
@@ -81,18 +88,22 @@ def obtain_renditions(
     *,
     scratch: Path,
     shelves: Sequence[Shelf] = (),
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[Rendition]:
     """Every wanted format, those missing made from one decode; `shelves` are where clips for cutaways come from.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
-    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, and what
-    `obtain_broll` raises.
+    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, or what `narrate`
+    and `obtain_broll` raise. The order's voice-over is spoken in `studio` (by default the local voice).
     """
     build = ffmpeg_build()
     chosen = choose_formats(formats)
     wanted = order.recipe.captions is not None and order.captions_key is not None
-    cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    cues: Sequence[Cue] = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    narration, cues = narrated(
+        studio or VoiceStudio(store, scratch), order.voice, order.recipe, order.seed, order.duration_s, cues
+    )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
     broll = None
@@ -100,7 +111,9 @@ def obtain_renditions(
         broll = obtain_broll(store, order.broll, order.recipe, order.seed, shelves, scratch=scratch)
     cutaways = broll.digest if broll else None
     keys = {
-        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn, cutaways)
+        f.name: render_key(
+            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, mix_key(narration), cutaways
+        )
         for f in chosen
     }
     with private_dir(scratch, "render") as workdir:
@@ -109,15 +122,17 @@ def obtain_renditions(
         if missing:
             source = fetch(store, order.source_key, workdir)
             probe = require_probe(source, name=order.source_key)
+            voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, progress=progress,
+                loudness=order.loudness, captions=cues, voice=voice, progress=progress,
+                shelf=_Shelf(store, order, workdir),
                 cutaways=load_cutaways(store, broll, workdir) if broll else (),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, broll=broll)
+        replace(rendition, captions=report, voice=narration, broll=broll)
         for rendition in found.values()
         if rendition is not None
     ]
@@ -130,6 +145,55 @@ def rendition_object_key(source_id: str, format_name: str, key: str) -> str:
 def report_key(object_key: str) -> str:
     """Where the findings about a rendition are kept."""
     return object_key.removesuffix(".mp4") + ".checks.json"
+
+
+def segments_key(object_key: str) -> str:
+    """Where it is kept what a rendition is made of."""
+    return object_key.removesuffix(".mp4") + SEGMENTS_SUFFIX
+
+
+class _Shelf:
+    """Segments of the renditions of one source that are in the library; each file is fetched at most once."""
+
+    def __init__(self, store: ObjectStore, order: RenditionOrder, workdir: Path) -> None:
+        self.store = store
+        self.source_id = order.source_id
+        self.source_sha256 = order.source_sha256
+        self.workdir = workdir
+        self.index: dict[str, dict[str, tuple[str, str, MadeSegment]]] = {}
+        self.files: dict[str, Path | None] = {}
+        self.lock = Lock()
+
+    def find(self, format: Format, key: str) -> tuple[Path, MadeSegment] | None:
+        """A finished rendition with the segment of this key, and where in it that is."""
+        with self.lock:
+            if format.name not in self.index:
+                self.index[format.name] = self._read_index(format)
+            if key not in self.index[format.name]:
+                return None
+            object_key, sha256, segment = self.index[format.name][key]
+            if object_key not in self.files:
+                self.files[object_key] = self._fetch(object_key, sha256)
+            rendition = self.files[object_key]
+        return (rendition, segment) if rendition is not None else None
+
+    def _read_index(self, format: Format) -> dict[str, tuple[str, str, MadeSegment]]:
+        index: dict[str, tuple[str, str, MadeSegment]] = {}
+        for info in self.store.list(f"media/renditions/{self.source_id}/{format.name}/"):
+            if info.key.endswith(SEGMENTS_SUFFIX):
+                sha256, segments = segments_from(self.store.get(info.key))
+                object_key = info.key.removesuffix(SEGMENTS_SUFFIX) + ".mp4"
+                index |= {segment.key: (object_key, sha256, segment) for segment in segments}
+        return index
+
+    def _fetch(self, object_key: str, sha256: str) -> Path | None:
+        """The rendition if it is still what its list of segments speaks of."""
+        if not self.store.exists(object_key):
+            return None
+        folder = self.workdir / f"shelf-{len(self.files)}"
+        folder.mkdir()
+        path = fetch(self.store, object_key, folder)
+        return path if file_sha256(path) == sha256 else None
 
 
 def _find(
@@ -189,6 +253,8 @@ def _keep(
     # After the file: a report without its file could vouch for another.
     report = _report(made.sha256, made.findings)
     store.put(report_key(object_key), report, content_type="application/json")
+    parts = segments_document(made.sha256, made.segments)
+    store.put(segments_key(object_key), parts, content_type="application/json")
     return Rendition(
         format=made.format,
         object_key=object_key,

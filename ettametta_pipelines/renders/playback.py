@@ -17,8 +17,11 @@ from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
 from ettametta_pipelines.renders.formats import SOUND, output_rate
 from ettametta_pipelines.renders.sound import STEREO, Loudness, parse_ebur128
+from ettametta_pipelines.storage.object_errors import os_errors
 
 SMALL_SIDE = 160
+# More than a file system can hide in a block that is half full.
+ROOM_BYTES = 64 * 1024
 SUMMARY = re.compile(
     r"Integrated loudness:\s+I:\s+(?:-?[\d.]+|-?inf|nan) LUFS.*Peak:\s+(?:-?[\d.]+|-?inf|nan) dBFS", re.DOTALL
 )
@@ -125,6 +128,7 @@ def _play(
             on_stdout=told.extend,
             log_level="info",
         )  # fmt: skip
+        _require_room(workdir)
         seen = read_events(_noted(workdir / "picture.txt"), probe.duration_s)
         heard = read_events(_noted(workdir / "sound.txt"), probe.duration_s) if probe.has_audio else {}
     return Playback(
@@ -172,6 +176,14 @@ def _sound_arguments(probe: Probe, before: Sequence[str], sensitivity: Sensitivi
         "-ar",
         str(SOUND.sample_rate),
     ]
+
+
+def _require_room(workdir: Path) -> None:
+    """Raises TransientError `disk_full`: ffmpeg ends well although it could not write its notes, which then read as
+    "nothing found".
+    """
+    with os_errors("write", "the notes of a playing", str(workdir)):
+        (workdir / "room").write_bytes(bytes(ROOM_BYTES))
 
 
 def _noted(path: Path) -> list[str]:

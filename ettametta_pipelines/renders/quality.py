@@ -120,13 +120,18 @@ class Footage:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a rendition must be. `bars` is the height of its letterbox bars; without `source` nothing is excused."""
+    """What a rendition must be. `bars` is the height of its letterbox bars; without `source` nothing is excused.
+
+    `spoken` is where a voice-over must sound; `mixed` how loud it was together with the source's sound.
+    """
 
     format: Format
     duration_s: float
     has_audio: bool
     bars: int = 0
     source: Footage | None = None
+    spoken: Sequence[tuple[float, float]] = ()
+    mixed: Loudness | None = None
 
 
 def _exact_size(made: Probe, wanted: Expectation) -> Finding:
@@ -193,7 +198,8 @@ class _Showing:
         source = self.wanted.source.loudness(self.scratch) if self.wanted.source else None
         if source is None or self.played.loudness is None:
             return 0.0
-        return self.played.loudness.lufs - source.lufs
+        # No more than it ever is: the rest of the difference is a voice-over's.
+        return min(self.played.loudness.lufs - source.lufs, SOUND.max_gain_db)
 
     def unexplained_picture(
         self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
@@ -288,6 +294,9 @@ def _no_freeze(showing: _Showing) -> Finding:
 def _no_silence(showing: _Showing) -> Finding:
     silent = showing.played.silent
     source = showing.wanted.source
+    if mute := _unspoken(silent, showing.wanted.spoken):
+        sentence = f"The voice-over is not heard from {mute.start_s:.2f} s to {mute.end_s:.2f} s."
+        return Finding("no_new_silence", False, sentence, {}, round(mute.middle_s, 3))
     if not showing.wanted.has_audio or (
         _too_long(silent) and source is not None and source.loudness(showing.scratch) is None
     ):
@@ -298,6 +307,14 @@ def _no_silence(showing: _Showing) -> Finding:
     return _stretch_finding(
         "no_new_silence", left, "The sound is silent", "It sounds wherever the source does.", silent
     )
+
+
+def _unspoken(silent: Sequence[Stretch], spoken: Sequence[tuple[float, float]]) -> Stretch | None:
+    """Where a voice should be heard and nothing is; None when it is."""
+    missing = [
+        Stretch(max(quiet.start_s, start), min(quiet.end_s, end)) for quiet in silent for start, end in spoken
+    ]
+    return next(iter(_too_long(missing)), None)
 
 
 def _loudness(showing: _Showing) -> Finding:
@@ -313,10 +330,10 @@ def _loudness(showing: _Showing) -> Finding:
     within = f"{target:g} LUFS within {allowed:g}" + (f" (shorter than {SHORT_S:g} s)" if short else "")
     if abs(lufs - target) <= allowed:
         return Finding(name, True, f"It is {stated}, wanted {within}.", measured)
-    footage = showing.wanted.source
-    if footage is None or lufs > target:
+    footage, mixed = showing.wanted.source, showing.wanted.mixed
+    if (footage is None and mixed is None) or lufs > target:
         return Finding(name, False, f"It is {stated}, wanted {within}.", measured)
-    source = footage.loudness(showing.scratch)
+    source = mixed or (footage.loudness(showing.scratch) if footage else None)
     if source is None:
         return Finding(name, got is None, f"It is {stated}; the source is silent.", measured)
     gain = min(target - source.lufs, SOUND.max_gain_db)

@@ -175,6 +175,23 @@ def test_clips_that_cannot_be_had_are_skipped_by_name_and_tried_again_the_next_t
     assert healed.digest is not None
 
 
+def test_a_clip_damaged_inside_is_found_out_before_it_is_kept(
+    obtain: Obtain, store: ObjectStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    made = clip(folder / "surf.mp4", picture="testsrc2=s=320x180:r=25:d=4", sound=None)
+    data = bytearray(made.read_bytes())
+    middle = data.index(b"mdat") + 8
+    for place in range(middle + 2000, len(data) - 4000, 97):
+        data[place] ^= 0xFF
+    made.write_bytes(data)
+    report = obtain([FolderShelf(folder)], replace(ORDER, keywords=("surf",)))
+    assert report.placed == ()
+    assert {skip.code for skip in report.skipped} == {"decode_failed"}
+    assert not list(store.list("media/"))
+
+
 def test_what_was_filled_stays_when_the_rest_is_filled_later(
     obtain: Obtain, stock: Stock, sandbox: SandboxUnderTest
 ) -> None:

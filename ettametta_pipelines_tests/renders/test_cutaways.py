@@ -1,22 +1,18 @@
 """Cutaways measured on decoded frames: shown to the frame, fit for the format, under everything else, sound kept."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import ffmpeg as graphs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders import segments
 from ettametta_pipelines.renders.broll import Cutaway, plan_slots
-from ettametta_pipelines.renders.cutaways import lay_over, open_cutaways
 from ettametta_pipelines.renders.engine import RenderedFile, render
-from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 from ettametta_pipelines.renders.formats import FORMATS, Format
-from ettametta_pipelines.renders.graph import RenderPlan
 from ettametta_pipelines.renders.quality import Expectation, Finding, Footage, judge_rendition
 from ettametta_pipelines.renders.recipe import (
     Broll,
@@ -29,6 +25,7 @@ from ettametta_pipelines.renders.recipe import (
     SpeedRamp,
 )
 from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines_tests.media.clips import clip, ffmpeg
 from ettametta_pipelines_tests.renders.frames import luma, planes, sound
 
@@ -66,7 +63,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cutaway(path: Path, rate: Fraction, first: int, end: int, in_s: float = 0.4) -> Cutaway:
-    return Cutaway(path, require_probe(path), in_s, first / float(rate), end / float(rate))
+    return Cutaway(path, require_probe(path), file_sha256(path), in_s, first / float(rate), end / float(rate))
 
 
 def rendered(
@@ -239,41 +236,74 @@ def test_a_ten_bit_turned_and_narrow_clip_fills_every_format(material: Path, tmp
         assert red.min() > 135
 
 
-# Chunks
+# Segments
 
 
-def windowed(material: Path, folder: Path) -> Callable[[int, int], str]:
-    """Renders frames [first, end) of a green picture with three cutaways, alone; a letter per frame."""
-    source = material / "ntsc.mp4"
+@pytest.mark.parametrize("recipe", [PLAIN, Recipe(name="r", speed_ramp=RAMP)])
+def test_cutaways_across_the_borders_of_segments_are_seen_whole(
+    recipe: Recipe, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clip(
+        tmp_path / "keyed.mp4",
+        picture=f"color=green:s=320x180:r={NTSC}:d=6,{BAR}",
+        sound=None,
+        extra=("-g", "15"),
+    )
     shown = [
         cutaway(material / f"{colour}.mp4", NTSC, first, end)
-        for colour, first, end in (("red", 30, 45), ("blue", 70, 90), ("red", 100, 112))
+        for colour, first, end in (("red", 25, 67), ("blue", 80, 95), ("red", 110, 140))
     ]
-    plan = RenderPlan(source, require_probe(source), PLAIN, 1, SMALL[:1], {}, None, {}, cutaways=shown)
-
-    def part(first: int, end: int) -> str:
-        stream = graphs.input(f"file:{source}")["v:0"].filter("trim", start_frame=first, end_frame=end)
-        stream = stream.filter("scale", 320, 180).filter("format", "yuv420p")
-        showings = open_cutaways(plan, (first / float(NTSC), end / float(NTSC)))["small"]
-        stream = lay_over(stream, showings, plan, 320, 180)
-        made = folder / f"{first}_{end}.mp4"
-        output = graphs.output(
-            stream, f"file:{made}", **{"c:v": "libx264", "preset": "ultrafast", "fps_mode": "passthrough"}
-        )
-        run_ffmpeg(output.get_args(), doing="a part", workdir=folder, timeout_s=30)
-        return colours(made)
-
-    return part
+    shown[2] = replace(shown[2], in_s=0.9)
+    whole = colours(rendered(source, recipe, shown, tmp_path / "whole").path)
+    monkeypatch.setattr(segments, "TARGET_S", 0.5)
+    monkeypatch.setattr(segments, "SHORTEST_S", 0.3)
+    one = rendered(source, recipe, shown, tmp_path / "parts")
+    assert one.segments_made > 6
+    wanted_there = list(wanted(len(whole), r=(25, 67), b=(80, 95)))
+    wanted_there[110:140] = "r" * 30
+    assert whole == "".join(wanted_there)
+    assert colours(one.path) == whole
 
 
-def test_any_part_of_the_timeline_made_alone_shows_what_the_whole_shows_there(
-    material: Path, tmp_path: Path
+def test_another_clip_makes_only_the_segments_anew_that_show_it(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = windowed(material, tmp_path)
-    whole = list(wanted(140, r=(30, 45), b=(70, 90)))
-    whole[100:112] = "r" * 12
-    for first, end in ((0, 140), (35, 60), (44, 46), (45, 69), (60, 130), (80, 101), (89, 100), (112, 140)):
-        assert part(first, end) == "".join(whole[first:end]), (first, end)
+    monkeypatch.setattr(segments, "TARGET_S", 1.0)
+    source = clip(
+        tmp_path / "keyed.mp4",
+        picture=f"color=green:s=320x180:r=25:d=6,{BAR}",
+        sound=None,
+        extra=("-g", "25"),
+    )
+
+    class Shelf:
+        source_sha256 = "ab"
+
+        def __init__(self) -> None:
+            self.keys: list[str] = []
+
+        def find(self, format: Format, key: str) -> None:
+            self.keys.append(key)
+
+    def keys(path: Path, folder: str) -> set[str]:
+        shelf = Shelf()
+        moved = tmp_path / folder
+        moved.mkdir()
+        (moved / "clip.mp4").write_bytes(path.read_bytes())
+        render(
+            source, require_probe(source), PLAIN, ["small"], 1, tmp_path / f"{folder} out", shelf=shelf, workers=1,
+            cutaways=[cutaway(moved / "clip.mp4", Fraction(25), 60, 90)],
+        )  # fmt: skip
+        return set(shelf.keys)
+
+    red, again, blue = (
+        keys(material / "red.mp4", "a"),
+        keys(material / "red.mp4", "b"),
+        keys(material / "blue.mp4", "c"),
+    )
+    assert red == again
+    assert len(red) >= 4
+    assert len(red - blue) == len(blue - red) == 2
 
 
 # Checks
@@ -299,7 +329,7 @@ def test_a_black_or_still_clip_is_its_own_excuse_and_the_sources_stillness_is_no
     # The same picture where a moving clip should be shown is a fault, even over footage that is as dull itself.
     still = clip(tmp_path / "still.mp4", picture=f"color={picture}:s=320x180:r=25:d=5", sound=None)
     lively = clip(tmp_path / "lively.mp4", picture="testsrc2=s=320x180:r=25:d=3", sound=None)
-    moving = replace(shown, path=lively, probe=require_probe(lively))
+    moving = replace(shown, path=lively, probe=require_probe(lively), sha256=file_sha256(lively))
     found = findings(still, still, [moving], 5.0, require_probe(still))
     assert not found[check].passed
     assert found[check].measured["longest_s"] == pytest.approx(1.6, abs=0.05)

@@ -1,6 +1,5 @@
 """Windows and graphs: geometry that holds for every source, and no text of strangers in a graph."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -78,11 +77,10 @@ def test_a_path_of_a_stranger_stands_only_after_the_input_option() -> None:
     source = Path("/in/[0:v]movie=http\\://x,';drawtext=text=%{pts}.mp4")
     plan = RenderPlan(
         source, probe_of(), load_preset("cinematic"), 1, list(FORMATS.values()),
-        {name: Path(f"/p/{name}.yuva") for name in FORMATS}, Path("/p/sound.m4a"),
-        {name: Path(f"/p/{name}.mp4") for name in FORMATS},
+        {name: f"{name}.yuva" for name in FORMATS}, {(name, 0): f"captions_{name}_0.ass" for name in FORMATS},
     )  # fmt: skip
-    plan = replace(plan, captions={name: f"captions_{name}.ass" for name in FORMATS})
-    arguments = render_arguments(plan)
+    outputs = {name: Path(f"/p/{name}.mp4") for name in FORMATS}
+    arguments = render_arguments(plan, plan.segments[0], outputs)
     (graph,) = [argument for argument in arguments if "overlay" in argument]
     assert graph.count("ass=filename=captions_") == graph.count(":fontsdir=fonts") == 3
     mentions = [place for place, argument in enumerate(arguments) if "movie=" in argument]

@@ -236,7 +236,7 @@ def test_grayscale_leaves_no_colour_and_the_same_brightness(scene: Path, tmp_pat
 
 
 def bursts_of(source: Path, recipe: Recipe, seed: int = 1) -> tuple[Burst, ...]:
-    return RenderPlan(source, require_probe(source), recipe, seed, [], {}, None, {}).bursts
+    return RenderPlan(source, require_probe(source), recipe, seed, []).bursts
 
 
 @pytest.mark.usefixtures("hardly_any_loss")
