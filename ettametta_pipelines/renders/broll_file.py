@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.media.sidecar import title_from_name
 from ettametta_pipelines.renders.broll import BrollReport, Cutaway, keywords_for
@@ -48,9 +47,16 @@ class FileBroll:
         return with_broll(recipe, "any" if self.keywords else "library")
 
     def obtain(
-        self, file: Path, probe: Probe, sha256: str, recipe: Recipe, seed: int, workdir: Path
-    ) -> tuple[BrollReport, list[Cutaway]]:
-        """Look for the file's cuts, choose clips and bring them into `workdir`; raises as `obtain_broll`."""
+        self,
+        file: Path,
+        probe: Probe,
+        sha256: str,
+        recipe: Recipe,
+        seed: int,
+        shot_starts_s: Sequence[float],
+        workdir: Path,
+    ) -> BrollReport:
+        """Choose clips for a file with these cuts; raises as `obtain_broll`."""
         words = keywords_for(self.keywords, title_from_name(file.name), "")
         order = BrollOrder(
             source_sha256=sha256,
@@ -58,11 +64,14 @@ class FileBroll:
             rate=output_rate(probe.fps, variable=probe.variable_rate),
             width=probe.width,
             height=probe.height,
-            shot_starts_s=tuple(analyse(file, probe, workdir).shot_starts_s),
+            shot_starts_s=tuple(shot_starts_s),
             keywords=words or ((ANYTHING,) if self.folder else ()),
         )
         shelves: list[Shelf] = [FolderShelf(self.folder)] if self.folder else []
         if recipe.broll is not None and recipe.broll.source in ("any", "pexels"):
             shelves.append(PexelsShelf(self.client(), probe.width, probe.height))
-        report = obtain_broll(self.store, order, recipe, seed, shelves, scratch=workdir)
-        return report, load_cutaways(self.store, report, workdir)
+        return obtain_broll(self.store, order, recipe, seed, shelves, scratch=workdir)
+
+    def load(self, report: BrollReport, workdir: Path) -> list[Cutaway]:
+        """The clips of a report as files; raises as `load_cutaways`."""
+        return load_cutaways(self.store, report, workdir)

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import SubjectTrack, in_words
 from ettametta_pipelines.renders.broll import BrollReport, Cutaway
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
@@ -27,8 +29,9 @@ from ettametta_pipelines.renders.ffmpeg import (
     source_options,
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import Framed, plan_paths, shows_a_part
 from ettametta_pipelines.renders.glitch import command_script, script_name
-from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
+from ettametta_pipelines.renders.graph import RenderPlan, framing_scripts, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import (
     Expectation,
@@ -140,6 +143,7 @@ def render(
     captions: Sequence[Cue] = (),
     cutaways: Sequence[Cutaway] = (),
     voice: Narration | None = None,
+    subject: SubjectTrack | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
@@ -148,9 +152,10 @@ def render(
 
     The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
     along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
-    recipe asks for them, `cutaways` shown where they state; a fetched `voice` is spoken over the source's sound.
-    `workers` is how many segments are made at once, by default one for every three processors. Raises QualityFailure,
-    PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    recipe asks for them, `cutaways` shown where they state; `subject` is followed unless the recipe keeps to the
+    centre; a fetched `voice` is spoken over the source's sound. `workers` is how many segments are made at once, by
+    default one for every three processors. Raises QualityFailure, PermanentError for captions that cannot be drawn,
+    or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
@@ -158,7 +163,7 @@ def render(
     # ffmpeg runs in the directory itself, where a relative path would name another.
     out_dir = out_dir.absolute()
     with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, workdir)
+        plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, subject, workdir)
         plan = replace(plan, cutaways=tuple(cutaways))
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)
@@ -177,15 +182,18 @@ def _prepare(
     seed: int,
     captions: Sequence[Cue],
     voice: Narration | None,
+    subject: SubjectTrack | None,
     workdir: Path,
 ) -> RenderPlan:
-    """Plates, the glitch's scripts and the captions', made before the picture."""
+    """Plates, and the scripts of glitch, camera and captions, made before the picture."""
     plates = {f.name: f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
     for format in formats:
         if format.name in plates:
             paint_plate(workdir / plates[format.name], recipe, format, seed)
-    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, voice=voice)
+    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, subject=subject, voice=voice)
     for segment in plan.segments:
+        for name, expression in framing_scripts(plan, segment).items():
+            (workdir / name).write_text(expression)
         if bursts := plan.bursts_in(segment):
             script = command_script(bursts, plan.rate, probe.width)
             (workdir / script_name(segment)).write_text(script)
@@ -351,14 +359,16 @@ class _Follower:
 def _judge_and_keep(
     plan: RenderPlan, made: _Made, workdir: Path, out_dir: Path, started: float, loudness: Loudness | None
 ) -> list[RenderedFile]:
-    footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time, plan.cutaways)
+    times = plan.time_map
+    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time, plan.cutaways)
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
         spoken, mixed = (plan.voice.spoken, made.levelled) if plan.voice else ((), None)
         wanted = Expectation(
-            format, plan.duration_s, plan.has_sound, bars, footage, spoken=spoken, mixed=mixed
-        )
+            format, plan.duration_s, plan.has_sound, bars, footage,
+            spoken=spoken, mixed=mixed, framed=Framed(plan.subject, plan.framing.get(format.name), plan.recipe),
+        )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
@@ -456,10 +466,10 @@ def render_file(
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing; a `voice` is spoken in `studio` likewise, `broll` finds the clips of
-    cutaways, of which there are none without it. Raises PermanentError: the intake's reason code for a file that
-    is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the
-    engine raises.
+    nothing; a `voice` is spoken in `studio` likewise; `broll` finds the clips of cutaways, of which there are none
+    without it. The footage is looked at for its subject only where a format shows a part of it. Raises
+    PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`, `bad_recipe`,
+    `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
@@ -478,23 +488,31 @@ def render_file(
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
+        partial = shows_a_part(float(probe.display_aspect), wanted, choose_formats(chosen))
+        seen = analyse(file, probe, workdir) if partial or wanted.broll else None
+        subject = seen.subject if seen and partial else None
+        paths = plan_paths(subject, wanted, choose_formats(chosen))
         found: BrollReport | None = None
         cutaways: list[Cutaway] = []
-        if broll is not None and wanted.broll is not None:
-            found, cutaways = broll.obtain(file, probe, sha256, wanted, used_seed, workdir)
+        if broll is not None and wanted.broll is not None and seen is not None:
+            found = broll.obtain(file, probe, sha256, wanted, used_seed, seen.shot_starts_s, workdir)
+            cutaways = broll.load(found, workdir)
         spoken = narration.fetched(studio.store, workdir) if narration and studio else None
         made = render(
             file, probe, wanted, chosen, used_seed, workdir,
-            captions=cues, cutaways=cutaways, voice=spoken, progress=progress,
+            loudness=seen.loudness if seen else None, captions=cues, cutaways=cutaways, subject=subject, voice=spoken,
+            progress=progress,
         )  # fmt: skip
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
             shown = found.digest if found else None
+            path = paths.get(one.format.name)
             key = render_key(
-                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, mix_key(narration), shown
-            )
+                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn,
+                voice=mix_key(narration), framing=path.digest if path else None, cutaways=shown,
+            )  # fmt: skip
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -504,6 +522,7 @@ def render_file(
         "captions": asdict(report) if report else None,
         "broll": found.document() | {"said": found.in_words, "credits": found.credits} if found else None,
         "voice_over": narration.document() if narration else None,
+        "subject": in_words(subject) if subject else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

@@ -14,6 +14,7 @@ from threading import Lock
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import track_from_json
 from ettametta_pipelines.renders.broll import BrollReport
 from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf, load_cutaways, obtain_broll
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
@@ -21,6 +22,7 @@ from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import CropPath, plan_paths
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
@@ -43,8 +45,8 @@ SEGMENTS_SUFFIX = ".segments.json"
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, None where it came without; `broll` is needed where the recipe has
-    cutaways.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track; None without.
+    `broll` is needed where the recipe has cutaways.
     """
 
     source_id: str
@@ -58,6 +60,7 @@ class RenditionOrder:
     captions_key: str | None = None
     broll: BrollOrder | None = None
     voice: VoiceWish | None = None
+    subject_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Rendition:
     captions: CaptionReport | None = None
     broll: BrollReport | None = None
     voice: Narration | None = None
+    path: CropPath | None = None
 
 
 def obtain_renditions(
@@ -110,9 +114,20 @@ def obtain_renditions(
     if order.recipe.broll is not None and order.broll is not None:
         broll = obtain_broll(store, order.broll, order.recipe, order.seed, shelves, scratch=scratch)
     cutaways = broll.digest if broll else None
+    subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
+    paths = plan_paths(subject, order.recipe, chosen)
+    framing = {name: path.digest for name, path in paths.items()}
     keys = {
         f.name: render_key(
-            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, mix_key(narration), cutaways
+            order.source_sha256,
+            order.recipe,
+            order.seed,
+            f.name,
+            build,
+            drawn,
+            voice=mix_key(narration),
+            framing=framing.get(f.name),
+            cutaways=cutaways,
         )
         for f in chosen
     }
@@ -125,15 +140,15 @@ def obtain_renditions(
             voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, voice=voice, progress=progress,
+                loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
                 shelf=_Shelf(store, order, workdir),
                 cutaways=load_cutaways(store, broll, workdir) if broll else (),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, voice=narration, broll=broll)
-        for rendition in found.values()
+        replace(rendition, captions=report, voice=narration, path=paths.get(name), broll=broll)
+        for name, rendition in found.items()
         if rendition is not None
     ]
 

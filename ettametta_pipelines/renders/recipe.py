@@ -196,6 +196,10 @@ class Recipe(_Part):
         default="crop",
         description="How a format of another shape is filled: cut the sides, or show all over a blurred copy.",
     )
+    framing: Literal["subject", "centre"] = Field(
+        default="subject",
+        description="What a cut format shows: follow the subject where one is known, or stay in the centre.",
+    )
     originality: Originality = Field(default=Originality(), description="Mirror, zoom and colour.")
     letterbox: Letterbox | None = None
     vignette: Vignette | None = None
@@ -221,10 +225,13 @@ UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "broll", "c
 
 
 def canonical_json(recipe: Recipe) -> str:
-    """What of a recipe decides the picture, as JSON with sorted keys: its name, mood and seed do not."""
+    """What of a recipe decides the picture, as JSON with sorted keys: its name, mood and seed do not.
+
+    Neither does its framing by itself, but the path that is laid for it, which enters the key on its own.
+    """
     off = {name for name in UNWRITTEN_WHEN_OFF if not getattr(recipe, name)}
     return json.dumps(
-        recipe.model_dump(mode="json", exclude={"name", "mood", "seed", *off}),
+        recipe.model_dump(mode="json", exclude={"name", "mood", "seed", "framing", *off}),
         sort_keys=True,
         separators=(",", ":"),
     )
@@ -238,13 +245,15 @@ def render_key(
     build: str,
     captions: str | None = None,
     voice: str | None = None,
+    framing: str | None = None,
     cutaways: str | None = None,
 ) -> str:
     """32 hex digits that name a rendition: the same key means the same bytes of video.
 
     Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph. `captions`
-    is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `voice` likewise `voiceover.mix_key`,
-    `cutaways` `BrollReport.digest`.
+    is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `voice` likewise `voiceover.mix_key`;
+    `framing` is the digest of the camera's path, None where it stays in the centre; `cutaways` is
+    `BrollReport.digest`.
     """
     parts: dict[str, Any] = {
         "source": source_sha256,
@@ -261,6 +270,8 @@ def render_key(
         parts["cutaways"] = cutaways
     if voice is not None:
         parts["voice"] = voice
+    if framing is not None:
+        parts["framing"] = framing
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -258,7 +258,8 @@ def test_cutaways_across_the_borders_of_segments_are_seen_whole(
     monkeypatch.setattr(segments, "TARGET_S", 0.5)
     monkeypatch.setattr(segments, "SHORTEST_S", 0.3)
     one = rendered(source, recipe, shown, tmp_path / "parts")
-    assert one.segments_made > 6
+    # Borders lie at about 2 s and 4 s, within the first clip and the last.
+    assert one.segments_made == 3
     wanted_there = list(wanted(len(whole), r=(25, 67), b=(80, 95)))
     wanted_there[110:140] = "r" * 30
     assert whole == "".join(wanted_there)
@@ -292,7 +293,7 @@ def test_another_clip_makes_only_the_segments_anew_that_show_it(
         (moved / "clip.mp4").write_bytes(path.read_bytes())
         render(
             source, require_probe(source), PLAIN, ["small"], 1, tmp_path / f"{folder} out", shelf=shelf, workers=1,
-            cutaways=[cutaway(moved / "clip.mp4", Fraction(25), 60, 90)],
+            cutaways=[cutaway(moved / "clip.mp4", Fraction(25), 40, 75)],
         )  # fmt: skip
         return set(shelf.keys)
 
@@ -302,7 +303,7 @@ def test_another_clip_makes_only_the_segments_anew_that_show_it(
         keys(material / "blue.mp4", "c"),
     )
     assert red == again
-    assert len(red) >= 4
+    assert len(red) == 3
     assert len(red - blue) == len(blue - red) == 2
 
 
