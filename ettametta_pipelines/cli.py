@@ -130,15 +130,14 @@ def render(
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
     from ettametta_pipelines.renders.formats import FORMATS
     from ettametta_pipelines.renders.platforms import choose_platform
+    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
+    from ettametta_pipelines.resources import PexelsResource
+    from ettametta_pipelines.storage.objects import open_store
 
     if formats is not None:
         wanted = formats.split(",")
     else:
         wanted = [choose_platform(platform).format] if platform else list(FORMATS)
-    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
-    from ettametta_pipelines.resources import PexelsResource
-    from ettametta_pipelines.storage.objects import open_store
-
     store = open_store(get_settings())
     footage = FileBroll(store, PexelsResource().client, split_keywords(broll or ""), broll_dir)
     wish = VoiceWish(read_text(voice_over), language, remake_voice) if voice_over else None
