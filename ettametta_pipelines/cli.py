@@ -101,13 +101,26 @@ def render(
     captions: Annotated[
         Path | None, typer.Option(help="Captions to burn in: .srt, .vtt, or .json word timings.")
     ] = None,
+    voice_over: Annotated[
+        str | None, typer.Option(metavar="TEXT|@FILE", help="Text to be spoken over the video.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of the spoken text, such as en or pt-BR.")
+    ] = None,
+    remake_voice: Annotated[
+        bool, typer.Option("--remake-voice", help="Buy a voice-over again whose answer was lost.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
+    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
+    from ettametta_pipelines.storage.objects import open_store
 
+    wish = VoiceWish(read_text(voice_over), language, remake_voice) if voice_over else None
+    studio = open_studio(get_settings(), open_store(get_settings())) if wish else None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
         task = progress.add_task(f"Rendering {escape(file.name)}", total=100)
@@ -116,13 +129,26 @@ def render(
             progress.update(task, completed=update.percent)
 
         document = render_file(
-            file, recipe, formats.split(","), out_dir, seed=seed, captions=captions, progress=show
+            file,
+            recipe,
+            formats.split(","),
+            out_dir,
+            seed=seed,
+            captions=captions,
+            voice=wish,
+            studio=studio,
+            progress=show,
         )
     if as_json:
         print_json(document)
         return
     if document["captions"] and document["captions"]["left_out"]:
         out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
+    if spoken := document["voice_over"]:
+        by = f"{spoken['engine']}, {spoken['voice']}" + (
+            f"; {spoken['fallback']}" if spoken["fallback"] else ""
+        )
+        out.print(f"Spoken: {spoken['words']} words in {spoken['seconds']:.1f} s ({by})", markup=False)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
@@ -159,6 +185,11 @@ def upload(
     captions: Annotated[
         Path | None, typer.Option(help="Its captions: .srt, .vtt, or .json word timings.")
     ] = None,
+    voice_over: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|@FILE", help="Text to be spoken where the recipe has a voice-over."),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of that text, such as en or pt-BR.")] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -166,6 +197,7 @@ def upload(
     from ettametta_pipelines.media.inbox import drop_upload
     from ettametta_pipelines.media.rights import UNDECLARED, publishing_obstacle
     from ettametta_pipelines.renders.recipe import load_preset
+    from ettametta_pipelines.renders.voiceover import read_text
     from ettametta_pipelines.storage.objects import open_store
 
     settings = get_settings()
@@ -179,7 +211,14 @@ def upload(
         niche=niche,
         niches=load_niches(settings.niches_file),
         day=business_day_of(utc_now(), settings.timezone),
-        stated={"rights": rights, "attribution": attribution, "title": title, "recipe": recipe},
+        stated={
+            "rights": rights,
+            "attribution": attribution,
+            "title": title,
+            "recipe": recipe,
+            "voice_over": read_text(voice_over) if voice_over else None,
+            "language": language,
+        },
         captions=captions,
     )
     out.print(Text(f"Uploaded to {store.url}/{key}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Looks at an accepted video once: shots, brightness, motion, a contact sheet, loudness.
+"""Looks at an accepted video once: shots, brightness, motion, the subject, a contact sheet, loudness.
 
 One decode onto small frames by ffmpeg in confinement; numpy sees only those. The `media_analysis` asset calls
 `analyse` and keeps its answer, renders take the loudness from there.
@@ -15,6 +15,7 @@ from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import LOOKS_PER_S, Spotter, SubjectTrack, in_words
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, size_guard, source_options
 from ettametta_pipelines.renders.formats import output_rate
 from ettametta_pipelines.renders.sound import Loudness, measure_loudness
@@ -49,6 +50,7 @@ class Analysis:
     mean_luma: float
     mean_motion: float
     loudness: Loudness | None
+    subject: SubjectTrack
     contact_sheet: bytes
     frames: int
     seconds: float
@@ -78,12 +80,14 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         timeout_s=60 + 2 * probe.duration_s,
         on_stdout=watcher.take,
     )  # fmt: skip
+    shot_starts_s = watcher.shot_starts()
     return Analysis(
         duration_s=probe.duration_s,
-        shot_starts_s=watcher.shot_starts(),
+        shot_starts_s=shot_starts_s,
         mean_luma=watcher.mean_luma,
         mean_motion=watcher.mean_motion,
         loudness=measure_loudness(source.absolute(), probe, workdir),
+        subject=watcher.spotter.track(shot_starts_s, probe.duration_s, float(probe.display_aspect)),
         contact_sheet=watcher.contact_sheet(),
         frames=watcher.frames,
         seconds=time.monotonic() - started,
@@ -93,7 +97,7 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
 def analyse_source(
     store: ObjectStore, source_id: str, object_key: str, *, scratch: Path
 ) -> tuple[dict[str, Any], bytes]:
-    """Analyse a stored source and keep its contact sheet; returns the `media_analysis` row and the sheet.
+    """Analyse a stored source, keep its contact sheet and its subject's track; returns the row and the sheet.
 
     Raises PermanentError with the probe's reason code when the stored object is no longer good.
     """
@@ -102,6 +106,8 @@ def analyse_source(
         seen = analyse(path, require_probe(path, name=object_key), workdir)
     sheet_key = f"media/analysis/{source_id}/contact_sheet.jpg"
     store.put(sheet_key, seen.contact_sheet, content_type="image/jpeg")
+    subject_key = f"media/analysis/{source_id}/subject.json"
+    store.put(subject_key, seen.subject.as_json(), content_type="application/json")
     row = {
         "source_id": source_id,
         "shot_count": len(seen.shot_starts_s),
@@ -111,6 +117,9 @@ def analyse_source(
         "mean_motion": seen.mean_motion,
         "loudness_lufs": seen.loudness.lufs if seen.loudness else None,
         "true_peak_dbtp": seen.loudness.peak_dbtp if seen.loudness else None,
+        "subject_key": subject_key,
+        "subject_seen": in_words(seen.subject),
+        "faces_share": seen.subject.share("faces"),
         "contact_sheet_key": sheet_key,
         "contact_sheet_bytes": len(seen.contact_sheet),
         "frames_analysed": seen.frames,
@@ -142,6 +151,10 @@ class Watcher:
     kept: list[bytes] = field(default_factory=list)
     pending: bytearray = field(default_factory=bytearray)
     previous: "tuple[Plane, NDArray[np.float64]] | None" = None
+    spotter: Spotter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spotter = Spotter(self.width, self.height)
 
     @property
     def frame_bytes(self) -> int:
@@ -165,9 +178,8 @@ class Watcher:
     def _look_at(self, frame: bytes) -> None:
         import numpy as np
 
-        luma = np.frombuffer(frame, np.uint8, self.width * self.height).reshape(self.height, self.width)[
-            ::2, ::2
-        ]
+        whole = np.frombuffer(frame, np.uint8, self.width * self.height).reshape(self.height, self.width)
+        luma = whole[::2, ::2]
         chroma = np.frombuffer(frame, np.uint8, offset=self.width * self.height)
         tones = _histogram(luma, chroma)
         self.luma_sum += float(luma.mean())
@@ -181,6 +193,9 @@ class Watcher:
         self.previous = (luma, tones)
         if len(self.kept) < SHEET_COLUMNS * SHEET_ROWS and self.frames >= self._sheet_frame(len(self.kept)):
             self.kept.append(frame)
+        if self.frames * LOOKS_PER_S >= self.spotter.count * self.rate:
+            picture = np.asarray(self._picture(frame))
+            self.spotter.look(float(self.frames / self.rate), picture, whole)
         self.frames += 1
 
     def _sheet_frame(self, place: int) -> int:

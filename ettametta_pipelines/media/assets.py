@@ -45,7 +45,8 @@ a rejection that says in a sentence what is wrong and what to do. Strangers' fil
 Title, rights, attribution and recipe come from the sidecar `{name}.json` next to the upload; without one the title
 is the file's name and nobody has declared rights, so it is rendered but not published. Captions come from `{name}.srt`
 or `{name}.vtt`, or as the sidecar's `captions` (a file beside it) or `words` ([{word, start, end}]); captions that
-cannot be used are named in the metadata, and the video goes on without them.
+cannot be used are named in the metadata, and the video goes on without them. The sidecar's `voice_over` is a text to be
+spoken over the video where the recipe has a voice-over, in its `language`.
 
 **If the check *accepted* fails:** the file is not taken, and its reason stands in the check. Upload a good file; it
 becomes a source video of its own. A corrected sidecar is taken up by the sensor by itself. **If the step fails:** the
@@ -128,12 +129,13 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
     owners=OWNERS,
-    kinds={"ffmpeg", "numpy"},
+    kinds={"ffmpeg", "numpy", "onnx"},
     io_manager_key="tables",
     metadata=table_metadata(MEDIA_ANALYSIS),
     description="""
-One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), and a
-contact sheet of twelve frames. Renders take the loudness from here instead of measuring it again.
+One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), where
+its subject is (faces, else what moves or stands out), and a contact sheet of twelve frames. Renders take loudness and
+subject from here instead of looking again.
 
 **If it fails:** *decode_failed* means the file is damaged somewhere after its beginning: export it again and upload
 that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
@@ -156,6 +158,7 @@ def media_analysis(
     seconds = row["analysis_seconds"]
     metadata: dict[str, Any] = {
         "contact_sheet": dg.MetadataValue.md(inline_picture(sheet, "contact sheet")),
+        "subject": row["subject_seen"],
         "shots": row["shot_count"],
         "mean_shot_s": round(row["mean_shot_s"], 2),
         "mean_luma": round(row["mean_luma"], 3),

@@ -38,6 +38,8 @@ SOURCE_MEDIA = TableContract(
             "Why the captions it came with were not taken; else empty",
             nullable=True,
         ),
+        Column("voice_over", "string", "Text to be spoken over it; empty when it has none", nullable=True),
+        Column("language", "string", "Language of that text, if stated, e.g. en or pt-BR", nullable=True),
         Column("container", "string", "mov (MP4, QuickTime) or matroska" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("video_codec", "string", "e.g. h264" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("audio_codec", "string", "e.g. aac; empty without sound", nullable=True),
@@ -60,7 +62,7 @@ SOURCE_MEDIA = TableContract(
 
 MEDIA_ANALYSIS = TableContract(
     "media_analysis",
-    "One row per accepted source video: shots, loudness and a contact sheet, computed once.",
+    "One row per accepted source video: shots, loudness, subject and a contact sheet, computed once.",
     columns=(
         Column("source_id", "string", "The source video"),
         Column("shot_count", "int64", "Shots found, at least one"),
@@ -72,6 +74,11 @@ MEDIA_ANALYSIS = TableContract(
             "loudness_lufs", "float64", "Integrated loudness (EBU R 128); empty when silent", nullable=True
         ),
         Column("true_peak_dbtp", "float64", "True peak; empty when silent", nullable=True),
+        Column(
+            "subject_key", "string", "Where its subject is over time, JSON in the object store", nullable=True
+        ),
+        Column("subject_seen", "string", "In words how the subject was found", nullable=True),
+        Column("faces_share", "float64", "Share of looks at which a face was followed", nullable=True),
         Column("contact_sheet_key", "string", "JPEG of evenly spaced frames in the object store"),
         Column("contact_sheet_bytes", "int64", "Its size"),
         Column("frames_analysed", "int64", "Frames looked at"),

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ettametta_pipelines.media.rights import UNDECLARED, Rights
+from ettametta_pipelines.renders.recipe import LANGUAGE
 from ettametta_pipelines.untrusted import plain_text
 
 SUFFIX = ".json"
@@ -48,6 +49,9 @@ class Sidecar(BaseModel):
     # A file in the same folder; words are judged as captions, so that a bad one does not refuse the video.
     captions: Annotated[str, Field(max_length=200, pattern=r"^[^/\x00-\x1f]+\.(srt|vtt|json)$")] | None = None
     words: list[Any] | None = None
+    # A text to be spoken where the recipe has a voice-over, and the language it is written in.
+    voice_over: Annotated[Line, Field(max_length=5_000)] | None = None
+    language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
 
     @model_validator(mode="after")
     def _states_captions_once(self) -> "Sidecar":

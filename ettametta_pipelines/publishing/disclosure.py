@@ -3,6 +3,7 @@
 Follows from lineage alone, so that nobody has to remember to tick a box. Nothing is published without a right.
 """
 
+import json
 from dataclasses import dataclass
 
 from ettametta_pipelines.failures import NeedsPersonError
@@ -33,8 +34,10 @@ class Disclosure:
     credit: str | None = None
 
 
-def disclosure_for(rights: str, attribution: str | None, *, upload_key: str) -> Disclosure:
-    """What must be declared for footage with these rights.
+def disclosure_for(
+    rights: str, attribution: str | None, *, upload_key: str, voice_json: str | None = None
+) -> Disclosure:
+    """What must be declared for footage with these rights and a voice-over as `rendition.voice_json` describes it.
 
     Raises NeedsPersonError `rights_undeclared` when there is no right to publish, `attribution_missing` when CC BY
     footage does not say whom to credit.
@@ -56,4 +59,6 @@ def disclosure_for(rights: str, attribution: str | None, *, upload_key: str) -> 
             remedy=f'Add "attribution": "Title by Author, CC BY 4.0" to {sidecar}, materialize source_media again, '
             "then publish.",
         )
-    return Disclosure(synthetic=rule.synthetic, credit=credit)
+    # A voice-over that does not say what it is counts as synthetic.
+    spoken = voice_json is not None and json.loads(voice_json).get("synthetic") is not False
+    return Disclosure(synthetic=rule.synthetic or spoken, credit=credit)

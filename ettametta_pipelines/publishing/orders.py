@@ -37,7 +37,12 @@ def order_for(
 
     Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits.
     """
-    disclosure = disclosure_for(source["rights"], source["attribution"], upload_key=source["upload_key"])
+    disclosure = disclosure_for(
+        source["rights"],
+        source["attribution"],
+        upload_key=source["upload_key"],
+        voice_json=rendition.get("voice_json"),
+    )
     post = compose_post(
         platform,
         disclosure,

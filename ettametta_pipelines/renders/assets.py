@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.ffmpeg import RenderProgress
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
+    from ettametta_pipelines.renders.recipe import Recipe
+    from ettametta_pipelines.renders.voiceover import VoiceWish
 
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
@@ -29,11 +31,12 @@ CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
-    "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+    "sound_present": "Sound as long as the picture when the source or a voice-over has sound, else none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
+    "subject_in_frame": "The subject, where one is known, is cut off in at most 20 percent of frames it is seen in.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
     "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
-    "no_new_silence": "No silence for more than half a second where the source sounds.",
+    "no_new_silence": "No silence for more than half a second where the source sounds or a voice-over speaks.",
     "loudness_on_target": "-14 LUFS within 1, or as near as 20 dB of gain and the peak limit let a quiet source come.",
     "true_peak_below_ceiling": "No peak above -1 dBTP once the sound is decoded.",
 }
@@ -51,6 +54,11 @@ and follows a speed ramp. A ramped rendition is a little longer or shorter than 
 
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
 
+The upload's `voice_over` is spoken where the recipe has a voice-over (*narrated* has), or the text given in the
+launchpad: by ElevenLabs where ELEVENLABS_API_KEY is set, else by a local voice, which *voice_fallback* then names. The
+video's own sound goes down meanwhile, and where no captions came along the spoken words are drawn. Such a rendition is
+declared as synthetic media when it is posted.
+
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
 
@@ -58,7 +66,9 @@ launchpad to get another version beside it.
 names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
 another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
 *unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
-has. Nothing is stored unless every check passed.
+has. *voice_over_too_long* says how many words fit, *elevenlabs_quota_exceeded* that credits are used up; after
+*voice_outcome_unknown* set `remake_voice` once ElevenLabs' history has been looked into. Nothing is stored
+unless every check passed.
 """
 
 
@@ -67,7 +77,7 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, noir, punchy, restless, vhs or vintage. "
+        description="Preset: cinematic, clean, narrated, noir, punchy, restless, vhs or vintage. "
         "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
@@ -83,6 +93,20 @@ class RenditionConfig(dg.Config):
             "Draw the source's captions in this style: plain, bold_outline or boxed; none draws none. Empty does as "
             "the recipe says."
         ),
+    )
+    voice_over: str | None = Field(
+        default=None,
+        description="Text to be spoken over the video; none speaks nothing. Empty speaks the upload's own text where "
+        "the recipe has a voice-over.",
+    )
+    language: str | None = Field(
+        default=None,
+        description="Language of the spoken text, such as en or pt-BR. Empty takes the upload's, else the niche's.",
+    )
+    remake_voice: bool = Field(
+        default=False,
+        description="Have a voice-over made once more although an earlier request's answer was lost; that one may have "
+        "been charged too.",
     )
 
 
@@ -120,6 +144,7 @@ def renditions(
 ) -> Iterator[Any]:
     from ettametta_pipelines.renders.engine import QualityFailure
     from ettametta_pipelines.renders.library import obtain_renditions
+    from ettametta_pipelines.renders.voiceover import open_studio
 
     wanted = [
         name for name in FORMAT_NAMES if dg.AssetKey(rendition_asset(name)) in context.selected_asset_keys
@@ -129,7 +154,10 @@ def renditions(
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))
         try:
-            made = obtain_renditions(store.open(), order, wanted, scratch=scratch, progress=report)
+            studio = open_studio(get_settings(), store.open())
+            made = obtain_renditions(
+                store.open(), order, wanted, scratch=scratch, studio=studio, progress=report
+            )
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):
@@ -156,6 +184,7 @@ def _order(
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
     if config.captions:
         recipe = with_captions(recipe, config.captions)
+    recipe, voice = _voice_wish(source, recipe, config)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
         source_id=source["source_id"],
@@ -167,7 +196,29 @@ def _order(
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
+        voice=voice,
+        subject_key=analysis.get("subject_key"),
     )
+
+
+def _voice_wish(
+    source: dict[str, Any], recipe: "Recipe", config: RenditionConfig
+) -> tuple["Recipe", "VoiceWish | None"]:
+    """What is to be spoken, and the recipe that says so: the launchpad's text goes before the upload's."""
+    from ettametta_pipelines.discovery.niches import load_niches
+    from ettametta_pipelines.renders.recipe import with_voice_over
+    from ettametta_pipelines.renders.voiceover import VoiceWish
+
+    if config.voice_over == "none":
+        return recipe.model_copy(update={"voice_over": None}), None
+    text = config.voice_over or source.get("voice_over")
+    if not text:
+        return recipe, None
+    niche = load_niches(get_settings().niches_file).get(source["niche"])
+    spoken_there = niche.languages[0] if niche and niche.languages else None
+    language = config.language or source.get("language") or spoken_there
+    wish = VoiceWish(text, language, again=config.remake_voice)
+    return with_voice_over(recipe) if config.voice_over else recipe, wish
 
 
 def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
@@ -210,7 +261,9 @@ def _materialization(
             "render_seconds": round(rendition.render_seconds, 2),
             "speed_factor": round(rendition.speed, 3),
         }
+    metadata["framing"] = "follows the subject" if rendition.path else "centre"
     metadata |= _caption_facts(rendition)
+    metadata |= _voice_facts(rendition, order)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(
@@ -234,6 +287,16 @@ def _caption_facts(rendition: "Rendition") -> dict[str, Any]:
     return facts
 
 
+def _voice_facts(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    """Who speaks, how long, how loud and at what price; or that a text is there which the recipe leaves unspoken."""
+    from ettametta_pipelines.renders.voiceover import voice_facts
+
+    if rendition.voice is None:
+        return {"voice": f"not spoken: {order.recipe.name} has no voice-over"} if order.voice else {}
+    gateway = get_settings().gateway_url
+    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(f"{gateway}/{key}")))
+
+
 def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
     from ettametta_pipelines.media.pictures import inline_picture
 
@@ -252,6 +315,8 @@ def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> 
 
 
 def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    import json
+
     from ettametta_pipelines.renders.recipe import canonical_json
 
     return {
@@ -272,6 +337,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "ffmpeg_build": rendition.ffmpeg_build,
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,
+        "voice_json": json.dumps(rendition.voice.document()) if rendition.voice else None,
     }
 
 
@@ -284,9 +350,10 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     metadata=table_metadata(THUMBNAILS),
     pool="renders",
     description="""
-Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, and away from cuts. Each
-is cut twice, wide (1280x720) and upright (1080x1920, around what stands out). The same source gives the
-same pictures; a picture's name holds its hash, so none is ever overwritten.
+Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with
+the subject in it, faces before all. Each is cut twice, wide (1280x720) and upright (1080x1920, around the subject),
+and comes plain and with the title drawn in two ways: *headline*, white on a darkened side, and *block*, black on
+yellow. The same source and title give the same pictures; a picture's name holds its hash, so none is ever overwritten.
 
 **If it fails:** *decode_failed* means the source is damaged somewhere after its beginning: export it again and upload
 that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves. Renditions
@@ -300,6 +367,7 @@ def thumbnails(
     media_analysis: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.media.subject import track_from_json
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
 
@@ -312,8 +380,13 @@ def thumbnails(
             source["object_key"],
             [float(start) for start in analysis["shot_starts_s"]],
             scratch=get_settings().home_dir / "scratch",
+            subject=track_from_json(store.open().get(key)) if (key := analysis.get("subject_key")) else None,
+            title=source["title"],
         )
-    strip = picture_strip([Thumb(f"{t.row['time_s']:.1f} s, {t.row['shape']}", t.jpeg) for t in kept])
+    shown = [t for t in kept if t.row["rank"] == 1 or t.row["variant"] == "plain"]
+    strip = picture_strip(
+        [Thumb(f"{t.row['time_s']:.1f} s, {t.row['shape']}, {t.row['variant']}", t.jpeg) for t in shown]
+    )
     return dg.MaterializeResult(
         value=THUMBNAILS.frame([t.row for t in kept]),
         metadata={

@@ -27,6 +27,12 @@ _COLUMNS = (
     Column(
         "render_seconds", "float64", "Wall time of the render, shared by formats made together; 0 if not made"
     ),
+    Column(
+        "voice_json",
+        "string",
+        "Its voice-over as JSON: engine, voice, times, levels, cost, synthetic; empty without one",
+        nullable=True,
+    ),
 )
 
 
@@ -47,11 +53,12 @@ RENDITIONS: tuple[TableContract, ...] = tuple(
 
 THUMBNAILS = TableContract(
     "thumbnails",
-    "One row per picture: the best frames of a source video, each cut wide and upright.",
+    "One row per picture: the best frames of a source video, each cut wide and upright, plain and titled.",
     columns=(
         Column("source_id", "string", "The source video"),
         Column("rank", "int64", "1 is the best frame"),
         Column("shape", "string", "16x9 or 9x16"),
+        Column("variant", "string", "plain, or how the title is drawn: headline or block", nullable=True),
         Column(
             "object_key", "string", "JPEG in the object store, immutable; its name holds the content's hash"
         ),
@@ -64,7 +71,7 @@ THUMBNAILS = TableContract(
         Column("width", "int64", "Pixels"),
         Column("height", "int64", "Pixels"),
     ),
-    key=("source_id", "rank", "shape"),
+    key=("object_key",),
 )
 
 CONTRACTS: tuple[TableContract, ...] = (*RENDITIONS, THUMBNAILS)

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import SubjectTrack, in_words
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file
 from ettametta_pipelines.renders.ffmpeg import (
@@ -26,8 +28,9 @@ from ettametta_pipelines.renders.ffmpeg import (
     source_options,
 )
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import Framed, plan_paths, shows_a_part
 from ettametta_pipelines.renders.glitch import command_script, script_name
-from ettametta_pipelines.renders.graph import RenderPlan, render_arguments
+from ettametta_pipelines.renders.graph import RenderPlan, framing_scripts, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
 from ettametta_pipelines.renders.quality import (
     Expectation,
@@ -43,6 +46,7 @@ from ettametta_pipelines.renders.recipe import (
     load_recipe,
     render_key,
     seed_for,
+    with_voice_over,
 )
 from ettametta_pipelines.renders.segments import (
     MadeSegment,
@@ -53,6 +57,7 @@ from ettametta_pipelines.renders.segments import (
     write_join_list,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.object_errors import os_errors
 
@@ -131,24 +136,27 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    voice: Narration | None = None,
+    subject: SubjectTrack | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
-    The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along and
-    whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the recipe asks
-    for them. `workers` is how many segments are made at once, by default one for every three processors. Raises
-    QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
+    along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
+    recipe asks for them; `subject` is followed unless the recipe keeps to the centre; a fetched `voice` is spoken over
+    the source's sound. `workers` is how many segments are made at once, by default one for every three processors.
+    Raises QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
-    # ffmpeg runs in a directory of its own: paths must not depend on where we are.
+    # ffmpeg runs in the directory itself, where a relative path would name another.
     out_dir = out_dir.absolute()
     with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, captions, workdir)
+        plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, subject, workdir)
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)
 
@@ -165,15 +173,19 @@ def _prepare(
     formats: list[Format],
     seed: int,
     captions: Sequence[Cue],
+    voice: Narration | None,
+    subject: SubjectTrack | None,
     workdir: Path,
 ) -> RenderPlan:
-    """Plates, the glitch's scripts and the captions', made before the picture."""
+    """Plates, and the scripts of glitch, camera and captions, made before the picture."""
     plates = {f.name: f"{f.name}.yuva" for f in formats} if needs_plate(recipe) else {}
     for format in formats:
         if format.name in plates:
             paint_plate(workdir / plates[format.name], recipe, format, seed)
-    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates)
+    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, subject=subject, voice=voice)
     for segment in plan.segments:
+        for name, expression in framing_scripts(plan, segment).items():
+            (workdir / name).write_text(expression)
         if bursts := plan.bursts_in(segment):
             script = command_script(bursts, plan.rate, probe.width)
             (workdir / script_name(segment)).write_text(script)
@@ -185,12 +197,16 @@ def _prepare(
 
 @dataclass(frozen=True)
 class _Made:
-    """What the runs of one render left in the working directory, and what they took."""
+    """What the runs of one render left in the working directory, and what they took.
+
+    `levelled` is how loud the sound was before it was brought to the target, None for silence.
+    """
 
     outputs: Mapping[str, Path]
     segments: Mapping[str, tuple[MadeSegment, ...]]
     reused: Mapping[str, int]
     peak_memory_bytes: int
+    levelled: Loudness | None
 
 
 def _make(
@@ -203,7 +219,7 @@ def _make(
 ) -> _Made:
     """Every segment that is not on the shelf, the sound beside them, then one file for each format."""
     followed = _Follower(plan, progress or (lambda update: None))
-    sound = workdir / "sound.m4a" if plan.probe.has_audio else None
+    sound = workdir / "sound.m4a" if plan.has_sound else None
     # Sound leaves a processor idle half the time and hardly uses memory: it is made along with the first segments.
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as beside:
         sounding = beside.submit(_make_sound, plan, loudness, sound, workdir) if sound else None
@@ -213,8 +229,7 @@ def _make(
         ]
         try:
             pieces = [future.result() for future in running]
-            if sounding is not None:
-                sounding.result()
+            levelled = sounding.result() if sounding is not None else None
         except BaseException:
             followed.stopped = True
             pool.shutdown(wait=True, cancel_futures=True)
@@ -237,6 +252,7 @@ def _make(
         segments={f.name: tuple(p.keys[f.name] for p in pieces if f.name in p.keys) for f in plan.formats},
         reused={f.name: sum(f.name in piece.taken for piece in pieces) for f in plan.formats},
         peak_memory_bytes=workers * max(piece.peak_memory_bytes for piece in pieces),
+        levelled=levelled,
     )
 
 
@@ -291,9 +307,9 @@ def _make_segment(
     return _Piece(keys, frozenset(taken), run.peak_memory_bytes)
 
 
-def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> None:
+def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> Loudness | None:
     measured = loudness or measure_loudness(plan.source, plan.probe, workdir)
-    make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map)
+    return make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map, plan.voice)
 
 
 def _timeout_s(plan: RenderPlan, segment: Segment) -> float:
@@ -334,11 +350,16 @@ class _Follower:
 def _judge_and_keep(
     plan: RenderPlan, made: _Made, workdir: Path, out_dir: Path, started: float, loudness: Loudness | None
 ) -> list[RenderedFile]:
-    footage = Footage(plan.source, plan.probe, loudness, plan.time_map.source_time)
+    times = plan.time_map
+    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time)
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage)
+        spoken, mixed = (plan.voice.spoken, made.levelled) if plan.voice else ((), None)
+        wanted = Expectation(
+            format, plan.duration_s, plan.has_sound, bars, footage,
+            spoken=spoken, mixed=mixed, framed=Framed(plan.subject, plan.framing.get(format.name), plan.recipe),
+        )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
@@ -428,32 +449,52 @@ def render_file(
     *,
     seed: int | None = None,
     captions: Path | None = None,
+    voice: VoiceWish | None = None,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
+    nothing; a `voice` is spoken in `studio` likewise. The footage is looked at for its subject only where a format
+    shows a part of it. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
     `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
-    cues = read_captions_file(captions) if captions is not None else ()
+    cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
+    narration = None
+    if voice is not None and studio is not None:
+        wanted = with_voice_over(wanted)
+        narration, cues = narrated(studio, voice, wanted, used_seed, probe.duration_s, cues)
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
-        made = render(file, probe, wanted, chosen, used_seed, workdir, captions=cues, progress=progress)
+        partial = shows_a_part(float(probe.display_aspect), wanted, choose_formats(chosen))
+        seen = analyse(file, probe, workdir) if partial else None
+        subject = seen.subject if seen else None
+        paths = plan_paths(subject, wanted, choose_formats(chosen))
+        spoken = narration.fetched(studio.store, workdir) if narration and studio else None
+        made = render(
+            file, probe, wanted, chosen, used_seed, workdir,
+            loudness=seen.loudness if seen else None, captions=cues, subject=subject, voice=spoken,
+            progress=progress,
+        )  # fmt: skip
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn)
+            path = paths.get(one.format.name)
+            key = render_key(
+                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn,
+                voice=mix_key(narration), framing=path.digest if path else None,
+            )  # fmt: skip
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -461,6 +502,8 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "voice_over": narration.document() if narration else None,
+        "subject": in_words(subject) if subject else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),

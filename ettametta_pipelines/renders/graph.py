@@ -15,22 +15,23 @@ from typing import Any
 import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
+from ettametta_pipelines.media.subject import SubjectTrack
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
+from ettametta_pipelines.renders.framing import SAME_SHAPE, CropPath, Following, plan_paths
 from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
 from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
 from ettametta_pipelines.renders.segments import Segment, plan_segments
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
+from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
 # bitexact: the same bytes on every kind of processor. It costs no measurable time here.
 SCALER = "bicubic+accurate_rnd+bitexact"
 SHRINKER = "area+accurate_rnd+bitexact"
-# A format this near to the source's shape is cut to fit even where the recipe would blur: no one sees 4 %.
-SAME_SHAPE = 0.04
 BLUR_DIVISOR = 10
 BLUR_SIGMA = 2.5
 
@@ -62,7 +63,8 @@ class Window:
 class RenderPlan:
     """Everything one render needs. What was made beforehand is named as it lies in the directory ffmpeg runs in.
 
-    `plates` are by format, `captions` scripts by format and segment; most segments may have none.
+    `plates` are by format, `captions` scripts by format and segment; most segments may have none. `subject` is where
+    the camera looks in formats that show only a part; `voice` is heard, not seen: it changes no segment.
     """
 
     source: Path
@@ -72,6 +74,12 @@ class RenderPlan:
     formats: Sequence[Format]
     plates: Mapping[str, str] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    subject: SubjectTrack | None = None
+    voice: Narration | None = None
+
+    @property
+    def has_sound(self) -> bool:
+        return self.probe.has_audio or self.voice is not None
 
     @property
     def rate(self) -> Fraction:
@@ -98,6 +106,11 @@ class RenderPlan:
         return plan_bursts(
             self.recipe.glitch, self.seed, self.frame_count, self.rate, self.probe.width, self.probe.height
         )
+
+    @cached_property
+    def framing(self) -> dict[str, CropPath]:
+        """Camera paths of the formats that do not stay in the centre."""
+        return plan_paths(self.subject, self.recipe, self.formats)
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -266,7 +279,7 @@ def format_branch(stream: Stream, plan: RenderPlan, format: Format, segment: Seg
     if plan.recipe.fit == "blur" and other_shape:
         stream = fill_with_blur(stream, plan, format, zoom)
     else:
-        stream = fill_by_crop(stream, plan, format, zoom)
+        stream = fill_by_crop(stream, plan, format, zoom, segment)
     if plan.recipe.grain is not None:
         # Of the seeds noise offers only all_seed has an effect. Each segment has its own, or grain would repeat.
         seed = (plan.seed + segment.index) % 2**31
@@ -289,7 +302,9 @@ def draw_captions(stream: Stream, script: str | None) -> Stream:
     return stream if script is None else stream.filter("ass", filename=script, fontsdir=FONTS_DIR)
 
 
-def fill_by_crop(stream: Stream, plan: RenderPlan, format: Format, zoom: float) -> Stream:
+def fill_by_crop(stream: Stream, plan: RenderPlan, format: Format, zoom: float, segment: Segment) -> Stream:
+    if format.name in plan.framing:
+        return follow(stream, plan, format, zoom, segment)
     return show(stream, plan, format.aspect, zoom, format.width, format.height)
 
 
@@ -320,6 +335,73 @@ def show(
     stream = scale(cut(stream, crop_window(plan.probe, Fraction(wide, high), zoom)), wide, high)
     x, y = (axis.expression(edge, far) for axis in sway(jitter, plan.seed))
     return stream.filter("crop", w=width, h=height, x=x, y=y, exact=1)
+
+
+def follow(stream: Stream, plan: RenderPlan, format: Format, zoom: float, segment: Segment) -> Stream:
+    """The part of the source the format's path leads through, at its size; jitter sways on top.
+
+    The offsets along the path are in files, being too long for a command line; `framing_scripts` are their contents.
+    """
+    window, wide, high, following = _following(plan, format, zoom)
+    first, second = script_names(format, segment)
+    jitter = plan.recipe.jitter
+    across, down = sway(jitter, plan.seed) if jitter else (None, None)
+    if following.path.axis == "x":
+        y = down.expression(*_edges(plan, format)) if down else 0
+        stream = stream.filter("crop", w=following.cut, h=window.height, y=window.y, exact=1, **{"/x": first})
+        stream = scale(stream, following.scaled, high)
+        return stream.filter("crop", w=format.width, h=format.height, y=y, exact=1, **{"/x": second})
+    x = across.expression(*_edges(plan, format)) if across else 0
+    stream = stream.filter("crop", w=window.width, h=following.cut, x=window.x, exact=1, **{"/y": first})
+    stream = scale(stream, wide, following.scaled)
+    return stream.filter("crop", w=format.width, h=format.height, x=x, exact=1, **{"/y": second})
+
+
+def script_names(format: Format, segment: Segment) -> tuple[str, str]:
+    """The files with a segment's offsets of the first and the second crop, in the directory ffmpeg runs in."""
+    stem = f"framing_{format.name}_{segment.index}"
+    return f"{stem}_first.txt", f"{stem}_second.txt"
+
+
+def framing_scripts(plan: RenderPlan, segment: Segment) -> dict[str, str]:
+    """What these files hold, by name."""
+    scripts: dict[str, str] = {}
+    during = (float(segment.first / plan.rate), float(segment.end / plan.rate))
+    for format in plan.formats:
+        if format.name not in plan.framing:
+            continue
+        *_, following = _following(plan, format, plan.recipe.originality.zoom or 1.0)
+        second, jitter = following.second_crop(during), plan.recipe.jitter
+        if jitter is not None:
+            axis = sway(jitter, plan.seed)[following.path.axis == "y"]
+            second = f"({second})+{axis.expression(*_edges(plan, format))}"
+        scripts |= zip(script_names(format, segment), (following.first_crop(during), second), strict=True)
+    return scripts
+
+
+def _edges(plan: RenderPlan, format: Format) -> tuple[int, float]:
+    """Margin and reach of the recipe's jitter."""
+    jitter, size = plan.recipe.jitter, (format.width, format.height)
+    return (margin(jitter, *size), reach(jitter, *size)) if jitter else (0, 0.0)
+
+
+def _following(plan: RenderPlan, format: Format, zoom: float) -> tuple[Window, int, int, Following]:
+    """The window, the size it is brought to, and how the path leads it."""
+    edge, _ = _edges(plan, format)
+    wide, high = format.width + 2 * edge, format.height + 2 * edge
+    window = crop_window(plan.probe, Fraction(wide, high), zoom)
+    path = plan.framing[format.name]
+    sideways = path.axis == "x"
+    following = Following(
+        path=path,
+        length=plan.probe.width if sideways else plan.probe.height,
+        window=window.width if sideways else window.height,
+        target=wide if sideways else high,
+        mirrored=sideways and plan.recipe.originality.mirror,
+        output_time=plan.time_map.output_time,
+        rate=plan.rate,
+    )
+    return window, wide, high, following
 
 
 def cut(stream: Stream, window: Window) -> Stream:

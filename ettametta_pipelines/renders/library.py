@@ -6,7 +6,7 @@ renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -14,11 +14,13 @@ from threading import Lock
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import track_from_json
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
-from ettametta_pipelines.renders.captions import from_canonical
+from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
+from ettametta_pipelines.renders.framing import CropPath, plan_paths
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
@@ -30,6 +32,7 @@ from ettametta_pipelines.renders.quality import (
 from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.segments import MadeSegment, segments_document, segments_from
 from ettametta_pipelines.renders.sound import Loudness
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 
@@ -40,7 +43,7 @@ SEGMENTS_SUFFIX = ".segments.json"
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, None where it came without.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track; None without.
     """
 
     source_id: str
@@ -52,6 +55,8 @@ class RenditionOrder:
     seed: int
     loudness: Loudness | None
     captions_key: str | None = None
+    voice: VoiceWish | None = None
+    subject_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Rendition:
     poster: bytes
     ffmpeg_build: str
     captions: CaptionReport | None = None
+    voice: Narration | None = None
+    path: CropPath | None = None
 
 
 def obtain_renditions(
@@ -79,21 +86,38 @@ def obtain_renditions(
     formats: Iterable[str],
     *,
     scratch: Path,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[Rendition]:
     """Every wanted format, those missing made from one decode.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
-    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn.
+    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, or what `narrate`
+    raises. The order's voice-over is spoken in `studio` (by default the local voice).
     """
     build = ffmpeg_build()
     chosen = choose_formats(formats)
     wanted = order.recipe.captions is not None and order.captions_key is not None
-    cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    cues: Sequence[Cue] = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    narration, cues = narrated(
+        studio or VoiceStudio(store, scratch), order.voice, order.recipe, order.seed, order.duration_s, cues
+    )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
+    paths = plan_paths(subject, order.recipe, chosen)
+    framing = {name: path.digest for name, path in paths.items()}
     keys = {
-        f.name: render_key(order.source_sha256, order.recipe, order.seed, f.name, build, drawn)
+        f.name: render_key(
+            order.source_sha256,
+            order.recipe,
+            order.seed,
+            f.name,
+            build,
+            drawn,
+            voice=mix_key(narration),
+            framing=framing.get(f.name),
+        )
         for f in chosen
     }
     with private_dir(scratch, "render") as workdir:
@@ -102,13 +126,19 @@ def obtain_renditions(
         if missing:
             source = fetch(store, order.source_key, workdir)
             probe = require_probe(source, name=order.source_key)
+            voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, progress=progress, shelf=_Shelf(store, order, workdir),
+                loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
+                shelf=_Shelf(store, order, workdir),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
-    return [replace(rendition, captions=report) for rendition in found.values() if rendition is not None]
+    return [
+        replace(rendition, captions=report, voice=narration, path=paths.get(name))
+        for name, rendition in found.items()
+        if rendition is not None
+    ]
 
 
 def rendition_object_key(source_id: str, format_name: str, key: str) -> str:

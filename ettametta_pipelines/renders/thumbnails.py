@@ -1,7 +1,7 @@
-"""Title pictures: the best frames of a source video, chosen by measure and cut to two shapes.
+"""Title pictures: the best frames of a source video, chosen by measure, cut to two shapes, plain and with the title.
 
 One decode onto small frames scores them; only the chosen ones are decoded again in full. The `thumbnails` asset calls
-`obtain_thumbnails`. Everything is decided by the source alone, so the same source gives the same pictures.
+`obtain_thumbnails`. Source and title alone decide everything, so the same give the same pictures.
 """
 
 import hashlib
@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.analysis import small_size
+from ettametta_pipelines.media.faces import find_faces
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.subject import Extent, SubjectTrack
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
+from ettametta_pipelines.renders.title_cards import STYLES, draw_title, drawable_title
 from ettametta_pipelines.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
@@ -35,6 +38,11 @@ BUDGET = 1_900_000
 # Within this of a cut, frames may hold a dissolve or a flash.
 CUT_MARGIN_S = 0.5
 SALIENCY_SIDE = 64
+FACES_SIDE = 640
+PLAIN = "plain"
+# How much a subject in the frame counts beside sharpness and light: a face, so much more when large, and all else.
+FACE_BONUS, LARGE_FACE_BONUS, OTHER_BONUS = 1.0, 0.8, 0.15
+LARGE_FACE = 0.2
 
 
 @dataclass(frozen=True)
@@ -56,30 +64,61 @@ class Thumbnail:
 
 
 def obtain_thumbnails(
-    store: ObjectStore, source_id: str, source_key: str, shot_starts_s: Sequence[float], *, scratch: Path
+    store: ObjectStore,
+    source_id: str,
+    source_key: str,
+    shot_starts_s: Sequence[float],
+    *,
+    scratch: Path,
+    subject: SubjectTrack | None = None,
+    title: str = "",
 ) -> list[Thumbnail]:
-    """Choose, cut and keep the pictures of a stored source, best first, each in every shape.
+    """Choose, cut and keep the pictures of a stored source, best first, each in every shape, plain and titled.
 
-    Raises PermanentError with the probe's code when the stored object is no longer good, or by the runner's table.
+    A title of which the font has no letter is not drawn. Raises PermanentError with the probe's code when the stored
+    object is no longer good, or by the runner's table.
     """
-    kept = []
+    words, kept = drawable_title(title), []
     with private_dir(scratch, "thumbnails") as workdir:
         path = fetch(store, source_key, workdir)
         probe = require_probe(path, name=source_key)
-        chosen = choose(scan(path, probe, workdir), shot_starts_s, probe.duration_s)
+        chosen = choose(scan(path, probe, workdir), shot_starts_s, probe.duration_s, subject)
         for rank, candidate in enumerate(chosen, start=1):
             picture = full_frame(path, probe, candidate.time_s, workdir)
+            around = subject_in(picture, candidate.time_s, subject)
             for shape, size in SHAPES.items():
-                jpeg = jpeg_within(cut_to(picture, size), BUDGET)
-                kept.append(_keep(store, source_id, rank, shape, candidate, jpeg))
+                part, at_top = cut_to(picture, size, around)
+                variants = {PLAIN: part}
+                for style in STYLES if words else ():
+                    variants[style] = draw_title(part, words, style, shape, at_top=at_top)
+                for variant, drawn in variants.items():
+                    jpeg = jpeg_within(drawn, BUDGET)
+                    kept.append(_keep(store, source_id, rank, shape, variant, candidate, jpeg))
     return kept
 
 
+def subject_in(picture: "Image", time_s: float, subject: SubjectTrack | None) -> Extent | None:
+    """Where the subject is in a full frame: its largest face, else what the analysis saw there."""
+    import numpy as np
+
+    small = picture.copy()
+    small.thumbnail((FACES_SIDE, FACES_SIDE))
+    shot = subject.shot_at(time_s) if subject else None
+    if shot is not None and shot.method == "faces":
+        faces = find_faces(np.asarray(small))
+        largest = max(faces, key=lambda face: face.half_height * face.score, default=None)
+        if largest is not None:
+            return Extent(largest.x, largest.y, largest.half_width, largest.half_height)
+    sighting = subject.near(time_s) if subject else None
+    return sighting.subject if sighting else None
+
+
 def _keep(
-    store: ObjectStore, source_id: str, rank: int, shape: str, candidate: Candidate, jpeg: bytes
+    store: ObjectStore, source_id: str, rank: int, shape: str, variant: str, candidate: Candidate, jpeg: bytes
 ) -> Thumbnail:
     sha256 = hashlib.sha256(jpeg).hexdigest()
-    key = f"media/thumbnails/{source_id}/{rank}_{shape}_{sha256[:16]}.jpg"
+    named = f"{rank}_{shape}" if variant == PLAIN else f"{rank}_{shape}_{variant}"
+    key = f"media/thumbnails/{source_id}/{named}_{sha256[:16]}.jpg"
     new = not store.exists(key)
     if new:
         store.put(key, jpeg, content_type="image/jpeg")
@@ -88,6 +127,7 @@ def _keep(
         "source_id": source_id,
         "rank": rank,
         "shape": shape,
+        "variant": variant,
         "object_key": key,
         "sha256": sha256,
         "time_s": candidate.time_s,
@@ -166,9 +206,15 @@ def exposure_of(luma: "NDArray[np.uint8]") -> float:
 
 
 def choose(
-    candidates: Sequence[Candidate], shot_starts_s: Iterable[float], duration_s: float
+    candidates: Sequence[Candidate],
+    shot_starts_s: Iterable[float],
+    duration_s: float,
+    subject: SubjectTrack | None = None,
 ) -> list[Candidate]:
-    """The best frames, best first, spread over the video; fewer than three only when there are fewer frames."""
+    """The best frames, best first, spread over the video; fewer than three only when there are fewer frames.
+
+    Where the subject is known, frames that show it win, with a large face above all.
+    """
     if not candidates:
         raise PermanentError(
             "No frame of the source could be looked at.",
@@ -182,7 +228,7 @@ def choose(
         away = min(1.0, min(abs(candidate.time_s - edge) for edge in edges) / CUT_MARGIN_S)
         # Twice as sharp is better, ten times is mostly gravel and leaves.
         crisp = candidate.sharpness / (candidate.sharpness + typical)
-        return crisp * candidate.exposure * (0.25 + 0.75 * away)
+        return crisp * candidate.exposure * (0.25 + 0.75 * away) * _appeal(candidate.time_s, subject)
 
     ranked = sorted(candidates, key=lambda c: (-score(c), c.time_s))
     chosen = ranked[:1]
@@ -197,6 +243,17 @@ def choose(
         else:
             break
     return chosen
+
+
+def _appeal(time_s: float, subject: SubjectTrack | None) -> float:
+    """1 without a subject, most for a large face."""
+    sighting, shot = (subject.near(time_s), subject.shot_at(time_s)) if subject else (None, None)
+    if sighting is None or shot is None:
+        return 1.0
+    if shot.method != "faces":
+        return 1 + OTHER_BONUS * sighting.confidence
+    size = min(1.0, sighting.subject.half_height / LARGE_FACE)
+    return 1 + (FACE_BONUS + LARGE_FACE_BONUS * size) * sighting.confidence
 
 
 def full_frame(path: Path, probe: Probe, time_s: float, scratch: Path) -> "Image":
@@ -224,11 +281,11 @@ def full_frame(path: Path, probe: Probe, time_s: float, scratch: Path) -> "Image
         return image.convert("RGB")
 
 
-def cut_to(image: "Image", size: tuple[int, int]) -> "Image":
-    """The part of an image of this shape that stands out most, in favour of the middle, at this size.
+def cut_to(image: "Image", size: tuple[int, int], around: Extent | None = None) -> tuple["Image", bool]:
+    """The part of an image of this shape that shows the subject, at this size, and whether its top is free for words.
 
-    What stands out is what differs in colour from the whole picture's mean (Achanta et al. 2009): grass and leaves
-    have more detail than most subjects.
+    Without a subject it is the part that stands out most, in favour of the middle: what differs in colour from the
+    whole picture's mean (Achanta et al. 2009), since grass and leaves have more detail than most subjects.
     """
     import numpy as np
     from PIL import Image
@@ -236,13 +293,22 @@ def cut_to(image: "Image", size: tuple[int, int]) -> "Image":
     width, height = size
     scale = min(image.width / width, image.height / height)
     across, down = min(image.width, round(width * scale)), min(image.height, round(height * scale))
-    small = image.convert("YCbCr").resize((SALIENCY_SIDE, SALIENCY_SIDE), Image.Resampling.BOX)
-    colours = np.asarray(small, np.float64)
-    standing_out = ((colours - colours.mean(axis=(0, 1))) ** 2).sum(axis=2) ** 0.5
-    left = _best_offset(standing_out.sum(axis=0), image.width, across)
-    top = _best_offset(standing_out.sum(axis=1), image.height, down)
+    if around is not None:
+        left = _centred(around.x * image.width, image.width, across)
+        top = _centred(around.y * image.height, image.height, down)
+    else:
+        small = image.convert("YCbCr").resize((SALIENCY_SIDE, SALIENCY_SIDE), Image.Resampling.BOX)
+        colours = np.asarray(small, np.float64)
+        standing_out = ((colours - colours.mean(axis=(0, 1))) ** 2).sum(axis=2) ** 0.5
+        left = _best_offset(standing_out.sum(axis=0), image.width, across)
+        top = _best_offset(standing_out.sum(axis=1), image.height, down)
     part = image.crop((left, top, left + across, top + down))
-    return part.resize(size, Image.Resampling.LANCZOS)
+    free_top = around is not None and around.y * image.height - top > 0.55 * down
+    return part.resize(size, Image.Resampling.LANCZOS), free_top
+
+
+def _centred(middle: float, length: int, window: int) -> int:
+    return min(max(0, round(middle - window / 2)), length - window)
 
 
 def _best_offset(profile: "NDArray[np.float64]", length: int, window: int) -> int:

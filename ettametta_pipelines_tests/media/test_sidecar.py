@@ -41,7 +41,8 @@ def test_a_full_sidecar_is_read() -> None:
         (b"[1]", "not a JSON object"),
         (
             b'{"righst": "owned"}',
-            "'righst' is not a key it may have (title, rights, attribution, recipe, captions, words)",
+            "'righst' is not a key it may have (title, rights, attribution, recipe, captions, words, "
+            "voice_over, language)",
         ),
         (b'{"rights": "mine"}', "rights: "),
         (b'{"title": 7}', "title: "),
@@ -49,6 +50,9 @@ def test_a_full_sidecar_is_read() -> None:
         (b'{"recipe": "../../etc/passwd"}', "recipe: "),
         (b'{"captions": "../other/a.srt"}', "captions: "),
         (b'{"captions": "a.ass"}', "captions: "),
+        (json.dumps({"voice_over": "x" * 5_001}).encode(), "voice_over: "),
+        (b'{"voice_over": "\\u200b"}', "voice_over: has no visible text"),
+        (b'{"language": "English"}', "language: "),
         (b'{"captions": "a.srt", "words": []}', "state captions or words, not both"),
         (json.dumps({"title": "x" * 101}).encode(), "title: "),
         (b" " * (MAX_BYTES + 1), "more than"),

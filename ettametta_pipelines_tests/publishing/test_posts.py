@@ -19,6 +19,22 @@ def test_generated_footage_is_declared_synthetic_and_other_footage_is_not() -> N
     assert not disclosure_for("owned", None, upload_key=KEY).synthetic
 
 
+@pytest.mark.parametrize(
+    ("voice", "synthetic"),
+    [
+        (None, False),
+        ('{"engine": "espeak-ng", "synthetic": true}', True),
+        ('{"engine": "unheard of"}', True),
+        ('{"engine": "a person", "synthetic": false}', False),
+    ],
+)
+def test_a_synthetic_voice_is_declared_on_footage_of_ones_own(voice: str | None, synthetic: bool) -> None:
+    source = {"source_id": "a--1", "account": "a", "upload_key": KEY, "title": "t", "rights": "owned"}
+    rendition = {"object_key": "media/r.mp4", "sha256": "ab", "size_bytes": 10, "duration_s": 9.5}
+    order = order_for("youtube", source | {"attribution": None}, rendition | {"voice_json": voice}, Wishes())
+    assert order.post.synthetic is synthetic
+
+
 @pytest.mark.parametrize("rights", ["undeclared", "", "stolen"])
 def test_footage_without_a_right_is_not_published_and_the_remedy_names_the_sidecar(rights: str) -> None:
     with pytest.raises(NeedsPersonError) as failure:

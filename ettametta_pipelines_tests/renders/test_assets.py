@@ -168,6 +168,48 @@ def test_captions_of_an_upload_are_drawn_where_the_operator_asks(line: Line, tmp
     assert "'comic' is no style of captions" in str(failure.event_specific_data)
 
 
+def test_a_text_of_an_upload_is_spoken_where_the_recipe_has_a_voice_over(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=4", sound=None)
+    source_id = line.upload(source, recipe="clean", voice_over="Langsam gebacken.", language="de")
+    result = line.run(source_id, "source_media", "media_analysis", "rendition_1x1")
+    told = metadata_of(result)["rendition_1x1"]
+    assert told["voice"] == "not spoken: clean has no voice-over"
+    assert read_table(line.store, ALL_TABLES["rendition_1x1"], source_id).iloc[0]["has_audio"] == False  # noqa: E712
+
+    told = metadata_of(line.run(source_id, "rendition_1x1", config={"recipe": "narrated"}))["rendition_1x1"]
+    assert (told["voice_engine"], told["voice_words"]) == ("espeak-ng", 2)
+    assert told["voice_fallback"] == "no ElevenLabs key: local voice"
+    assert (told["voice_cost_microusd"], told["captions_drawn"]) == (0, 1)
+    assert told["voice"].startswith("de (1.")
+    row = read_table(line.store, ALL_TABLES["rendition_1x1"], source_id).iloc[0]
+    spoken = json.loads(row["voice_json"])
+    assert row["has_audio"]
+    assert spoken["synthetic"] is True
+    assert told["voice_listen"] == f"http://127.0.0.1:8000/{spoken['object_key']}"
+    assert line.store.exists(spoken["object_key"])
+
+    asked = {"recipe": "clean", "voice_over": "Slowly baked.", "language": "en"}
+    told = metadata_of(line.run(source_id, "rendition_1x1", config=asked))["rendition_1x1"]
+    assert (told["voice"].split()[0], told["rendered"]) == ("en-us", True)
+    assert (
+        metadata_of(line.run(source_id, "rendition_1x1", config=asked))["rendition_1x1"]["rendered"] is False
+    )
+    silent = {"recipe": "narrated", "voice_over": "none"}
+    assert (
+        "voice_engine"
+        not in metadata_of(line.run(source_id, "rendition_1x1", config=silent))["rendition_1x1"]
+    )
+
+
+def test_a_text_that_does_not_fit_says_how_many_words_do(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=320x240:r=25:d=3", sound=None)
+    source_id = line.upload(source, recipe="narrated", voice_over="slowly baked bread " * 9)
+    result = line.run(source_id, "source_media", "media_analysis", "rendition_1x1")
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "voice_over_too_long" in str(failure.event_specific_data)
+    assert "Shorten it to about" in str(failure.event_specific_data)
+
+
 def test_a_rejected_upload_stops_its_own_line_with_a_readable_reason(line: Line, tmp_path: Path) -> None:
     whole = clip(tmp_path / "whole.mp4", extra=("-movflags", "+faststart"))
     source_id = line.upload(cut_short(whole, tmp_path / "holiday.mp4"))

@@ -74,6 +74,14 @@ def test_three_formats_have_exact_sizes_from_one_run(tmp_path: Path) -> None:
         assert one.sha256 == hashlib.sha256(one.path.read_bytes()).hexdigest()
 
 
+def test_a_relative_directory_is_as_good_as_any(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (made,) = render(scene, require_probe(scene), PLAIN, ["1x1"], 1, Path("out"))
+    assert (tmp_path / made.path).is_file()
+
+
 def test_mirror_is_the_flipped_picture(scene: Path, tmp_path: Path) -> None:
     plain = luma(only(scene, PLAIN, tmp_path / "a"), limit=1)[0]
     mirrored = luma(

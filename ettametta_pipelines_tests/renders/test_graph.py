@@ -1,6 +1,5 @@
 """Windows and graphs: geometry that holds for every source, and no text of strangers in a graph."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
