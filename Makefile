@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test lint types unit fuzz bench format clean
+.PHONY: help demo dev test lint types unit fuzz bench handbook format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -13,6 +13,7 @@ help:
 	@echo "make test                     lint, types and all tests"
 	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
 	@echo "make bench                    print the benchmark tables"
+	@echo "make handbook                 make the pictures of docs/filters.md again"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -54,6 +55,10 @@ fuzz: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
+
+handbook: $(VENV)/.installed
+	$(BIN)/python scripts/filter_pictures.py docs/filters
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

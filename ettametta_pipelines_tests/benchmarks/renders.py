@@ -83,7 +83,8 @@ def cutaways(folder: Path, seconds: int) -> list[Cutaway]:
     """Two seconds of other footage in every ten."""
     clip = footage(folder, 10)
     probe = require_probe(clip)
-    return [Cutaway(clip, probe, 1.0, at, at + 2.0) for at in range(4, seconds - 3, 10)]
+    sha256 = file_sha256(clip)
+    return [Cutaway(clip, probe, sha256, 1.0, at, at + 2.0) for at in range(4, seconds - 3, 10)]
 
 
 def run(*arguments: str) -> tuple[float, float]:
