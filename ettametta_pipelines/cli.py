@@ -123,6 +123,8 @@ def render(
         return
     if document["captions"] and document["captions"]["left_out"]:
         out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
+    if document["subject"]:
+        out.print(f"Subject: {document['subject']}", markup=False)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
