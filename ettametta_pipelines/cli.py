@@ -95,19 +95,53 @@ def dev() -> None:
 def render(
     file: Path,
     recipe: Annotated[str, typer.Option(help="Preset name, or path of a recipe file.")] = "cinematic",
-    formats: Annotated[str, typer.Option(help="Comma-separated: 9x16, 16x9, 1x1.")] = "9x16,16x9,1x1",
+    formats: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: 9x16, 16x9, 1x1; all, or the platform's, if not given."),
+    ] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Directory the renditions go to.")] = Path("."),
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.", min=0)] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Captions to burn in: .srt, .vtt, or .json word timings.")
     ] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="Render what a platform takes; `ettametta platforms` lists them.")
+    ] = None,
+    broll: Annotated[
+        str | None, typer.Option(help="Cut away to stock footage of these: comma-separated keywords.")
+    ] = None,
+    broll_dir: Annotated[Path | None, typer.Option(help="Cut away to your own clips in this folder.")] = None,
+    voice_over: Annotated[
+        str | None, typer.Option(metavar="TEXT|@FILE", help="Text to be spoken over the video.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of the spoken text, such as en or pt-BR.")
+    ] = None,
+    remake_voice: Annotated[
+        bool, typer.Option("--remake-voice", help="Buy a voice-over again whose answer was lost.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Render a file without the orchestrator: the same engine the renditions use."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ettametta_pipelines.renders.broll import split_keywords
+    from ettametta_pipelines.renders.broll_file import FileBroll
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
+    from ettametta_pipelines.renders.formats import FORMATS
+    from ettametta_pipelines.renders.platforms import choose_platform
+    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
+    from ettametta_pipelines.resources import PexelsResource
+    from ettametta_pipelines.storage.objects import open_store
 
+    if formats is not None:
+        wanted = formats.split(",")
+    else:
+        wanted = [choose_platform(platform).format] if platform else list(FORMATS)
+    store = open_store(get_settings())
+    footage = FileBroll(store, PexelsResource().client, split_keywords(broll or ""), broll_dir)
+    wish = VoiceWish(read_text(voice_over), language, remake_voice) if voice_over else None
+    studio = open_studio(get_settings(), store) if wish else None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
         task = progress.add_task(f"Rendering {escape(file.name)}", total=100)
@@ -116,7 +150,17 @@ def render(
             progress.update(task, completed=update.percent)
 
         document = render_file(
-            file, recipe, formats.split(","), out_dir, seed=seed, captions=captions, progress=show
+            file,
+            recipe,
+            wanted,
+            out_dir,
+            seed=seed,
+            captions=captions,
+            broll=footage,
+            voice=wish,
+            studio=studio,
+            platform=platform,
+            progress=show,
         )
     if as_json:
         print_json(document)
@@ -125,10 +169,37 @@ def render(
         out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
     if document["subject"]:
         out.print(f"Subject: {document['subject']}", markup=False)
+    if document["broll"]:
+        out.print("Cutaways: " + document["broll"]["said"], markup=False, soft_wrap=True)
+        for credit in document["broll"]["credits"]:
+            out.print(credit, markup=False, soft_wrap=True)
+    if spoken := document["voice_over"]:
+        by = f"{spoken['engine']}, {spoken['voice']}" + (
+            f"; {spoken['fallback']}" if spoken["fallback"] else ""
+        )
+        out.print(f"Spoken: {spoken['words']} words in {spoken['seconds']:.1f} s ({by})", markup=False)
     for made in document["outputs"]:
         out.print(
             f"{made['path']}  {made['width']}x{made['height']}  {made['duration_s']:.2f} s", soft_wrap=True
         )
+
+
+@app.command()
+def platforms(as_json: JsonFlag = False) -> None:
+    """Show what each platform takes, and which part of the picture it covers with its own controls."""
+    from ettametta_pipelines.renders.platforms import PLATFORMS, table_rows
+
+    if as_json:
+        print_json([row.as_dict() for row in PLATFORMS.values()])
+        return
+    heading, *rows = table_rows()
+    table = Table(*heading)
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    out.print(table)
+    out.print(
+        "~ is not stated by the platform itself: others measured or advise it, and it refuses no video."
+    )
 
 
 @app.command()
@@ -161,6 +232,14 @@ def upload(
     captions: Annotated[
         Path | None, typer.Option(help="Its captions: .srt, .vtt, or .json word timings.")
     ] = None,
+    broll_keywords: Annotated[
+        str | None, typer.Option(help="What footage for cutaways shall show, comma-separated.")
+    ] = None,
+    voice_over: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|@FILE", help="Text to be spoken where the recipe has a voice-over."),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of that text, such as en or pt-BR.")] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -168,6 +247,7 @@ def upload(
     from ettametta_pipelines.media.inbox import drop_upload
     from ettametta_pipelines.media.rights import UNDECLARED, publishing_obstacle
     from ettametta_pipelines.renders.recipe import load_preset
+    from ettametta_pipelines.renders.voiceover import read_text
     from ettametta_pipelines.storage.objects import open_store
 
     settings = get_settings()
@@ -181,7 +261,15 @@ def upload(
         niche=niche,
         niches=load_niches(settings.niches_file),
         day=business_day_of(utc_now(), settings.timezone),
-        stated={"rights": rights, "attribution": attribution, "title": title, "recipe": recipe},
+        stated={
+            "rights": rights,
+            "attribution": attribution,
+            "title": title,
+            "recipe": recipe,
+            "broll_keywords": broll_keywords,
+            "voice_over": read_text(voice_over) if voice_over else None,
+            "language": language,
+        },
         captions=captions,
     )
     out.print(Text(f"Uploaded to {store.url}/{key}"), soft_wrap=True)

@@ -113,11 +113,13 @@ def _attend(
         del tail[:-STDERR_KEPT]
 
     deadline = started + wall_s
+    seen_bytes = 0
     with selectors.DefaultSelector() as pipes:
         pipes.register(child.stdout, selectors.EVENT_READ, take_stdout)
         pipes.register(child.stderr, selectors.EVENT_READ, take_stderr)
         while pipes.get_map() and (left := deadline - time.monotonic()) > 0:
-            for key, _ in pipes.select(min(left, 1.0)):
+            seen_bytes = max(seen_bytes, _resident_peak(child.pid))
+            for key, _ in pipes.select(min(left, 0.5)):
                 chunk = os.read(key.fd, 1 << 16)
                 if chunk:
                     key.data(chunk)
@@ -134,9 +136,27 @@ def _attend(
         stderr=tail.decode("utf-8", "replace"),
         wall_s=time.monotonic() - started,
         cpu_s=usage.ru_utime + usage.ru_stime,
-        # Kilobytes on Linux, bytes on macOS.
-        peak_memory_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        peak_memory_bytes=_peak_memory(usage, seen_bytes),
     )
+
+
+def _resident_peak(pid: int) -> int:
+    """Most memory a running process has held since its program began, in bytes; 0 where that is not told."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def _peak_memory(usage: resource.struct_rusage, seen_bytes: int) -> int:
+    """The kernel counts what the child's own parent held when it was started: only what exceeds that is the child's."""
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * unit if usage.ru_maxrss > ours or not seen_bytes else seen_bytes
 
 
 def _reap(child: "subprocess.Popen[bytes]", deadline: float) -> tuple[int, resource.struct_rusage, bool]:

@@ -61,9 +61,8 @@ def _examine_vendor(settings: Settings, name: str) -> IntegrationRow:
     except PipelineError as error:
         return IntegrationRow(name, purpose, "missing", error.message, error.remedy)
     if endpoint.mode == "sandbox":
-        return IntegrationRow(
-            name, purpose, "sandbox", f"{endpoint.why}; the local sandbox stands in at {endpoint.base_url}"
-        )
+        instead = VENDORS[name].stand_in or f"the local sandbox stands in at {endpoint.base_url}"
+        return IntegrationRow(name, purpose, "sandbox", f"{endpoint.why}; {instead}")
     try:
         answer = PROBES[name](settings)
     except PipelineError as error:
@@ -132,6 +131,22 @@ def _probe_shopify(settings: Settings) -> str:
     return f"answers as {shop.name}"
 
 
+def _probe_pexels(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.pexels import PexelsClient
+
+    client = PexelsClient(settings.endpoint("pexels"))
+    client.search_videos("ocean", per_page=1)
+    left = client.rate_limit
+    return "answers" + (f", {left.remaining} of {left.limit} requests left" if left else "")
+
+
+def _probe_elevenlabs(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.elevenlabs import ElevenLabsClient
+
+    ElevenLabsClient(settings.endpoint("elevenlabs"), settings.elevenlabs_model).check_model()
+    return f"answers and has {settings.elevenlabs_model}"
+
+
 PROBES: dict[str, Callable[[Settings], str]] = {
     "youtube": _probe_youtube,
     "google": _probe_google,
@@ -139,6 +154,8 @@ PROBES: dict[str, Callable[[Settings], str]] = {
     "gemini": _probe_gemini,
     "stripe": _probe_stripe,
     "shopify": _probe_shopify,
+    "pexels": _probe_pexels,
+    "elevenlabs": _probe_elevenlabs,
 }
 
 
@@ -172,6 +189,17 @@ def _check_ffmpeg(settings: Settings) -> str:
     return ffmpeg_build()
 
 
+def _check_local_voice(settings: Settings) -> str:
+    from ettametta_pipelines.renders.local_voice import describe_voice
+
+    try:
+        return describe_voice().in_words
+    except PipelineError as error:
+        if settings.endpoint("elevenlabs").mode != "live":
+            raise
+        return f"{error.message} It is not needed: ElevenLabs speaks."
+
+
 def _check_niches(settings: Settings) -> str:
     from ettametta_pipelines.discovery.niches import load_niches
 
@@ -191,6 +219,7 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
     "state database": _check_state,
     "ffmpeg": _check_ffmpeg,
+    "local voice": _check_local_voice,
     "niches": _check_niches,
     "encryption": _check_encryption,
 }

@@ -26,7 +26,10 @@ class SettingsError(PermanentError):
 
 @dataclass(frozen=True)
 class VendorSpec:
-    """Where a vendor lives and which variables switch it from sandbox to live."""
+    """Where a vendor lives and which variables switch it from sandbox to live.
+
+    `stand_in` says what works instead where, without a key, that is not the sandbox.
+    """
 
     name: str
     live_url: str
@@ -34,6 +37,7 @@ class VendorSpec:
     base_url_field: str
     sandbox_path: str
     purpose: str
+    stand_in: str = ""
 
 
 # One row per outside service. `google` is the channel side of YouTube (OAuth, uploads), `youtube` its public data.
@@ -63,6 +67,14 @@ VENDORS: dict[str, VendorSpec] = {
         VendorSpec(
             "shopify", "https://{shop}/", ("shopify_shop_url", "shopify_access_token"), "shopify_base_url", "shopify",
             "store payouts ledger",
+        ),
+        VendorSpec(
+            "pexels", "https://api.pexels.com/", ("pexels_api_key",), "pexels_base_url", "pexels",
+            "stock footage for cutaways",
+        ),
+        VendorSpec(
+            "elevenlabs", "https://api.elevenlabs.io/", ("elevenlabs_api_key",), "elevenlabs_base_url", "elevenlabs",
+            "voice-over", stand_in="the local voice espeak-ng speaks instead, and says so",
         ),
     )
 }  # fmt: skip
@@ -130,6 +142,12 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
     shopify_access_token: SecretStr | None = None
+    pexels_api_key: SecretStr | None = None
+    elevenlabs_api_key: SecretStr | None = None
+    elevenlabs_model: str = Field(default="eleven_multilingual_v2", alias="ELEVENLABS_MODEL")
+    elevenlabs_voice: str = Field(
+        default="JBFqnCBsd6RMkjVDRZzb", alias="ELEVENLABS_VOICE", pattern=r"^[A-Za-z0-9]{8,40}$"
+    )
 
     youtube_base_url: str = ""
     google_base_url: str = ""
@@ -138,6 +156,8 @@ class Settings(BaseSettings):
     gemini_base_url: str = ""
     stripe_base_url: str = ""
     shopify_base_url: str = ""
+    pexels_base_url: str = ""
+    elevenlabs_base_url: str = ""
 
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None

@@ -1,4 +1,4 @@
-"""Looks at an accepted video once: shots, brightness, motion, the subject, a contact sheet, loudness.
+"""Looks at an accepted video once: shots, brightness, motion, the subject, a contact sheet, a fingerprint, loudness.
 
 One decode onto small frames by ffmpeg in confinement; numpy sees only those. The `media_analysis` asset calls
 `analyse` and keeps its answer, renders take the loudness from there.
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.media import fingerprint
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.resemblance import keep_fingerprint
 from ettametta_pipelines.media.subject import LOOKS_PER_S, Spotter, SubjectTrack, in_words
-from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
+from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, size_guard, source_options
 from ettametta_pipelines.renders.formats import output_rate
 from ettametta_pipelines.renders.sound import Loudness, measure_loudness
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -43,7 +45,10 @@ SHORTEST_SHOT_S = 0.3
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was seen. Shot starts in seconds, first 0.0; luma and motion 0..1; loudness None when silent."""
+    """What was seen. Shot starts in seconds, first 0.0; luma and motion 0..1; loudness None when silent.
+
+    `thumbs` are the raw grey pictures a fingerprint is made of.
+    """
 
     duration_s: float
     shot_starts_s: list[float]
@@ -52,6 +57,7 @@ class Analysis:
     loudness: Loudness | None
     subject: SubjectTrack
     contact_sheet: bytes
+    thumbs: bytes
     frames: int
     seconds: float
 
@@ -67,11 +73,12 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         "skip_loop_filter": "all",
         "threads": "2",
     }
+    guard = ":".join(f"{name}='{value}'" for name, value in size_guard(probe).items())
     run_ffmpeg(
         [
             *(part for name, value in options.items() for part in (f"-{name}", value)),
             "-i", f"file:{source.absolute()}", "-map", f"0:{probe.video_index}", "-an", "-sn", "-dn",
-            "-vf", f"fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p",
+            "-vf", f"crop={guard},fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p",
             "-frames:v", str(max(1, watcher.expected_frames)), "-f", "rawvideo", "pipe:1",
         ],
         doing="looking at the footage",
@@ -88,6 +95,7 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         loudness=measure_loudness(source.absolute(), probe, workdir),
         subject=watcher.spotter.track(shot_starts_s, probe.duration_s, float(probe.display_aspect)),
         contact_sheet=watcher.contact_sheet(),
+        thumbs=bytes(watcher.sampler.thumbs),
         frames=watcher.frames,
         seconds=time.monotonic() - started,
     )
@@ -105,6 +113,7 @@ def analyse_source(
         seen = analyse(path, require_probe(path, name=object_key), workdir)
     sheet_key = f"media/analysis/{source_id}/contact_sheet.jpg"
     store.put(sheet_key, seen.contact_sheet, content_type="image/jpeg")
+    samples = fingerprint.samples_of(seen.thumbs)
     subject_key = f"media/analysis/{source_id}/subject.json"
     store.put(subject_key, seen.subject.as_json(), content_type="application/json")
     row = {
@@ -121,6 +130,8 @@ def analyse_source(
         "faces_share": seen.subject.share("faces"),
         "contact_sheet_key": sheet_key,
         "contact_sheet_bytes": len(seen.contact_sheet),
+        "fingerprint_key": keep_fingerprint(store, source_id, samples),
+        "fingerprint_digest": fingerprint.digest(samples),
         "frames_analysed": seen.frames,
         "analysis_seconds": seen.seconds,
     }
@@ -151,9 +162,11 @@ class Watcher:
     pending: bytearray = field(default_factory=bytearray)
     previous: "tuple[Plane, NDArray[np.float64]] | None" = None
     spotter: Spotter = field(init=False)
+    sampler: fingerprint.Sampler = field(init=False)
 
     def __post_init__(self) -> None:
         self.spotter = Spotter(self.width, self.height)
+        self.sampler = fingerprint.Sampler(self.rate)
 
     @property
     def frame_bytes(self) -> int:
@@ -192,6 +205,7 @@ class Watcher:
         self.previous = (luma, tones)
         if len(self.kept) < SHEET_COLUMNS * SHEET_ROWS and self.frames >= self._sheet_frame(len(self.kept)):
             self.kept.append(frame)
+        self.sampler.look_at(self.frames, luma)
         if self.frames * LOOKS_PER_S >= self.spotter.count * self.rate:
             picture = np.asarray(self._picture(frame))
             self.spotter.look(float(self.frames / self.rate), picture, whole)

@@ -45,7 +45,8 @@ a rejection that says in a sentence what is wrong and what to do. Strangers' fil
 Title, rights, attribution and recipe come from the sidecar `{name}.json` next to the upload; without one the title
 is the file's name and nobody has declared rights, so it is rendered but not published. Captions come from `{name}.srt`
 or `{name}.vtt`, or as the sidecar's `captions` (a file beside it) or `words` ([{word, start, end}]); captions that
-cannot be used are named in the metadata, and the video goes on without them.
+cannot be used are named in the metadata, and the video goes on without them. The sidecar's `voice_over` is a text to be
+spoken over the video where the recipe has a voice-over, in its `language`.
 
 **If the check *accepted* fails:** the file is not taken, and its reason stands in the check. Upload a good file; it
 becomes a source video of its own. A corrected sidecar is taken up by the sensor by itself. **If the step fails:** the
@@ -133,8 +134,10 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
     metadata=table_metadata(MEDIA_ANALYSIS),
     description="""
 One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), where
-its subject is (faces, else what moves or stands out), and a contact sheet of twelve frames. Renders take loudness and
-subject from here instead of looking again.
+its subject is (faces, else what moves or stands out), a contact sheet of twelve frames, and a fingerprint of what it
+shows. Renders take loudness, subject and fingerprint from here instead of looking again. *resembles* names another
+video of the account that shows the same, perhaps mirrored or at another size; that is for a person to know and stops
+nothing.
 
 **If it fails:** *decode_failed* means the file is damaged somewhere after its beginning: export it again and upload
 that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
@@ -146,6 +149,7 @@ def media_analysis(
     from ettametta_pipelines.media.analysis import analyse_source
     from ettametta_pipelines.media.intake import require_accepted
     from ettametta_pipelines.media.pictures import inline_picture
+    from ettametta_pipelines.media.resemblance import find_resembling
 
     source = source_media.iloc[0]
     with failure_policy(context):
@@ -154,6 +158,7 @@ def media_analysis(
         row, sheet = analyse_source(
             store.open(), context.partition_key, source["object_key"], scratch=scratch
         )
+        twin = find_resembling(store.open(), context.partition_key, row["fingerprint_key"])
     seconds = row["analysis_seconds"]
     metadata: dict[str, Any] = {
         "contact_sheet": dg.MetadataValue.md(inline_picture(sheet, "contact sheet")),
@@ -163,6 +168,7 @@ def media_analysis(
         "mean_luma": round(row["mean_luma"], 3),
         "mean_motion": round(row["mean_motion"], 4),
         "loudness_lufs": row["loudness_lufs"] if row["loudness_lufs"] is not None else "silent",
+        "resembles": twin.in_words if twin else "no other video of the account",
         "duration_s": round(seconds, 2),
         "speed_factor": round(float(source["duration_s"]) / seconds, 2) if seconds else 0.0,
     }

@@ -38,6 +38,11 @@ SOURCE_MEDIA = TableContract(
             "Why the captions it came with were not taken; else empty",
             nullable=True,
         ),
+        Column(
+            "broll_keywords", "string_list", "What footage for cutaways shall show, if stated", nullable=True
+        ),
+        Column("voice_over", "string", "Text to be spoken over it; empty when it has none", nullable=True),
+        Column("language", "string", "Language of that text, if stated, e.g. en or pt-BR", nullable=True),
         Column("container", "string", "mov (MP4, QuickTime) or matroska" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("video_codec", "string", "e.g. h264" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("audio_codec", "string", "e.g. aac; empty without sound", nullable=True),
@@ -60,7 +65,7 @@ SOURCE_MEDIA = TableContract(
 
 MEDIA_ANALYSIS = TableContract(
     "media_analysis",
-    "One row per accepted source video: shots, loudness, subject and a contact sheet, computed once.",
+    "One row per accepted source video: shots, loudness, subject, a fingerprint and a contact sheet, computed once.",
     columns=(
         Column("source_id", "string", "The source video"),
         Column("shot_count", "int64", "Shots found, at least one"),
@@ -79,6 +84,10 @@ MEDIA_ANALYSIS = TableContract(
         Column("faces_share", "float64", "Share of looks at which a face was followed", nullable=True),
         Column("contact_sheet_key", "string", "JPEG of evenly spaced frames in the object store"),
         Column("contact_sheet_bytes", "int64", "Its size"),
+        Column("fingerprint_key", "string", "Its perceptual fingerprint in the object store", nullable=True),
+        Column(
+            "fingerprint_digest", "string", "Eight samples of the fingerprint, 128 hex digits", nullable=True
+        ),
         Column("frames_analysed", "int64", "Frames looked at"),
         Column("analysis_seconds", "float64", "Wall time of the analysis"),
     ),

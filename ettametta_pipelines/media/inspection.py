@@ -180,6 +180,12 @@ def pick_streams(container: Any) -> tuple[Any, Any]:
     return video, audio
 
 
+def codec_of(stream: Any) -> str | None:
+    """Name of a stream's decoder; None where there is no stream, or it is in a codec unknown or not allowed."""
+    context = stream.codec_context if stream is not None else None
+    return context.name if context is not None else None
+
+
 def decode(context: VideoCodecContext, packet: Any) -> Any:
     """The first frame a packet (None: the end) brings out of the decoder, or None if it needs more."""
     try:
@@ -253,18 +259,20 @@ def inspect(path: str, codecs: list[str]) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "container": form,
             "stream_count": len(container.streams),
-            "video_codec": video.codec_context.name,
+            "video_codec": codec_of(video),
             "video_index": video.index,
-            "coded_width": video.codec_context.width,
-            "coded_height": video.codec_context.height,
-            "audio_codec": audio.codec_context.name if audio is not None else None,
+            "audio_codec": codec_of(audio),
             "audio_index": audio.index if audio is not None else None,
-            "audio_channels": audio.codec_context.channels if audio is not None else 0,
             "stated_duration_s": container.duration / av.time_base if container.duration else None,
         }
         # Sizes and codecs are policy; a hopeless file is not read any further.
-        if video.codec_context.name not in codecs:
+        if facts["video_codec"] not in codecs or (audio is not None and facts["audio_codec"] not in codecs):
             return facts
+        facts |= {
+            "coded_width": video.codec_context.width,
+            "coded_height": video.codec_context.height,
+            "audio_channels": audio.codec_context.channels if audio is not None else 0,
+        }
         if facts["coded_width"] * facts["coded_height"] > 64_000_000:
             return facts
         if form == "mov":
@@ -322,6 +330,7 @@ def time_facts(container: Any, video: Any, audio: Any, clocks: dict[int, Clockwo
         "frames": len(times),
         "duration_s": float(max(clock.ends, times[-1] + middle) * base) - origin,
         "fps": len(steps) / span if span > 0 else float(video.average_rate or 0),
+        "clock_starts_s": origin,
         "starts_s": float(times[0] * base) - origin,
         "longest_gap_s": float(steps[-1] * base) if steps else 0.0,
         "variable_rate": bool(steps) and steps[-1] - steps[0] > max(0.2 * middle, 2),

@@ -258,7 +258,8 @@ def _too_small_frame(facts: Facts, policy: IntakePolicy) -> str | None:
 
 def _truncated(facts: Facts, policy: IntakePolicy) -> str | None:
     stated = facts["stated_duration_s"] or 0.0
-    found = max(facts["duration_s"], facts["audio_duration_s"])
+    # Matroska states its end, not its length: a recording whose clock starts at 5 s states 5 s more than it holds.
+    found = max(facts["duration_s"], facts["audio_duration_s"]) + max(0.0, facts["clock_starts_s"])
     if facts["damaged_packets"]:
         return f"{facts['damaged_packets']} of its packets are incomplete"
     # A second, longer track may stretch what the file states; half of it missing is no such case.
@@ -269,8 +270,8 @@ def _truncated(facts: Facts, policy: IntakePolicy) -> str | None:
 
 def _broken_timestamps(facts: Facts, policy: IntakePolicy) -> str | None:
     gap, duration = facts["longest_gap_s"], facts["duration_s"]
-    if gap > policy.max_gap_s:
-        return f"no frame for {gap:.0f} s"
+    if max(gap, facts["starts_s"]) > policy.max_gap_s:
+        return f"no frame for {max(gap, facts['starts_s']):.0f} s"
     if duration <= 0:
         return f"it lasts {duration:.1f} s"
     return None

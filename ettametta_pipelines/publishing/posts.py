@@ -27,7 +27,7 @@ PRIVACY_CHOICES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Post:
-    """One post as the operator wants it. `synthetic` declares realistic generated footage, `paid` a paid promotion.
+    """One post as the operator wants it. `synthetic` declares generated footage or voice, `paid` a paid promotion.
 
     `comments` and `remixes` (duets and stitches) are TikTok's; YouTube has them in the channel's own settings.
     """

@@ -3,6 +3,7 @@
 Thin: the work is `library.py`'s and `thumbnails.py`'s.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,18 @@ from pydantic import Field
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
-from ettametta_pipelines.resources import StoreResource
+from ettametta_pipelines.resources import PexelsResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf
     from ettametta_pipelines.renders.ffmpeg import RenderProgress
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
+    from ettametta_pipelines.renders.recipe import Recipe
+    from ettametta_pipelines.renders.voiceover import VoiceWish
 
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
@@ -29,14 +33,17 @@ CHECKS = {
     "readable": "The finished file is probed like an upload: a video that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
-    "sound_present": "Sound as long as the picture when the source has sound, none when it has none.",
+    "sound_present": "Sound as long as the picture when the source or a voice-over has sound, else none.",
     "sound_in_sync": "Sound and picture start and end together, within 40 ms and a frame.",
     "subject_in_frame": "The subject, where one is known, is cut off in at most 20 percent of frames it is seen in.",
     "no_black_stretch": "No black picture for more than half a second where the source is not black.",
     "no_frozen_stretch": "No still picture for more than half a second where the source moves.",
-    "no_new_silence": "No silence for more than half a second where the source sounds.",
+    "no_new_silence": "No silence for more than half a second where the source sounds or a voice-over speaks.",
     "loudness_on_target": "-14 LUFS within 1, or as near as 20 dB of gain and the peak limit let a quiet source come.",
     "true_peak_below_ceiling": "No peak above -1 dBTP once the sound is decoded.",
+    "encoding_faithful": "Frames looked at are those that were encoded: SSIM of 0.96 (grain: 0.86), right colours.",
+    "captions_in_zone_and_on_time": "Captions looked at: letters seen, inside what platforms keep free, on time.",
+    "distance_from_source": "Never fails: says how far the picture is from the source's.",
 }
 
 SHAPES = {
@@ -50,7 +57,17 @@ The finished {shape}. Made by one recipe (mirror, zoom, colour, grayscale, speed
 vignette, grain) together with the other formats of the same run, from one decode; sound is brought towards -14 LUFS
 and follows a speed ramp. A ramped rendition is a little longer or shorter than its source.
 
+Where the recipe has cutaways, other footage is shown at cuts while the sound goes on: clips under
+`library/{{account}}/` with a right declared beside them, else stock footage found by the upload's `broll_keywords` or
+its title. What was chosen stays chosen; a cutaway for which no clip could be had is left out, named under *broll*, and
+tried again by the next run. Credits go into the posts by themselves.
+
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
+
+The upload's `voice_over` is spoken where the recipe has a voice-over (*narrated* has), or the text given in the
+launchpad: by ElevenLabs where ELEVENLABS_API_KEY is set, else by a local voice, which *voice_fallback* then names. The
+video's own sound goes down meanwhile, and where no captions came along the spoken words are drawn. Such a rendition is
+declared as synthetic media when it is posted.
 
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
 launchpad to get another version beside it.
@@ -59,7 +76,10 @@ launchpad to get another version beside it.
 names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
 another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.
 *unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
-has. Nothing is stored unless every check passed.
+has. *video_too_long* says what the chosen platform takes, *voice_over_too_long* how many words fit,
+*elevenlabs_quota_exceeded* that credits are used up; after *voice_outcome_unknown* set `remake_voice` once ElevenLabs'
+history has been looked into. *broll_missing* and *pexels_...* end a render only where the recipe says so. Nothing is
+stored unless every check passed.
 """
 
 
@@ -68,7 +88,7 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, noir, punchy, restless, vhs or vintage. "
+        description="Preset: cinematic, clean, narrated, noir, punchy, restless, story, vhs or vintage. "
         "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
@@ -78,12 +98,43 @@ class RenditionConfig(dg.Config):
         description="Another seed gives other grain, sway, glitches and swells of speed. "
         "Empty derives it from the source.",
     )
+    platform: str | None = Field(
+        default=None,
+        description="Make only what this platform takes, and nothing where the video is too long for it: "
+        "facebook_feed, facebook_reels, instagram_feed, instagram_reels, tiktok, youtube or youtube_shorts. "
+        "Empty makes what is selected.",
+    )
     captions: str | None = Field(
         default=None,
         description=(
             "Draw the source's captions in this style: plain, bold_outline or boxed; none draws none. Empty does as "
             "the recipe says."
         ),
+    )
+    broll: str | None = Field(
+        default=None,
+        description=(
+            "Cut away to other footage: library (the account's own), pexels (stock) or any; none does not. Empty does "
+            "as the recipe says."
+        ),
+    )
+    broll_keywords: list[str] = Field(
+        default=[],
+        description="What that footage shall show. Empty takes the upload's words, else its title's.",
+    )
+    voice_over: str | None = Field(
+        default=None,
+        description="Text to be spoken over the video; none speaks nothing. Empty speaks the upload's own text where "
+        "the recipe has a voice-over.",
+    )
+    language: str | None = Field(
+        default=None,
+        description="Language of the spoken text, such as en or pt-BR. Empty takes the upload's, else the niche's.",
+    )
+    remake_voice: bool = Field(
+        default=False,
+        description="Have a voice-over made once more although an earlier request's answer was lost; that one may have "
+        "been charged too.",
     )
 
 
@@ -116,21 +167,33 @@ def renditions(
     context: dg.AssetExecutionContext,
     config: RenditionConfig,
     store: StoreResource,
+    pexels: PexelsResource,
     source_media: pd.DataFrame,
     media_analysis: pd.DataFrame,
 ) -> Iterator[Any]:
     from ettametta_pipelines.renders.engine import QualityFailure
     from ettametta_pipelines.renders.library import obtain_renditions
+    from ettametta_pipelines.renders.voiceover import open_studio
 
     wanted = [
         name for name in FORMAT_NAMES if dg.AssetKey(rendition_asset(name)) in context.selected_asset_keys
     ]
     with failure_policy(context):
+        wanted = _for_platform(wanted, config.platform)
         order = _order(source_media, media_analysis, config)
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))
         try:
-            made = obtain_renditions(store.open(), order, wanted, scratch=scratch, progress=report)
+            studio = open_studio(get_settings(), store.open())
+            made = obtain_renditions(
+                store.open(),
+                order,
+                wanted,
+                scratch=scratch,
+                studio=studio,
+                shelves=_shelves(order, store, pexels),
+                progress=report,
+            )
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):
@@ -149,7 +212,13 @@ def _order(
     """What to render, from the tables and the launchpad; refuses a source that was rejected."""
     from ettametta_pipelines.media.intake import require_accepted
     from ettametta_pipelines.renders.library import RenditionOrder
-    from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for, with_captions
+    from ettametta_pipelines.renders.recipe import (
+        DEFAULT_RECIPE,
+        load_preset,
+        seed_for,
+        with_broll,
+        with_captions,
+    )
     from ettametta_pipelines.renders.sound import Loudness
 
     source, analysis = plain_rows(source_media)[0], plain_rows(media_analysis)[0]
@@ -157,6 +226,9 @@ def _order(
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
     if config.captions:
         recipe = with_captions(recipe, config.captions)
+    if config.broll:
+        recipe = with_broll(recipe, config.broll)
+    recipe, voice = _voice_wish(source, recipe, config)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
         source_id=source["source_id"],
@@ -168,8 +240,78 @@ def _order(
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
+        broll=_broll_order(source, analysis, config) if recipe.broll else None,
+        voice=voice,
+        fingerprint_key=analysis.get("fingerprint_key"),
+        platform=config.platform,
         subject_key=analysis.get("subject_key"),
     )
+
+
+def _for_platform(selected: list[str], platform: str | None) -> list[str]:
+    """The formats to make; refuses a platform whose format is not among the selected assets."""
+    from ettametta_pipelines.failures import PermanentError
+    from ettametta_pipelines.renders.platforms import choose_platform
+
+    if platform is None:
+        return selected
+    wanted = choose_platform(platform).format
+    if wanted not in selected:
+        raise PermanentError(
+            f"{platform} takes {wanted}, which is not among the selected assets.",
+            code="platform_not_selected",
+            remedy=f"Select {rendition_asset(wanted)}, or leave `platform` empty.",
+        )
+    return [wanted]
+
+
+def _broll_order(source: dict[str, Any], analysis: dict[str, Any], config: RenditionConfig) -> "BrollOrder":
+    from ettametta_pipelines.renders.broll import keywords_for
+    from ettametta_pipelines.renders.broll_clips import BrollOrder
+    from ettametta_pipelines.renders.formats import output_rate
+
+    stated = source.get("broll_keywords")
+    words = config.broll_keywords or ([] if stated is None else [str(word) for word in stated])
+    return BrollOrder(
+        source_sha256=source["sha256"],
+        duration_s=source["duration_s"],
+        rate=output_rate(source["fps"], variable=source["variable_rate"]),
+        width=source["width"],
+        height=source["height"],
+        shot_starts_s=tuple(float(start) for start in analysis["shot_starts_s"]),
+        keywords=keywords_for(words, source["title"], source["niche"]),
+        account=source["account"],
+    )
+
+
+def _shelves(order: "RenditionOrder", store: StoreResource, pexels: PexelsResource) -> "list[Shelf]":
+    """Where clips come from, the account's own first; none where no cutaways are wanted."""
+    from ettametta_pipelines.renders.broll_clips import PexelsShelf, StoreShelf
+
+    if order.broll is None:
+        return []
+    stock = PexelsShelf(pexels.client(), order.broll.width, order.broll.height)
+    return [StoreShelf(store.open(), order.broll.account), stock]
+
+
+def _voice_wish(
+    source: dict[str, Any], recipe: "Recipe", config: RenditionConfig
+) -> tuple["Recipe", "VoiceWish | None"]:
+    """What is to be spoken, and the recipe that says so: the launchpad's text goes before the upload's."""
+    from ettametta_pipelines.discovery.niches import load_niches
+    from ettametta_pipelines.renders.recipe import with_voice_over
+    from ettametta_pipelines.renders.voiceover import VoiceWish
+
+    if config.voice_over == "none":
+        return recipe.model_copy(update={"voice_over": None}), None
+    text = config.voice_over or source.get("voice_over")
+    if not text:
+        return recipe, None
+    niche = load_niches(get_settings().niches_file).get(source["niche"])
+    spoken_there = niche.languages[0] if niche and niche.languages else None
+    language = config.language or source.get("language") or spoken_there
+    wish = VoiceWish(text, language, again=config.remake_voice)
+    return with_voice_over(recipe) if config.voice_over else recipe, wish
 
 
 def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[RenderProgress], None]":
@@ -207,6 +349,8 @@ def _materialization(
         "render_key": rendition.render_key,
         "object_key": key,
     }
+    if rendition.source_distance is not None:
+        metadata["source_distance"] = round(rendition.source_distance, 3)
     if rendition.rendered:
         metadata |= {
             "render_seconds": round(rendition.render_seconds, 2),
@@ -214,6 +358,10 @@ def _materialization(
         }
     metadata["framing"] = "follows the subject" if rendition.path else "centre"
     metadata |= _caption_facts(rendition)
+    if rendition.broll is not None:
+        metadata |= {"broll": rendition.broll.in_words, "broll_credits": list(rendition.broll.credits)}
+        metadata["stock_footage"] = get_settings().endpoint("pexels").standing
+    metadata |= _voice_facts(rendition, order)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(
@@ -237,6 +385,16 @@ def _caption_facts(rendition: "Rendition") -> dict[str, Any]:
     return facts
 
 
+def _voice_facts(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+    """Who speaks, how long, how loud and at what price; or that a text is there which the recipe leaves unspoken."""
+    from ettametta_pipelines.renders.voiceover import voice_facts
+
+    if rendition.voice is None:
+        return {"voice": f"not spoken: {order.recipe.name} has no voice-over"} if order.voice else {}
+    gateway = get_settings().gateway_url
+    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(f"{gateway}/{key}")))
+
+
 def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
     from ettametta_pipelines.media.pictures import inline_picture
 
@@ -255,6 +413,7 @@ def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> 
 
 
 def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
+
     from ettametta_pipelines.renders.recipe import canonical_json
 
     return {
@@ -273,8 +432,11 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "duration_s": rendition.probe.duration_s,
         "has_audio": rendition.probe.has_audio,
         "ffmpeg_build": rendition.ffmpeg_build,
+        "source_distance": rendition.source_distance,
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,
+        "broll_json": json.dumps(rendition.broll.document(), ensure_ascii=False) if rendition.broll else None,
+        "voice_json": json.dumps(rendition.voice.document()) if rendition.voice else None,
     }
 
 

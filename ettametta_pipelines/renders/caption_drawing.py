@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.renders.captions import CaptionsInvalid, Cue, Word, captions_digest, retimed
 from ettametta_pipelines.renders.formats import Format
+from ettametta_pipelines.renders.platforms import SAFE_ZONES
 
 if TYPE_CHECKING:
     from ettametta_pipelines.renders.recipe import Captions
@@ -35,24 +36,6 @@ WORD_JOINER = "\u2060"
 
 
 @dataclass(frozen=True)
-class Zone:
-    """Part of a frame that no platform covers, as shares of its height and width kept free on each side.
-
-    Measured on the players' own controls: the column of buttons and the title of Shorts and TikTok, the control bar
-    of YouTube. Sides are equal so that captions stay in the middle.
-    """
-
-    top: float
-    bottom: float
-    sides: float
-
-    def box(self, format: Format) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in pixels; right and bottom are the first outside."""
-        left, top = round(self.sides * format.width), round(self.top * format.height)
-        return left, top, format.width - left, format.height - round(self.bottom * format.height)
-
-
-@dataclass(frozen=True)
 class TypeSize:
     """Height of a line in pixels, and how many lines are shown at once."""
 
@@ -60,11 +43,6 @@ class TypeSize:
     max_lines: int
 
 
-SAFE_ZONES: dict[str, Zone] = {
-    "9x16": Zone(top=0.12, bottom=0.22, sides=0.12),
-    "16x9": Zone(top=0.06, bottom=0.11, sides=0.10),
-    "1x1": Zone(top=0.07, bottom=0.10, sides=0.08),
-}
 TYPE_SIZES: dict[str, TypeSize] = {
     "9x16": TypeSize(line_height=96, max_lines=3),
     "16x9": TypeSize(line_height=72, max_lines=2),
@@ -202,13 +180,14 @@ def _mapped_characters(data: bytes, cmap: int) -> list[int]:
 
 
 def drawing_key(settings: "Captions | None", cues: Sequence[Cue]) -> str | None:
-    """What of captions decides the bytes of a render beside its recipe: words, times, font and this module.
+    """What of captions decides the bytes of a render beside its recipe: words, times, place, font and this module.
 
     None where the recipe asks for no captions or there are none.
     """
     if settings is None or not cues:
         return None
-    parts = (captions_digest(cues), face().sha256, str(DRAWING_REVISION))
+    places = repr(sorted(SAFE_ZONES.items()))
+    parts = (captions_digest(cues), face().sha256, str(DRAWING_REVISION), places)
     return hashlib.sha256(":".join(parts).encode()).hexdigest()
 
 

@@ -23,9 +23,28 @@ _COLUMNS = (
     Column("duration_s", "float64", "Length in seconds"),
     Column("has_audio", "bool", "Whether it has sound"),
     Column("ffmpeg_build", "string", "Version of the ffmpeg that made it"),
+    Column(
+        "source_distance",
+        "float64",
+        "How far its picture is from the source's: share of the fingerprint's bits that differ, 0 to 1, about 0.5 for "
+        "pictures with nothing in common; empty where not measured",
+        nullable=True,
+    ),
     Column("rendered", "bool", "Whether this run made it; false when it was there already"),
     Column(
         "render_seconds", "float64", "Wall time of the render, shared by formats made together; 0 if not made"
+    ),
+    Column(
+        "broll_json",
+        "string",
+        "Clips it cuts away to with times, rights and credits, and what was skipped, as JSON; empty without any",
+        nullable=True,
+    ),
+    Column(
+        "voice_json",
+        "string",
+        "Its voice-over as JSON: engine, voice, times, levels, cost, synthetic; empty without one",
+        nullable=True,
     ),
 )
 

@@ -12,26 +12,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.analysis import analyse
+from ettametta_pipelines.media.fingerprint import distance_to, samples_of, to_bytes
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import SubjectTrack, in_words
+from ettametta_pipelines.renders.broll import BrollReport, Cutaway
+from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
-from ettametta_pipelines.renders.captions import Cue, read_captions_file
+from ettametta_pipelines.renders.captions import Cue, read_captions_file, retimed
 from ettametta_pipelines.renders.ffmpeg import (
     RenderProgress,
     ffmpeg_build,
     run_ffmpeg,
     source_options,
 )
+from ettametta_pipelines.renders.fidelity import Reference
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.framing import Framed, plan_paths, shows_a_part
 from ettametta_pipelines.renders.glitch import command_script, script_name
 from ettametta_pipelines.renders.graph import RenderPlan, framing_scripts, render_arguments
 from ettametta_pipelines.renders.plates import bar_height, needs_plate, paint_plate
+from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     Expectation,
     Finding,
@@ -46,6 +51,8 @@ from ettametta_pipelines.renders.recipe import (
     load_recipe,
     render_key,
     seed_for,
+    with_broll,
+    with_voice_over,
 )
 from ettametta_pipelines.renders.segments import (
     MadeSegment,
@@ -56,7 +63,13 @@ from ettametta_pipelines.renders.segments import (
     write_join_list,
 )
 from ettametta_pipelines.renders.sound import Loudness, make_sound, measure_loudness
+from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
+from ettametta_pipelines.storage.object_errors import os_errors
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.renders.broll_file import FileBroll
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -133,27 +146,34 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    cutaways: Sequence[Cutaway] = (),
+    voice: Narration | None = None,
     subject: SubjectTrack | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
+    fingerprint: bytes | None = None,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
-    The same source, recipe, seed and ffmpeg build give the same bytes, whatever other formats are rendered along and
-    whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the recipe asks
-    for them; `subject` is followed unless the recipe keeps to the centre. `workers` is how many segments are made at
-    once, by default one for every three processors. Raises QualityFailure, PermanentError for captions that cannot be
-    drawn, or PipelineError by the runner's table.
+    The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
+    along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
+    recipe asks for them, `cutaways` shown where they state; `subject` is followed unless the recipe keeps to the
+    centre; a fetched `voice` is spoken over the source's sound; `fingerprint` is the source's, to tell how far from it
+    the outputs are. `workers` is how many segments are made at once, by default one for every three processors. Raises
+    QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
     started = time.monotonic()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with private_dir(out_dir, ".render") as workdir:
-        plan = _prepare(source, probe, recipe, chosen, seed, captions, subject, workdir)
+    # ffmpeg runs in the directory itself, where a relative path would name another.
+    out_dir = out_dir.absolute()
+    with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
+        plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, subject, workdir)
+        plan = replace(plan, cutaways=tuple(cutaways))
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
-        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness)
+        sights = caption_sights(plan, captions, workdir)
+        return _judge_and_keep(plan, made, workdir, out_dir, started, loudness, sights, fingerprint)
 
 
 def default_workers() -> int:
@@ -168,6 +188,7 @@ def _prepare(
     formats: list[Format],
     seed: int,
     captions: Sequence[Cue],
+    voice: Narration | None,
     subject: SubjectTrack | None,
     workdir: Path,
 ) -> RenderPlan:
@@ -176,7 +197,7 @@ def _prepare(
     for format in formats:
         if format.name in plates:
             paint_plate(workdir / plates[format.name], recipe, format, seed)
-    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, subject=subject)
+    plan = RenderPlan(source.absolute(), probe, recipe, seed, formats, plates, subject=subject, voice=voice)
     for segment in plan.segments:
         for name, expression in framing_scripts(plan, segment).items():
             (workdir / name).write_text(expression)
@@ -191,12 +212,16 @@ def _prepare(
 
 @dataclass(frozen=True)
 class _Made:
-    """What the runs of one render left in the working directory, and what they took."""
+    """What the runs of one render left in the working directory, and what they took.
+
+    `levelled` is how loud the sound was before it was brought to the target, None for silence.
+    """
 
     outputs: Mapping[str, Path]
     segments: Mapping[str, tuple[MadeSegment, ...]]
     reused: Mapping[str, int]
     peak_memory_bytes: int
+    levelled: Loudness | None
 
 
 def _make(
@@ -209,7 +234,7 @@ def _make(
 ) -> _Made:
     """Every segment that is not on the shelf, the sound beside them, then one file for each format."""
     followed = _Follower(plan, progress or (lambda update: None))
-    sound = workdir / "sound.m4a" if plan.probe.has_audio else None
+    sound = workdir / "sound.m4a" if plan.has_sound else None
     # Sound leaves a processor idle half the time and hardly uses memory: it is made along with the first segments.
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as beside:
         sounding = beside.submit(_make_sound, plan, loudness, sound, workdir) if sound else None
@@ -219,8 +244,7 @@ def _make(
         ]
         try:
             pieces = [future.result() for future in running]
-            if sounding is not None:
-                sounding.result()
+            levelled = sounding.result() if sounding is not None else None
         except BaseException:
             followed.stopped = True
             pool.shutdown(wait=True, cancel_futures=True)
@@ -243,6 +267,7 @@ def _make(
         segments={f.name: tuple(p.keys[f.name] for p in pieces if f.name in p.keys) for f in plan.formats},
         reused={f.name: sum(f.name in piece.taken for piece in pieces) for f in plan.formats},
         peak_memory_bytes=workers * max(piece.peak_memory_bytes for piece in pieces),
+        levelled=levelled,
     )
 
 
@@ -272,7 +297,8 @@ def _make_segment(
     if shelf is not None:
         for format in plan.formats:
             alone = render_arguments(plan, segment, {format.name: Path(format.name)})
-            key = segment_key(alone, workdir, {str(plan.source): shelf.source_sha256})
+            clips = {str(cutaway.path.absolute()): cutaway.sha256 for cutaway in plan.cutaways}
+            key = segment_key(alone, workdir, {str(plan.source): shelf.source_sha256} | clips)
             keys[format.name] = MadeSegment(key, segment.first, segment.end)
             if (found := shelf.find(format, key)) is not None:
                 run_ffmpeg(
@@ -297,9 +323,9 @@ def _make_segment(
     return _Piece(keys, frozenset(taken), run.peak_memory_bytes)
 
 
-def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> None:
+def _make_sound(plan: RenderPlan, loudness: Loudness | None, target: Path, workdir: Path) -> Loudness | None:
     measured = loudness or measure_loudness(plan.source, plan.probe, workdir)
-    make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map)
+    return make_sound(plan.source, plan.probe, measured, target, workdir, plan.time_map, plan.voice)
 
 
 def _timeout_s(plan: RenderPlan, segment: Segment) -> float:
@@ -337,16 +363,41 @@ class _Follower:
         return take
 
 
+def caption_sights(plan: RenderPlan, cues: Sequence[Cue], workdir: Path) -> dict[str, CaptionSight]:
+    """What must be seen of the captions in each format; empty where none are drawn."""
+    settings = plan.recipe.captions
+    if settings is None or not cues:
+        return {}
+    timed = retimed(cues, plan.time_map.output_time)
+    return {
+        format.name: CaptionSight(timed, settings, format, plan.rate, plan.frame_count, workdir)
+        for format in plan.formats
+    }
+
+
 def _judge_and_keep(
-    plan: RenderPlan, made: _Made, workdir: Path, out_dir: Path, started: float, loudness: Loudness | None
+    plan: RenderPlan,
+    made: _Made,
+    workdir: Path,
+    out_dir: Path,
+    started: float,
+    loudness: Loudness | None,
+    sights: Mapping[str, CaptionSight],
+    fingerprint: bytes | None,
 ) -> list[RenderedFile]:
     times = plan.time_map
-    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time)
+    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time, plan.cutaways)
+    reference = Reference(plan, workdir)
+    distance = distance_to(fingerprint, times.source_time) if fingerprint else None
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
-        framed = Framed(plan.subject, plan.framing.get(format.name), plan.recipe)
-        wanted = Expectation(format, plan.duration_s, plan.probe.has_audio, bars, footage, framed)
+        spoken, mixed = (plan.voice.spoken, made.levelled) if plan.voice else ((), None)
+        wanted = Expectation(
+            format, plan.duration_s, plan.has_sound, bars, footage,
+            spoken=spoken, mixed=mixed, framed=Framed(plan.subject, plan.framing.get(format.name), plan.recipe),
+            reference=reference, captions=sights.get(format.name), distance=distance,
+        )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
     # Each is one decoder thread's work; side by side they take the time of the largest.
@@ -436,42 +487,67 @@ def render_file(
     *,
     seed: int | None = None,
     captions: Path | None = None,
+    platform: str | None = None,
+    broll: "FileBroll | None" = None,
+    voice: VoiceWish | None = None,
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing. The footage is looked at for its subject only where a format shows a part of it. Raises PermanentError: the
-    intake's reason code for a file that is no good, `unknown_recipe`,
-    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS`, or what the engine raises.
+    nothing; a `voice` is spoken in `studio` likewise; `broll` finds the clips of cutaways, of which there are none
+    without it. The footage is looked at for its subject only where a format shows a part of it. What `platform` would
+    refuse is not made. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
+    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of `platforms.REMEDIES`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
-    cues = read_captions_file(captions) if captions is not None else ()
+    cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
+    wanted = broll.asked_of(wanted) if broll is not None else with_broll(wanted, "none")
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
+    if platform is not None:
+        require_fit(platform, time_map(wanted, used_seed).output_time(probe.duration_s))
     stem = re.sub(r"[^\w.-]+", "_", file.stem, flags=re.ASCII).strip("._-") or "video"
+    narration = None
+    if voice is not None and studio is not None:
+        wanted = with_voice_over(wanted)
+        narration, cues = narrated(studio, voice, wanted, used_seed, probe.duration_s, cues)
     report = examine(wanted.captions, cues, probe.duration_s)
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
         partial = shows_a_part(float(probe.display_aspect), wanted, choose_formats(chosen))
-        seen = analyse(file, probe, workdir) if partial else None
-        subject = seen.subject if seen else None
+        seen = analyse(file, probe, workdir) if partial or wanted.broll else None
+        subject = seen.subject if seen and partial else None
         paths = plan_paths(subject, wanted, choose_formats(chosen))
+        found: BrollReport | None = None
+        cutaways: list[Cutaway] = []
+        if broll is not None and wanted.broll is not None and seen is not None:
+            found = broll.obtain(file, probe, sha256, wanted, used_seed, seen.shot_starts_s, workdir)
+            cutaways = broll.load(found, workdir)
+        spoken = narration.fetched(studio.store, workdir) if narration and studio else None
         made = render(
             file, probe, wanted, chosen, used_seed, workdir,
-            loudness=seen.loudness if seen else None, captions=cues, subject=subject, progress=progress,
+            loudness=seen.loudness if seen else None, captions=cues, cutaways=cutaways, subject=subject, voice=spoken,
+            progress=progress, fingerprint=to_bytes(samples_of(seen.thumbs)) if seen else None,
         )  # fmt: skip
+        for one in made:
+            if platform is not None:
+                require_fit(platform, one.probe.duration_s, fps=one.probe.fps, size_bytes=one.size_bytes)
         for one in made:
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
+            shown = found.digest if found else None
             path = paths.get(one.format.name)
-            framing = path.digest if path else None
-            key = render_key(sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn, framing)
+            key = render_key(
+                sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn,
+                voice=mix_key(narration), framing=path.digest if path else None, cutaways=shown,
+            )  # fmt: skip
             outputs.append(_output_document(one, target, key))
     return {
         "source": {"path": str(file), "sha256": sha256, "probe": probe.as_dict()},
@@ -479,6 +555,8 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "broll": found.document() | {"said": found.in_words, "credits": found.credits} if found else None,
+        "voice_over": narration.document() if narration else None,
         "subject": in_words(subject) if subject else None,
         "ffmpeg_build": ffmpeg_build(),
         "render_seconds": round(made[0].render_seconds, 3),

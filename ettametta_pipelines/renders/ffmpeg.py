@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ettametta_pipelines.confinement import Ended, Limits, run_confined
 from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
-from ettametta_pipelines.media.probe import CODEC_WHITELIST, Probe
+from ettametta_pipelines.media.probe import CODEC_WHITELIST, POLICY, Probe
 from ettametta_pipelines.untrusted import plain_text
 
 # -xerror: a broken packet ends the run; without it a truncated file renders short and exits 0.
@@ -88,9 +88,20 @@ def source_options(probe: Probe) -> dict[str, str]:
         "format_whitelist": DEMUXER_WHITELIST,
         "codec_whitelist": ",".join(CODEC_WHITELIST),
         "max_streams": "64",
+        # Pictures may grow on the way; twice the policy's leaves room for encoders' padding.
+        "max_pixels": str(2 * POLICY.max_pixels),
         "threads": str(threads),
         "f": probe.container,
     }
+
+
+def size_guard(probe: Probe) -> dict[str, str | int]:
+    """Options of a crop that ends the run, as `picture_size_changes`, at a picture that is not of the probed size.
+
+    What follows it would cut the wrong part out of such a picture, or count anew from zero. 0/0 is no width.
+    """
+    width = f"if(eq(in_w,{probe.width})*eq(in_h,{probe.height}),in_w,0/0)"
+    return {"w": width, "h": "in_h", "x": 0, "y": 0, "exact": 1}
 
 
 def run_ffmpeg(
@@ -193,6 +204,12 @@ _DECODE = FailureClass(
     "the source is damaged and cannot be decoded to its end",
     "Export the source again as MP4 with H.264 video and upload it again.",
 )
+_SIZE_CHANGES = FailureClass(
+    PermanentError,
+    "picture_size_changes",
+    "the source's picture changes its size on the way, as recorded calls do",
+    "Export the source again as MP4 with H.264 video, all of it in one size, and upload it again.",
+)
 _TIMEOUT = FailureClass(
     PermanentError,
     "render_timeout",
@@ -216,7 +233,13 @@ _FAILED = FailureClass(
 FAILURES: tuple[tuple[re.Pattern[str], FailureClass], ...] = (
     (re.compile(r"No space left on device|Disk quota exceeded"), _DISK_FULL),
     (re.compile(r"File too large"), _TOO_LARGE),
-    (re.compile(r"Cannot allocate memory|malloc of size|Error allocating|bad_alloc"), _NO_MEMORY),
+    (
+        re.compile(
+            r"Cannot allocate memory|malloc of size|Error allocating|bad_alloc|Resource temporarily unavailable"
+        ),
+        _NO_MEMORY,
+    ),
+    (re.compile(r"expression 'if\(eq\(in_w"), _SIZE_CHANGES),
     (
         re.compile(
             r"Error submitting packet to decoder|Decode error rate|Error while decoding|Decoding error|"

@@ -16,8 +16,10 @@ import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.media.subject import SubjectTrack
+from ettametta_pipelines.renders import cutaways as cutting
+from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
-from ettametta_pipelines.renders.ffmpeg import source_options
+from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
 from ettametta_pipelines.renders.framing import SAME_SHAPE, CropPath, Following, plan_paths
 from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
@@ -25,6 +27,7 @@ from ettametta_pipelines.renders.jitter import margin, reach, sway
 from ettametta_pipelines.renders.recipe import Colour, Recipe
 from ettametta_pipelines.renders.segments import Segment, plan_segments
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
+from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
@@ -63,7 +66,7 @@ class RenderPlan:
     """Everything one render needs. What was made beforehand is named as it lies in the directory ffmpeg runs in.
 
     `plates` are by format, `captions` scripts by format and segment; most segments may have none. `subject` is where
-    the camera looks in formats that show only a part.
+    the camera looks in formats that show only a part; `voice` is heard, not seen: it changes no segment.
     """
 
     source: Path
@@ -74,6 +77,12 @@ class RenderPlan:
     plates: Mapping[str, str] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
     subject: SubjectTrack | None = None
+    voice: Narration | None = None
+    cutaways: Sequence[Cutaway] = ()
+
+    @property
+    def has_sound(self) -> bool:
+        return self.probe.has_audio or self.voice is not None
 
     @property
     def rate(self) -> Fraction:
@@ -147,15 +156,23 @@ def render_arguments(plan: RenderPlan, segment: Segment, outputs: Mapping[str, P
     Inside the graph times are those of the whole rendition; in each output they begin at 0.
     """
     formats = [format for format in plan.formats if format.name in outputs]
-    picture = common_chain(source_picture(plan, segment), plan, segment)
-    branches = picture.filter_multi_output("split") if len(formats) > 1 else None
     made = []
-    for place, format in enumerate(formats):
-        stream = format_branch(branches[place] if branches is not None else picture, plan, format, segment)
+    for format, stream in zip(formats, segment_pictures(plan, segment, formats), strict=True):
         stream = stream.filter("setpts", f"round(PTS-{float(segment.first / plan.rate):.9f}/TB)")
         made.append(ffmpeg.output(stream, f"file:{outputs[format.name]}", **output_options(plan, segment)))
     arguments: list[str] = ffmpeg.merge_outputs(*made).get_args()
     return ["-copyts", "-start_at_zero", *arguments]
+
+
+def segment_pictures(plan: RenderPlan, segment: Segment, formats: Sequence[Format]) -> list[Stream]:
+    """The finished picture of a segment in each format, in the time of the whole rendition, before its encoder."""
+    picture = common_chain(source_picture(plan, segment), plan, segment)
+    branches = picture.filter_multi_output("split") if len(formats) > 1 else [picture]
+    showings = cutting.open_cutaways(plan, formats, segment)
+    return [
+        format_branch(branches[n], plan, format, segment, showings[format.name])
+        for n, format in enumerate(formats)
+    ]
 
 
 def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
@@ -172,6 +189,7 @@ def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
 def common_chain(stream: Stream, plan: RenderPlan, segment: Segment) -> Stream:
     """What all formats share: constant rate, 8 bits of limited range, mirror, colour and glitch."""
     probe = plan.probe
+    stream = stream.filter("crop", **size_guard(probe))
     if not plan.time_map.is_identity:
         # A file may count time in whole frames, which would round every moved frame back into its place.
         stream = stream.filter("settb", "1/90000").filter("setpts", f"({plan.time_map.expression('T')})/TB")
@@ -265,14 +283,17 @@ def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
     return stream
 
 
-def format_branch(stream: Stream, plan: RenderPlan, format: Format, segment: Segment) -> Stream:
-    """Fill one format, then grain, then the plate, so that letterbox bars stay clean."""
+def format_branch(
+    stream: Stream, plan: RenderPlan, format: Format, segment: Segment, showings: Sequence["cutting.Showing"]
+) -> Stream:
+    """Fill one format and cut away; then grain, then the plate, so that letterbox bars stay clean."""
     zoom = plan.recipe.originality.zoom or 1.0
     other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
     if plan.recipe.fit == "blur" and other_shape:
         stream = fill_with_blur(stream, plan, format, zoom)
     else:
         stream = fill_by_crop(stream, plan, format, zoom, segment)
+    stream = cutting.lay_over(stream, showings, plan, format.width, format.height)
     if plan.recipe.grain is not None:
         # Of the seeds noise offers only all_seed has an effect. Each segment has its own, or grain would repeat.
         seed = (plan.seed + segment.index) % 2**31

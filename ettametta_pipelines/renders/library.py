@@ -6,7 +6,7 @@ renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -15,12 +15,15 @@ from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import track_from_json
+from ettametta_pipelines.renders.broll import BrollReport
+from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf, load_cutaways, obtain_broll
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
-from ettametta_pipelines.renders.captions import from_canonical
+from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
 from ettametta_pipelines.renders.framing import CropPath, plan_paths
+from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
@@ -32,6 +35,8 @@ from ettametta_pipelines.renders.quality import (
 from ettametta_pipelines.renders.recipe import Recipe, render_key
 from ettametta_pipelines.renders.segments import MadeSegment, segments_document, segments_from
 from ettametta_pipelines.renders.sound import Loudness
+from ettametta_pipelines.renders.tempo import time_map
+from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 
@@ -42,7 +47,9 @@ SEGMENTS_SUFFIX = ".segments.json"
 class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
-    `captions_key` is the object with its captions, `subject_key` the one with its subject's track; None without.
+    `captions_key` is the object with its captions, `subject_key` the one with its subject's track, `fingerprint_key`
+    with its fingerprint; None where there is none. `broll` is needed where the recipe has cutaways. What a `platform`
+    would refuse is not made.
     """
 
     source_id: str
@@ -54,6 +61,10 @@ class RenditionOrder:
     seed: int
     loudness: Loudness | None
     captions_key: str | None = None
+    fingerprint_key: str | None = None
+    platform: str | None = None
+    broll: BrollOrder | None = None
+    voice: VoiceWish | None = None
     subject_key: str | None = None
 
 
@@ -74,7 +85,15 @@ class Rendition:
     poster: bytes
     ffmpeg_build: str
     captions: CaptionReport | None = None
+    broll: BrollReport | None = None
+    voice: Narration | None = None
     path: CropPath | None = None
+
+    @property
+    def source_distance(self) -> float | None:
+        """How far its picture is from the source's, 0 to 1; None where that is not known."""
+        measured = (finding.measured for finding in self.findings if finding.name == "distance_from_source")
+        return next((one["source_distance"] for one in measured if "source_distance" in one), None)
 
 
 def obtain_renditions(
@@ -83,25 +102,46 @@ def obtain_renditions(
     formats: Iterable[str],
     *,
     scratch: Path,
+    shelves: Sequence[Shelf] = (),
+    studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[Rendition]:
-    """Every wanted format, those missing made from one decode.
+    """Every wanted format, those missing made from one decode; `shelves` are where clips for cutaways come from.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
-    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn.
+    made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, or what `narrate`
+    and `obtain_broll` raise. The order's voice-over is spoken in `studio` (by default the local voice).
     """
+    if order.platform is not None:
+        lasts_s = time_map(order.recipe, order.seed).output_time(order.duration_s)
+        require_fit(order.platform, lasts_s)
     build = ffmpeg_build()
     chosen = choose_formats(formats)
     wanted = order.recipe.captions is not None and order.captions_key is not None
-    cues = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    cues: Sequence[Cue] = from_canonical(store.get(str(order.captions_key))) if wanted else ()
+    narration, cues = narrated(
+        studio or VoiceStudio(store, scratch), order.voice, order.recipe, order.seed, order.duration_s, cues
+    )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    broll = None
+    if order.recipe.broll is not None and order.broll is not None:
+        broll = obtain_broll(store, order.broll, order.recipe, order.seed, shelves, scratch=scratch)
+    cutaways = broll.digest if broll else None
     subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
     paths = plan_paths(subject, order.recipe, chosen)
     framing = {name: path.digest for name, path in paths.items()}
     keys = {
         f.name: render_key(
-            order.source_sha256, order.recipe, order.seed, f.name, build, drawn, framing.get(f.name)
+            order.source_sha256,
+            order.recipe,
+            order.seed,
+            f.name,
+            build,
+            drawn,
+            voice=mix_key(narration),
+            framing=framing.get(f.name),
+            cutaways=cutaways,
         )
         for f in chosen
     }
@@ -111,15 +151,18 @@ def obtain_renditions(
         if missing:
             source = fetch(store, order.source_key, workdir)
             probe = require_probe(source, name=order.source_key)
+            voice = narration.fetched(store, workdir) if narration else None
             made = render(
                 source, probe, order.recipe, missing, order.seed, workdir / "made",
-                loudness=order.loudness, captions=cues, subject=subject, progress=progress,
+                loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
                 shelf=_Shelf(store, order, workdir),
+                fingerprint=store.get(order.fingerprint_key) if order.fingerprint_key else None,
+                cutaways=load_cutaways(store, broll, workdir) if broll else (),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, path=paths.get(name))
+        replace(rendition, captions=report, voice=narration, path=paths.get(name), broll=broll)
         for name, rendition in found.items()
         if rendition is not None
     ]

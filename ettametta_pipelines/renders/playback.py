@@ -2,23 +2,29 @@
 
 One ffmpeg run a file, over small frames and the null muxer. Detectors write to files of their own, since a long
 film's events outgrow the log; whatever cannot be read back to the last line is an error, never "nothing found".
+The same run keeps what other checks look at: stills of the frames they ask for, and thumbs for the fingerprint.
 `quality.py` plays finished renditions and, where it has to, their source; what is good enough is decided there.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.fingerprint import THUMB_BYTES, THUMB_CHAIN
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
 from ettametta_pipelines.renders.formats import SOUND, output_rate
 from ettametta_pipelines.renders.sound import STEREO, Loudness, parse_ebur128
+from ettametta_pipelines.renders.stills import STILL_CHAIN, Stills, chosen, read_stills
+from ettametta_pipelines.storage.object_errors import os_errors
 
 SMALL_SIDE = 160
+# More than a file system can hide in a block that is half full.
+ROOM_BYTES = 64 * 1024
 SUMMARY = re.compile(
     r"Integrated loudness:\s+I:\s+(?:-?[\d.]+|-?inf|nan) LUFS.*Peak:\s+(?:-?[\d.]+|-?inf|nan) dBFS", re.DOTALL
 )
@@ -56,13 +62,18 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Playback:
-    """What one playing showed; loudness is None without sound or when it is silent throughout."""
+    """What one playing showed; loudness is None without sound or when it is silent throughout.
+
+    `thumbs` are the raw grey pictures a fingerprint is made of, `stills` the frames that were asked for.
+    """
 
     frames: int
     black: tuple[Stretch, ...]
     frozen: tuple[Stretch, ...]
     silent: tuple[Stretch, ...]
     loudness: Loudness | None
+    thumbs: bytes = b""
+    stills: Stills = field(default_factory=dict)
 
 
 class PlaybackUnreadable(PermanentError):
@@ -76,13 +87,23 @@ class PlaybackUnreadable(PermanentError):
         )
 
 
-def play(path: Path, probe: Probe, sensitivity: Sensitivity, scratch: Path, *, bars: int = 0) -> Playback:
+def play(
+    path: Path,
+    probe: Probe,
+    sensitivity: Sensitivity,
+    scratch: Path,
+    *,
+    bars: int = 0,
+    stills: Iterable[int] = (),
+) -> Playback:
     """Play a finished file; `bars` is the height in pixels of its letterbox bars, which are not looked at.
 
-    Raises PlaybackUnreadable, also when not every frame was shown, and PipelineError by the runner's table.
+    `stills` are the numbers of frames to keep, the first is 0. Raises PlaybackUnreadable, also when not every frame
+    was shown, and PipelineError by the runner's table.
     """
     crop = [f"crop=in_w:{probe.height - 2 * bars}:0:{bars}"] if bars else []
-    shown = _play(path, probe, crop, [], sensitivity, scratch)
+    wanted = sorted({number for number in stills if 0 <= number < probe.frames})
+    shown = _play(path, probe, crop, [], sensitivity, scratch, stills=wanted)
     if shown.frames != probe.frames:
         raise PlaybackUnreadable(f"{shown.frames} frames were shown of {probe.frames}")
     return shown
@@ -105,9 +126,10 @@ def _play(
     scratch: Path,
     *,
     frames: int | None = None,
+    stills: Sequence[int] | None = None,
 ) -> Playback:
     # Deblocking is a quarter of the decoder's work and moves no pixel by what would count here.
-    options = source_options(probe) | {"skip_loop_filter": "all", "t": f"{probe.duration_s + 1:.3f}"}
+    options = source_options(probe) | {"skip_loop_filter": "noref", "t": f"{probe.duration_s + 1:.3f}"}
     told = bytearray()
     with private_dir(scratch, "playback") as workdir:
         run = run_ffmpeg(
@@ -118,6 +140,7 @@ def _play(
                 *(("-frames:v", str(frames)) if frames else ()),
                 *_sound_arguments(probe, sound, sensitivity),
                 "-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-",
+                *(_kept_arguments(probe, stills) if stills is not None else ()),
             ],
             doing="playing the file",
             workdir=workdir,
@@ -125,15 +148,34 @@ def _play(
             on_stdout=told.extend,
             log_level="info",
         )  # fmt: skip
+        _require_room(workdir)
         seen = read_events(_noted(workdir / "picture.txt"), probe.duration_s)
         heard = read_events(_noted(workdir / "sound.txt"), probe.duration_s) if probe.has_audio else {}
+        thumbs = (workdir / "thumbs.gray").read_bytes() if stills is not None else b""
+        kept = read_stills(workdir / "stills.yuv", stills, probe.width, probe.height) if stills else {}
+    if len(thumbs) % THUMB_BYTES or len(kept) != len(stills or ()):
+        raise PlaybackUnreadable("a picture of it is missing")
     return Playback(
         frames=_frames_shown(bytes(told)),
         black=seen.get("black", ()),
         frozen=seen.get("freeze", ()),
         silent=heard.get("silence", ()),
         loudness=_loudness(run.stderr) if probe.has_audio else None,
+        thumbs=thumbs,
+        stills=kept,
     )
+
+
+def _kept_arguments(probe: Probe, stills: Sequence[int]) -> list[str]:
+    """Outputs beside the null muxer's, from the same decoded frames."""
+    raw = ("-an", "-sn", "-dn", "-fps_mode", "passthrough", "-f", "rawvideo")
+    picture = ("-map", f"0:{probe.video_index}")
+    arguments = [*picture, "-vf", THUMB_CHAIN, *raw, "thumbs.gray"]
+    if stills:
+        chain = f"select='{chosen(stills)}',{STILL_CHAIN}"
+        # The stream would go on to its end after the last frame that is wanted.
+        arguments += [*picture, "-vf", chain, "-frames:v", str(len(stills)), *raw, "stills.yuv"]
+    return arguments
 
 
 def _picture_chain(probe: Probe, before: Sequence[str], sensitivity: Sensitivity) -> list[str]:
@@ -172,6 +214,14 @@ def _sound_arguments(probe: Probe, before: Sequence[str], sensitivity: Sensitivi
         "-ar",
         str(SOUND.sample_rate),
     ]
+
+
+def _require_room(workdir: Path) -> None:
+    """Raises TransientError `disk_full`: ffmpeg ends well although it could not write its notes, which then read as
+    "nothing found".
+    """
+    with os_errors("write", "the notes of a playing", str(workdir)):
+        (workdir / "room").write_bytes(bytes(ROOM_BYTES))
 
 
 def _noted(path: Path) -> list[str]:

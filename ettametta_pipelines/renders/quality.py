@@ -14,7 +14,12 @@ from threading import Lock
 from typing import Any
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.fingerprint import Distance
 from ettametta_pipelines.media.probe import POLICY, Probe, probe_file
+from ettametta_pipelines.renders.broll import Cutaway
+from ettametta_pipelines.renders.caption_check import CaptionSight
+from ettametta_pipelines.renders.cutaway_checks import CutawayFootage
+from ettametta_pipelines.renders.fidelity import Reference, judge_encoding
 from ettametta_pipelines.renders.formats import SOUND, Format
 from ettametta_pipelines.renders.framing import Framed, judge_framing
 from ettametta_pipelines.renders.playback import Playback, Sensitivity, Stretch, play, play_source
@@ -68,7 +73,7 @@ class Footage:
     """The source, played once for all its renditions when one of them has something to explain.
 
     `source_time` maps seconds of a rendition to seconds of the source where a recipe changes the pace, `output_time`
-    the other way.
+    the other way; `cutaways` are shown instead of it.
     """
 
     def __init__(
@@ -78,11 +83,13 @@ class Footage:
         loudness: Loudness | None = None,
         source_time: Callable[[float], float] | None = None,
         output_time: Callable[[float], float] | None = None,
+        cutaways: Sequence[Cutaway] = (),
     ) -> None:
         self.path = path
         self.probe = probe
         self.source_time = source_time or (lambda seconds: seconds)
         self.output_time = output_time or (lambda seconds: seconds)
+        self.cutaways = CutawayFootage(cutaways)
         self._loudness = loudness
         self._loudness_known = loudness is not None
         self._played: Playback | None = None
@@ -95,6 +102,14 @@ class Footage:
                 self._loudness = measure_loudness(self.path.absolute(), self.probe, scratch)
                 self._loudness_known = True
         return self._loudness
+
+    def beyond_clips(
+        self, stretches: Iterable[Stretch], of_clip: Callable[[Playback], Iterable[Stretch]], scratch: Path
+    ) -> list[Stretch]:
+        """What is left of stretches within cutaways beyond what their clips show themselves."""
+        eye = Sensitivity(SOURCE_BLACK_LUMA, SOURCE_FROZEN_CHANGE, SOURCE_SILENCE_DBFS[0], SOURCE_SHORTEST_S)
+        with self._lock:
+            return self.cutaways.unexplained(stretches, of_clip, beyond, eye, scratch)
 
     def played(self, gained_db: float, scratch: Path) -> Playback:
         """What the source shows; its silence is judged as it sounds after the gain the rendition got."""
@@ -116,7 +131,9 @@ class Footage:
 class Expectation:
     """What a rendition must be. `bars` is the height of its letterbox bars; without `source` nothing is excused.
 
-    Without `framed` no subject is known.
+    Without `framed` no subject is known; `spoken` is where a voice-over must sound, `mixed` how loud it was together
+    with the source's sound. `reference` is what the graph made, `captions` what must be seen of them, `distance` how
+    far thumbs are from the source's; where one of these is missing there is nothing to compare with.
     """
 
     format: Format
@@ -124,7 +141,18 @@ class Expectation:
     has_audio: bool
     bars: int = 0
     source: Footage | None = None
+    spoken: Sequence[tuple[float, float]] = ()
+    mixed: Loudness | None = None
     framed: Framed | None = None
+    reference: Reference | None = None
+    captions: CaptionSight | None = None
+    distance: Callable[[bytes], Distance] | None = None
+
+    @property
+    def stills(self) -> set[int]:
+        """Numbers of the frames its checks look at."""
+        numbers = set(self.reference.numbers) if self.reference else set()
+        return numbers | ({moment.number for moment in self.captions.moments()} if self.captions else set())
 
 
 def _exact_size(made: Probe, wanted: Expectation) -> Finding:
@@ -207,7 +235,19 @@ class _Showing:
         source = self.wanted.source.loudness(self.scratch) if self.wanted.source else None
         if source is None or self.played.loudness is None:
             return 0.0
-        return self.played.loudness.lufs - source.lufs
+        # No more than it ever is: the rest of the difference is a voice-over's.
+        return min(self.played.loudness.lufs - source.lufs, SOUND.max_gain_db)
+
+    def unexplained_picture(
+        self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
+    ) -> list[Stretch]:
+        """As `unexplained`, but what is shown while the rendition cuts away is held against the clip."""
+        footage = self.wanted.source
+        if footage is None or not footage.cutaways.cutaways:
+            return self.unexplained(stretches, of_source)
+        left = self.unexplained(footage.cutaways.outside(stretches), of_source)
+        left += _too_long(footage.beyond_clips(_too_long(stretches), of_source, self.scratch))
+        return sorted(left, key=lambda stretch: -stretch.length_s)
 
     def unexplained(
         self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
@@ -273,7 +313,7 @@ def _length(stretches: Iterable[Stretch]) -> float:
 
 def _no_black(showing: _Showing) -> Finding:
     black = showing.played.black
-    left = showing.unexplained(black, lambda source: source.black)
+    left = showing.unexplained_picture(black, lambda source: source.black)
     return _stretch_finding(
         "no_black_stretch", left, "The picture is black", "No black beyond the source's.", black
     )
@@ -282,7 +322,7 @@ def _no_black(showing: _Showing) -> Finding:
 def _no_freeze(showing: _Showing) -> Finding:
     # Black is still, too; one fault should be named once.
     frozen = [p for s in showing.played.frozen for p in beyond(s, showing.played.black)]
-    left = showing.unexplained(frozen, lambda source: source.frozen)
+    left = showing.unexplained_picture(frozen, lambda source: source.frozen)
     return _stretch_finding(
         "no_frozen_stretch", left, "The picture stands still", "It moves wherever the source does.", frozen
     )
@@ -291,6 +331,9 @@ def _no_freeze(showing: _Showing) -> Finding:
 def _no_silence(showing: _Showing) -> Finding:
     silent = showing.played.silent
     source = showing.wanted.source
+    if mute := _unspoken(silent, showing.wanted.spoken):
+        sentence = f"The voice-over is not heard from {mute.start_s:.2f} s to {mute.end_s:.2f} s."
+        return Finding("no_new_silence", False, sentence, {}, round(mute.middle_s, 3))
     if not showing.wanted.has_audio or (
         _too_long(silent) and source is not None and source.loudness(showing.scratch) is None
     ):
@@ -301,6 +344,14 @@ def _no_silence(showing: _Showing) -> Finding:
     return _stretch_finding(
         "no_new_silence", left, "The sound is silent", "It sounds wherever the source does.", silent
     )
+
+
+def _unspoken(silent: Sequence[Stretch], spoken: Sequence[tuple[float, float]]) -> Stretch | None:
+    """Where a voice should be heard and nothing is; None when it is."""
+    missing = [
+        Stretch(max(quiet.start_s, start), min(quiet.end_s, end)) for quiet in silent for start, end in spoken
+    ]
+    return next(iter(_too_long(missing)), None)
 
 
 def _loudness(showing: _Showing) -> Finding:
@@ -316,10 +367,10 @@ def _loudness(showing: _Showing) -> Finding:
     within = f"{target:g} LUFS within {allowed:g}" + (f" (shorter than {SHORT_S:g} s)" if short else "")
     if abs(lufs - target) <= allowed:
         return Finding(name, True, f"It is {stated}, wanted {within}.", measured)
-    footage = showing.wanted.source
-    if footage is None or lufs > target:
+    footage, mixed = showing.wanted.source, showing.wanted.mixed
+    if (footage is None and mixed is None) or lufs > target:
         return Finding(name, False, f"It is {stated}, wanted {within}.", measured)
-    source = footage.loudness(showing.scratch)
+    source = mixed or (footage.loudness(showing.scratch) if footage else None)
     if source is None:
         return Finding(name, got is None, f"It is {stated}; the source is silent.", measured)
     gain = min(target - source.lufs, SOUND.max_gain_db)
@@ -349,6 +400,40 @@ def _true_peak(showing: _Showing) -> Finding:
     )
 
 
+def _faithful(showing: _Showing) -> Finding:
+    name, reference = "encoding_faithful", showing.wanted.reference
+    if reference is None:
+        return Finding(name, True, "There is nothing to compare the encoded frames with.")
+    verdict = judge_encoding(reference, showing.wanted.format, showing.made, showing.played.stills)
+    look_at_s = verdict.look_at / showing.made.fps if verdict.look_at is not None else None
+    return Finding(name, verdict.passed, verdict.sentence, verdict.measured, look_at_s)
+
+
+def _captions(showing: _Showing) -> Finding:
+    name, captions = "captions_in_zone_and_on_time", showing.wanted.captions
+    if captions is None:
+        return Finding(name, True, "No captions are drawn.")
+    verdict = captions.judge(showing.played.stills)
+    look_at_s = verdict.look_at / showing.made.fps if verdict.look_at is not None else None
+    measured = {"moments": verdict.moments, "share_found": verdict.share}
+    return Finding(name, verdict.passed, verdict.sentence, measured, look_at_s)
+
+
+def _distance(showing: _Showing) -> Finding:
+    """Never fails: it tells a person how far the picture is from the source's, and decides nothing."""
+    name, distance = "distance_from_source", showing.wanted.distance
+    far = distance(showing.played.thumbs) if distance else None
+    if far is None or not far.compared:
+        return Finding(name, True, "There is no fingerprint of the source to compare with.")
+    turned = ", which it shows mirrored" if far.mirrored else ""
+    sentence = (
+        f"{far.bits:g} of 64 bits of its fingerprint differ from the source's{turned}; pictures that have nothing in "
+        "common are about 32 apart."
+    )
+    measured = {"source_distance": far.bits / 64, "mirrored": far.mirrored, "samples": far.compared}
+    return Finding(name, True, sentence, measured)
+
+
 PROBE_CHECKS: dict[str, Callable[[Probe, Expectation], Finding]] = {
     "exact_size": _exact_size,
     "duration_matches": _duration,
@@ -362,6 +447,9 @@ PLAYED_CHECKS: dict[str, Callable[[_Showing], Finding]] = {
     "no_new_silence": _no_silence,
     "loudness_on_target": _loudness,
     "true_peak_below_ceiling": _true_peak,
+    "encoding_faithful": _faithful,
+    "captions_in_zone_and_on_time": _captions,
+    "distance_from_source": _distance,
 }
 CHECK_NAMES = ("readable", *PROBE_CHECKS, *PLAYED_CHECKS)
 
@@ -384,7 +472,7 @@ def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list
 def _played_findings(path: Path, made: Probe, wanted: Expectation) -> list[Finding]:
     scratch = path.parent
     try:
-        played = play(path, made, RENDITION, scratch, bars=wanted.bars)
+        played = play(path, made, RENDITION, scratch, bars=wanted.bars, stills=wanted.stills)
     except PermanentError as error:
         unplayable = f"It cannot be played and measured to its end: {error.message}"
         return [Finding(name, False, unplayable) for name in PLAYED_CHECKS]

@@ -24,6 +24,8 @@ MAX_RECIPE_BYTES = 64 * 1024
 # Raised whenever the same recipe would give other bytes: the graph, the plates or the sound chain changed.
 GRAPH_REVISION = 2
 
+LANGUAGE = r"^[a-z]{2}(-[A-Za-z]{2,4})?$"
+
 
 class RecipeError(PermanentError):
     """A recipe does not exist or holds something that cannot be used."""
@@ -121,6 +123,61 @@ class Glitch(_Part):
     burst_s: float = Field(default=0.3, ge=0.1, le=0.8, description="Longest burst, in seconds.")
 
 
+BrollSource = Literal["any", "library", "pexels"]
+
+
+class Broll(_Part):
+    """Short pieces of other footage over the picture, now and then; the sound goes on."""
+
+    every_s: float = Field(
+        default=9.0, ge=3, le=120, description="About how many seconds lie between two cutaways' beginnings."
+    )
+    length_s: float = Field(
+        default=2.5,
+        ge=1,
+        le=6,
+        description="About how long a cutaway lasts: up to half a second more where a cut is near.",
+    )
+    share: float = Field(
+        default=0.3, ge=0.05, le=0.5, description="At most this share of the video is cut away from."
+    )
+    source: BrollSource = Field(
+        default="any",
+        description="library: the account's own clips; pexels: stock footage; any: its own first, then stock.",
+    )
+    missing: Literal["skip", "fail"] = Field(
+        default="skip",
+        description="Where no clip can be had: skip leaves the footage itself, fail ends the render.",
+    )
+
+
+class VoiceOver(_Part):
+    """A text spoken over the footage, whose own sound is taken down meanwhile."""
+
+    voice: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]{8,40}$",
+        description="Id of a voice at ElevenLabs; empty takes ELEVENLABS_VOICE. The local voice has one a language.",
+    )
+    language: str | None = Field(
+        default=None,
+        pattern=LANGUAGE,
+        description="Language of the text, such as en or pt-BR; empty takes the upload's, else the niche's, else en.",
+    )
+    level_db: float = Field(
+        default=0.0, ge=-6, le=6, description="Loudness of the voice beside the target of -14 LUFS."
+    )
+    duck_db: float = Field(
+        default=14.0, ge=0, le=40, description="By how much the source's sound goes down under the voice."
+    )
+    position: Literal["start", "middle", "end"] = Field(
+        default="start", description="Where in the rendition it is spoken."
+    )
+    start_s: float = Field(
+        default=0.5, ge=0, le=600, description="Seconds of the rendition before which nothing is spoken."
+    )
+
+
 class Recipe(_Part):
     """What is done to a source, in any combination; what is left out is not done."""
 
@@ -151,14 +208,20 @@ class Recipe(_Part):
     speed_ramp: SpeedRamp | None = None
     jitter: Jitter | None = None
     glitch: Glitch | None = None
+    broll: Broll | None = None
     captions: Captions | None = Field(
-        default=None, description="Draws the captions a source came with; without any it changes nothing."
+        default=None,
+        description="Draws the captions a source came with, else the words of its voice-over; without either it "
+        "changes nothing.",
+    )
+    voice_over: VoiceOver | None = Field(
+        default=None, description="Speaks the text a source came with; without one it changes nothing."
     )
 
 
 # Treatments younger than the first stored renditions: where one is off it is not written, so that the keys of all
 # that was rendered before it existed stay what they were.
-UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "captions")
+UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "broll", "captions", "voice_over")
 
 
 def canonical_json(recipe: Recipe) -> str:
@@ -181,15 +244,18 @@ def render_key(
     format_name: str,
     build: str,
     captions: str | None = None,
+    voice: str | None = None,
     framing: str | None = None,
+    cutaways: str | None = None,
 ) -> str:
     """32 hex digits that name a rendition: the same key means the same bytes of video.
 
     Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph. `captions`
-    is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `framing` is the digest of the camera's
-    path, None where it stays in the centre.
+    is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `voice` likewise `voiceover.mix_key`;
+    `framing` is the digest of the camera's path, None where it stays in the centre; `cutaways` is
+    `BrollReport.digest`.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "source": source_sha256,
         "recipe": canonical_json(recipe),
         "seed": seed,
@@ -200,6 +266,10 @@ def render_key(
         "graph": GRAPH_REVISION,
         "captions": captions,
     }
+    if cutaways is not None:
+        parts["cutaways"] = cutaways
+    if voice is not None:
+        parts["voice"] = voice
     if framing is not None:
         parts["framing"] = framing
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -230,6 +300,30 @@ def with_captions(recipe: Recipe, style: str) -> Recipe:
             remedy=f"Use one of {', '.join(get_args(CaptionStyle))}, or none.",
         ) from error
     return recipe.model_copy(update={"captions": captions})
+
+
+def with_broll(recipe: Recipe, source: str) -> Recipe:
+    """The recipe with cutaways from this source, as often as it states; `none` takes them away.
+
+    Raises RecipeError `bad_recipe` naming the sources.
+    """
+    if source == "none":
+        return recipe.model_copy(update={"broll": None})
+    stated = recipe.broll.model_dump() if recipe.broll else {}
+    try:
+        broll = Broll.model_validate(stated | {"source": source})
+    except ValidationError as error:
+        raise RecipeError(
+            f"{plain_text(source, 60)!r} is no source of cutaways.",
+            code="bad_recipe",
+            remedy=f"Use one of {', '.join(get_args(BrollSource))}, or none.",
+        ) from error
+    return recipe.model_copy(update={"broll": broll})
+
+
+def with_voice_over(recipe: Recipe) -> Recipe:
+    """The recipe with a voice-over, as it states or by default."""
+    return recipe if recipe.voice_over else recipe.model_copy(update={"voice_over": VoiceOver()})
 
 
 def preset_names() -> list[str]:

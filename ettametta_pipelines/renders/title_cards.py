@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ettametta_pipelines.renders.caption_drawing import FONT_FILE, Zone, face
+from ettametta_pipelines.renders.caption_drawing import FONT_FILE, face
 from ettametta_pipelines.untrusted import plain_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,17 @@ MAX_LINES = {"16x9": 3, "9x16": 5}
 SIZES = {"16x9": (0.1, 0.045), "9x16": (0.15, 0.065)}
 STEPS = 16
 LINE_HEIGHT = 1.16
+
+
+@dataclass(frozen=True)
+class Zone:
+    """Shares of a thumbnail's height and width kept free of words at its edges."""
+
+    top: float
+    bottom: float
+    sides: float
+
+
 # YouTube writes a video's length into the lower right corner; Shorts and TikTok cover top, bottom and the right side.
 ZONES = {
     "16x9": Zone(top=0.06, bottom=0.14, sides=0.05),

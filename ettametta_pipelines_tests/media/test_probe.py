@@ -1,10 +1,5 @@
-"""The probe takes what can be rendered and refuses everything else with a stable code, quickly and in confinement."""
+"""The probe takes what can be rendered and refuses everything else with a stable code; hostile files are next door."""
 
-import os
-import random
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,10 +67,6 @@ def test_a_missing_file_is_an_error_not_a_verdict(tmp_path: Path) -> None:
     assert caught.value.code == "file_not_found"
 
 
-def test_an_mp4_without_its_index_is_cut_short(good: Path, tmp_path: Path) -> None:
-    refused(cut_short(good, tmp_path / "cut.mp4"), "truncated_media")
-
-
 def test_a_faststart_mp4_that_lost_its_end_is_cut_short(faststart: Path, tmp_path: Path) -> None:
     """It plays to the cut and claims its full length; ffmpeg renders it short and exits 0."""
     verdict = refused(cut_short(faststart, tmp_path / "cut.mp4"), "truncated_media")
@@ -103,23 +94,7 @@ def test_cut_matroska_and_fragmented_files_are_found(suffix: str, tmp_path: Path
 
 
 NOT_VIDEOS: dict[str, tuple[bytes, str]] = {
-    "zero bytes": (b"", "empty_file"),
-    "text": (b"just some text, nothing else at all\n" * 20, "not_a_video"),
-    "html": (b"<!doctype html><html></html>" * 20, "not_a_video"),
-    "json": (b'{"a": 1}' * 20, "not_a_video"),
-    "zip": (b"PK\x03\x04" + bytes(500), "not_a_video"),
-    "png": (b"\x89PNG\r\n\x1a\n" + bytes(500), "not_a_video"),
-    "gif": (b"GIF89a" + bytes(500), "not_a_video"),
-    "heic": (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(500), "not_a_video"),
-    "playlist": (b"#EXTM3U\n#EXTINF:3,\nhttp://127.0.0.1/x.ts\n", "not_a_video"),
-    "concat script": (b"ffconcat version 1.0\nfile 'other.mp4'\n", "not_a_video"),
-    "dash": (b'<?xml version="1.0"?><MPD></MPD>', "not_a_video"),
-    "sdp": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n", "not_a_video"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>', "not_a_video"),
-    "subtitles": (b"1\n00:00:01,000 --> 00:00:02,000\nhi\n", "not_a_video"),
-    "avi": (b"RIFF\x00\x10\x00\x00AVI LIST" + bytes(500), "unsupported_container"),
     "flv": (b"FLV\x01\x05\x00\x00\x00\x09" + bytes(500), "unsupported_container"),
-    "ftyp only": (b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp41", "truncated_media"),
     "box without room": (b"\x00\x00\x00\x10ftypisom" + bytes(4) + b"\x00\x00\x00\x03moov" + bytes(9), "unreadable"),
     "empty matroska": (b"\x1a\x45\xdf\xa3", "unreadable"),
 }  # fmt: skip
@@ -133,50 +108,14 @@ def test_what_is_no_video_is_refused_whatever_it_is_called(name: str, tmp_path: 
     refused(path, code)
 
 
-def test_random_bytes_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "noise.mp4"
-    path.write_bytes(random.Random(5).randbytes(50_000))
-    refused(path, "not_a_video")
-
-
-def test_flipped_bytes_never_crash_the_probe(good: Path, tmp_path: Path) -> None:
-    original = good.read_bytes()
-    for seed in range(6):
-        rng = random.Random(seed)
-        data = bytearray(original)
-        for _ in range(200):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        path = tmp_path / f"flipped{seed}.mp4"
-        path.write_bytes(data)
-        verdict = probe_file(path)
-        assert verdict.accepted or verdict.reason_code
-
-
-TESTSRC = "testsrc2=s=320x240:r=25:d=2"
 REFUSED_CLIPS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "sound only": ("s.m4a", ("-f", "lavfi", "-i", "sine=d=2", "-c:a", "aac"), "no_video_stream"),
-    "rare codec": ("r.mkv", ("-f", "lavfi", "-i", TESTSRC, "-c:v", "ffv1"), "unsupported_codec"),
-    "png in mov": ("p.mov", ("-f", "lavfi", "-i", TESTSRC, "-c:v", "png"), "unsupported_codec"),
-    "magicyuv": ("m.mov", ("-f", "lavfi", "-i", TESTSRC, "-c:v", "magicyuv"), "unsupported_codec"),
-    "tiny picture": ("t.mp4", ("-f", "lavfi", "-i", "testsrc2=s=32x18:d=2", *X264), "too_small_frame"),
-    "8K": ("k.mp4", ("-f", "lavfi", "-i", "color=s=8192x4320:r=5:d=1.2", *X264), "too_large_frame"),
-    "1000 fps": ("f.mp4", ("-f", "lavfi", "-i", "color=s=64x64:r=1000:d=2", *X264), "bad_frame_rate"),
     "half a second": ("h.mp4", ("-f", "lavfi", "-i", "testsrc2=s=320x240:d=0.5", *X264), "too_short"),
-    "a frame a minute": ("g.mp4", ("-f", "lavfi", "-i", "color=s=64x64:r=1/60:d=600", *X264), "broken_timestamps"),
-    "hours of nothing": (
-        "n.mkv",
-        ("-f", "lavfi", "-i", r"testsrc2=s=64x64:r=10:d=3,setpts=if(gt(N\,10)\,PTS+43200/TB\,PTS)", "-fps_mode",
-         "passthrough", *X264),
+    "a frame a minute": (
+        "g.mp4",
+        ("-f", "lavfi", "-i", "color=s=64x64:r=1/60:d=600", *X264),
         "broken_timestamps",
     ),
-    "ten hours": ("l.mp4", ("-f", "lavfi", "-i", "color=s=64x64:r=1/20:d=36000", *X264), "too_long"),
-    "protected": (
-        "e.mp4",
-        ("-f", "lavfi", "-i", TESTSRC, *X264, "-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16,
-         "-encryption_kid", "a7" * 16),
-        "encrypted",
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED_CLIPS)
@@ -187,84 +126,9 @@ def test_videos_outside_the_policy_are_refused_with_their_reason(name: str, tmp_
     refused(path, code)
 
 
-@pytest.mark.parametrize("copies", [20, 120])
-def test_files_with_many_tracks_are_refused(copies: int, good: Path, tmp_path: Path) -> None:
-    path = tmp_path / "many.mp4"
-    ffmpeg("-i", str(good), *["-map", "0:0"] * copies, "-c", "copy", str(path))
-    refused(path, "too_many_streams")
-
-
-def test_only_regular_files_are_opened(good: Path, tmp_path: Path) -> None:
-    link, pipe = tmp_path / "link.mp4", tmp_path / "pipe.mp4"
-    link.symlink_to(good)
-    os.mkfifo(pipe)
-    for path in (link, pipe, tmp_path, Path("/dev/zero")):
-        refused(path, "not_a_regular_file")
-
-
 def test_a_file_over_the_size_limit_is_not_read(good: Path) -> None:
     verdict = probe_file(good, policy=IntakePolicy(max_bytes=1000))
     assert verdict.reason_code == "too_large_file"
-
-
-@pytest.fixture
-def listener() -> Iterator[tuple[int, list[bytes]]]:
-    """A port on which a file that reaches for the network would be heard."""
-    heard: list[bytes] = []
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(0.05)
-    stop = threading.Event()
-
-    def listen() -> None:
-        while not stop.is_set():
-            try:
-                connection, _ = server.accept()
-            except TimeoutError:
-                continue
-            heard.append(connection.recv(100))
-            connection.close()
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    yield server.getsockname()[1], heard
-    stop.set()
-    thread.join()
-    server.close()
-
-
-def test_files_that_name_other_places_reach_neither_network_nor_neighbours(
-    listener: tuple[int, list[bytes]], good: Path, tmp_path: Path
-) -> None:
-    port, heard = listener
-    neighbour = tmp_path / "neighbour.mp4"
-    neighbour.write_bytes(good.read_bytes())
-    scripts = [
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n",
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{neighbour}\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile 'neighbour.mp4'\n",
-        f"ffconcat version 1.0\nfile 'http://127.0.0.1:{port}/b.mp4'\n",
-    ]
-    for place, script in enumerate(scripts):
-        for suffix in ("mp4", "m3u8", "mkv"):
-            path = tmp_path / f"trap{place}.{suffix}"
-            path.write_text(script)
-            refused(path, "not_a_video")
-    assert heard == []
-
-
-def test_a_video_with_a_tail_of_html_is_still_a_video(faststart: Path, tmp_path: Path) -> None:
-    path = tmp_path / "polyglot.mp4"
-    path.write_bytes(faststart.read_bytes() + b"<html><script>alert(1)</script></html>" * 10)
-    probed(path)
-
-
-@pytest.mark.parametrize(
-    "name", ["-y.mp4", "http:x.mp4", "concat:a|b.mp4", "img%03d.mp4", "$(id).mp4", "ünï'\"😀.mp4"]
-)
-def test_odd_names_change_nothing(name: str, good: Path, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_bytes(good.read_bytes())
-    assert probed(path).frames == 60
 
 
 def test_a_phones_rotation_is_applied_to_width_and_height(good: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ettametta_pipelines.renders.caption_drawing import SAFE_ZONES
 from ettametta_pipelines.renders.formats import FORMATS
+from ettametta_pipelines.renders.platforms import SAFE_ZONES
 
 PLAIN_DIFFERENCE = 24
 # Fewer pixels than this are no letter.

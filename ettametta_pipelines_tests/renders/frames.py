@@ -1,5 +1,7 @@
 """Decoded frames and sound of finished files as numpy arrays, for tests that measure what a render did."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -11,14 +13,15 @@ Plane = NDArray[np.float64]
 
 def planes(path: Path, *, limit: int = 10_000) -> list[tuple[Plane, Plane, Plane]]:
     """Y, U and V planes of each frame as stored (limited range)."""
-    found = []
+    return list(islice(frames_of(path), limit))
+
+
+def frames_of(path: Path) -> Iterator[tuple[Plane, Plane, Plane]]:
+    """The same one by one, for files whose frames together are too many."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             assert frame.format.name == "yuv420p"
-            found.append((_plane(frame, 0), _plane(frame, 1), _plane(frame, 2)))
-            if len(found) == limit:
-                break
-    return found
+            yield _plane(frame, 0), _plane(frame, 1), _plane(frame, 2)
 
 
 def _plane(frame: av.VideoFrame, place: int) -> Plane:

@@ -1,6 +1,7 @@
 """From an upload to renditions through Dagster: what an operator sees, and what stops what."""
 
 import json
+import socket
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,8 +18,8 @@ from ettametta_pipelines.renders import quality
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.renders.assets import CHECKS
 from ettametta_pipelines.renders.quality import CHECK_NAMES
-from ettametta_pipelines.resources import StateResource, StoreResource
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
+from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table
@@ -55,6 +56,7 @@ class Line:
             resources={
                 "store": store,
                 "state": StateResource(),
+                "pexels": PexelsResource(),
                 "tables": ParquetTables(store.open, ALL_TABLES),
             },
             raise_on_error=False,
@@ -167,6 +169,83 @@ def test_captions_of_an_upload_are_drawn_where_the_operator_asks(line: Line, tmp
     result = line.run(source_id, "rendition_1x1", config={"captions": "comic"})
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "'comic' is no style of captions" in str(failure.event_specific_data)
+
+
+def test_cutaways_are_made_of_the_accounts_clips_and_a_missing_one_is_named(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=6", sound=None)
+    source_id = line.upload(source, rights="owned", broll_keywords="ocean, surf")
+    assert line.run(source_id, "source_media", "media_analysis").success
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ETTAMETTA_SANDBOX_PORT", str(taken.getsockname()[1]))
+        get_settings.cache_clear()
+        result = line.run(source_id, "rendition_1x1", config={"recipe": "clean", "broll": "any"})
+    assert result.success
+    told = metadata_of(result)["rendition_1x1"]
+    assert told["broll"].startswith("skipped: Pexels cannot be reached at 127.0.0.1")
+    assert told["stock_footage"] == "sandbox (PEXELS_API_KEY not set)"
+
+    surf = clip(tmp_path / "surf.mp4", picture="testsrc=s=320x180:r=25:d=4", sound=None)
+    line.store.put_file("library/studio/surf.mp4", surf)
+    line.store.put("library/studio/surf.mp4.json", b'{"rights": "cc_by", "attribution": "Surf by B"}')
+    shown = line.run(source_id, "rendition_1x1", config={"recipe": "clean", "broll": "library"})
+    again = line.run(source_id, "rendition_1x1", config={"recipe": "clean", "broll": "library"})
+    one, two = (metadata_of(run)["rendition_1x1"] for run in (shown, again))
+    assert (one["broll"], one["broll_credits"]) == ("1 cutaway", ["Footage: Surf by B"])
+    assert (one["rendered"], two["rendered"]) == (True, False)
+    assert one["render_key"] == two["render_key"] != told["render_key"]
+    row = read_table(line.store, ALL_TABLES["rendition_1x1"], source_id).iloc[0]
+    (cutaway,) = json.loads(row["broll_json"])["cutaways"]
+    assert (cutaway["vendor"], cutaway["rights"], cutaway["credit"]) == (
+        "library",
+        "cc_by",
+        "Footage: Surf by B",
+    )
+    assert cutaway["start_s"] >= 2
+
+
+def test_a_text_of_an_upload_is_spoken_where_the_recipe_has_a_voice_over(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=4", sound=None)
+    source_id = line.upload(source, recipe="clean", voice_over="Langsam gebacken.", language="de")
+    result = line.run(source_id, "source_media", "media_analysis", "rendition_1x1")
+    told = metadata_of(result)["rendition_1x1"]
+    assert told["voice"] == "not spoken: clean has no voice-over"
+    assert read_table(line.store, ALL_TABLES["rendition_1x1"], source_id).iloc[0]["has_audio"] == False  # noqa: E712
+
+    told = metadata_of(line.run(source_id, "rendition_1x1", config={"recipe": "narrated"}))["rendition_1x1"]
+    assert (told["voice_engine"], told["voice_words"]) == ("espeak-ng", 2)
+    assert told["voice_fallback"] == "no ElevenLabs key: local voice"
+    assert (told["voice_cost_microusd"], told["captions_drawn"]) == (0, 1)
+    assert told["voice"].startswith("de (1.")
+    row = read_table(line.store, ALL_TABLES["rendition_1x1"], source_id).iloc[0]
+    spoken = json.loads(row["voice_json"])
+    assert row["has_audio"]
+    assert spoken["synthetic"] is True
+    assert told["voice_listen"] == f"http://127.0.0.1:8000/{spoken['object_key']}"
+    assert line.store.exists(spoken["object_key"])
+
+    asked = {"recipe": "clean", "voice_over": "Slowly baked.", "language": "en"}
+    told = metadata_of(line.run(source_id, "rendition_1x1", config=asked))["rendition_1x1"]
+    assert (told["voice"].split()[0], told["rendered"]) == ("en-us", True)
+    assert (
+        metadata_of(line.run(source_id, "rendition_1x1", config=asked))["rendition_1x1"]["rendered"] is False
+    )
+    silent = {"recipe": "narrated", "voice_over": "none"}
+    assert (
+        "voice_engine"
+        not in metadata_of(line.run(source_id, "rendition_1x1", config=silent))["rendition_1x1"]
+    )
+
+
+def test_a_text_that_does_not_fit_says_how_many_words_do(line: Line, tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=320x240:r=25:d=3", sound=None)
+    source_id = line.upload(source, recipe="narrated", voice_over="slowly baked bread " * 9)
+    result = line.run(source_id, "source_media", "media_analysis", "rendition_1x1")
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "voice_over_too_long" in str(failure.event_specific_data)
+    assert "Shorten it to about" in str(failure.event_specific_data)
 
 
 def test_a_rejected_upload_stops_its_own_line_with_a_readable_reason(line: Line, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.renders import caption_drawing
 from ettametta_pipelines.renders.caption_drawing import (
-    SAFE_ZONES,
     STYLES,
     TYPE_SIZES,
     drawing_key,
@@ -34,6 +33,7 @@ from ettametta_pipelines.renders.captions import (
 )
 from ettametta_pipelines.renders.engine import render, render_file
 from ettametta_pipelines.renders.formats import FORMATS
+from ettametta_pipelines.renders.platforms import SAFE_ZONES
 from ettametta_pipelines.renders.recipe import Captions, Recipe, render_key
 from ettametta_pipelines_tests.media.clips import clip
 from ettametta_pipelines_tests.renders.caption_frames import (

@@ -1,6 +1,7 @@
 """The library renders what is missing, once, and keeps nothing that failed a check."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,16 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.subject import Extent, ShotTrack, Sighting, SubjectTrack
 from ettametta_pipelines.renders.caption_drawing import CaptionReport
 from ettametta_pipelines.renders.captions import Cue, canonical_bytes
-from ettametta_pipelines.renders.library import Rendition, RenditionOrder, obtain_renditions, report_key
-from ettametta_pipelines.renders.recipe import Captions, Grain, Recipe, SpeedRamp
+from ettametta_pipelines.renders.library import (
+    Rendition,
+    RenditionOrder,
+    obtain_renditions,
+    report_key,
+    segments_key,
+)
+from ettametta_pipelines.renders.recipe import Captions, Grain, Recipe, SpeedRamp, VoiceOver
 from ettametta_pipelines.renders.tempo import rendered_duration
+from ettametta_pipelines.renders.voiceover import VoiceWish
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.media.clips import clip
 
@@ -73,6 +81,23 @@ def test_another_recipe_or_seed_lies_beside_the_first(
     assert other.rendered
     assert other.object_key != first.object_key
     assert store.exists(first.object_key)
+
+
+def test_another_text_is_another_rendition_of_the_same_picture(
+    store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    spoken = Recipe(name="spoken", voice_over=VoiceOver(start_s=0))
+    order = replace(order, recipe=spoken)
+    silent = obtain(store, order, tmp_path, "1x1")["1x1"]
+    one, two = (
+        obtain(store, replace(order, voice=VoiceWish(text)), tmp_path, "1x1")["1x1"]
+        for text in ("Yes.", "No.")
+    )
+    assert len({silent.render_key, one.render_key, two.render_key}) == 3
+    assert one.voice is not None
+    parts = [json.loads(store.get(segments_key(made.object_key)))["segments"] for made in (silent, one, two)]
+    assert parts[0] == parts[1] == parts[2]
+    assert not obtain(store, replace(order, voice=VoiceWish("Yes.")), tmp_path, "1x1")["1x1"].rendered
 
 
 def test_a_stored_rendition_that_was_damaged_is_made_again(
