@@ -167,6 +167,8 @@ def render(
         return
     if document["captions"] and document["captions"]["left_out"]:
         out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
+    if document["subject"]:
+        out.print(f"Subject: {document['subject']}", markup=False)
     if document["broll"]:
         out.print("Cutaways: " + document["broll"]["said"], markup=False, soft_wrap=True)
         for credit in document["broll"]["credits"]:

@@ -11,15 +11,18 @@ subject was kept is judged by `judge_framing`.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.subject import Extent, ShotTrack, Sighting, SubjectTrack
 from ettametta_pipelines.renders.formats import Format
 from ettametta_pipelines.renders.recipe import Recipe
+from ettametta_pipelines.renders.tempo import TimeMap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,9 +93,14 @@ class CropPath:
 
     def centre(self, source_s: float) -> float:
         """Share of the displayed picture, 0 left or top; before mirroring."""
-        return next((s for s in reversed(self.shots) if s.start_s <= source_s), self.shots[0]).centre(
-            source_s
-        )
+        return self.shots[self.shot_index(source_s)].centre(source_s)
+
+    def shot_index(self, source_s: float) -> int:
+        return max(0, bisect_right(self._starts, source_s) - 1)
+
+    @cached_property
+    def _starts(self) -> list[float]:
+        return [shot.start_s for shot in self.shots]
 
     @cached_property
     def digest(self) -> str:
@@ -228,7 +236,12 @@ def _solve(
             limits.append(np.broadcast_to(sign * np.asarray(offset) + allowance, (size,)))
         costs.append(np.full(size, cost))
         used += size
-    for matrix, most in ((velocity, FASTEST_PER_S * STEP_S), (acceleration, QUICKEST_PER_S2 * STEP_S**2)):
+    # Fixed points are rounded and may be a hair beyond these bounds: only rows with a point to choose count.
+    ordered = [
+        (velocity[max(0, len(fixed) - 1) :], FASTEST_PER_S * STEP_S),
+        (acceleration[max(0, len(fixed) - 2) :], QUICKEST_PER_S2 * STEP_S**2),
+    ]
+    for matrix, most in ordered:
         for sign in (1, -1):
             rows.append(hstack([sign * matrix, csr_array((matrix.shape[0], extra))]))
             limits.append(np.full(matrix.shape[0], most))
@@ -237,6 +250,12 @@ def _solve(
     solution = linprog(
         np.concatenate(costs), A_ub=vstack(rows), b_ub=np.concatenate(limits), bounds=bounds, method="highs"
     )
+    if solution.x is None:
+        raise PermanentError(
+            f"No camera path could be laid: {solution.message}",
+            code="framing_unsolved",
+            remedy="Use a recipe with framing: centre, and report the message.",
+        )
     points: NDArray[np.float64] = np.clip(solution.x[:count], 0.5, length - 0.5)
     return points
 
@@ -260,7 +279,7 @@ class Following:
     window: int
     target: int
     mirrored: bool
-    output_time: Callable[[float], float]
+    times: TimeMap
     rate: Fraction
 
     @property
@@ -288,23 +307,26 @@ class Following:
 
     def _edge(self, during: tuple[float, float]) -> str:
         """First pixel of the window, in fractions of one; may lie outside of the picture by the width of a hair."""
-        begin_s, end_s = during
-        pieces = [piece for piece in self._pieces() if piece[0] < end_s]
-        started = sum(since <= begin_s for since, _ in pieces)
-        return _tree(pieces[max(0, started - 1) :])
+        return _tree(list(self._pieces(during)))
 
-    def _pieces(self) -> Iterator[tuple[float, str]]:
-        """Expressions in order of time, each with the rendition's second it begins at."""
+    def _pieces(self, during: tuple[float, float]) -> Iterator[tuple[float, str]]:
+        """Expressions in order of time, each with the rendition's second it begins at; a few more than are needed."""
         scale, offset = float(self.length), -self.window / 2
         if self.mirrored:
             scale, offset = -scale, self.length + offset
+        begin_s, end_s = (self.times.source_time(at) for at in during)
+        first, last = self.path.shot_index(begin_s - 2 * STEP_S), self.path.shot_index(end_s + 2 * STEP_S)
         before = None
-        for shot in self.path.shots:
+        for shot in self.path.shots[first : last + 1]:
             # Half a frame before the shot's first frame, so that the jump is on that frame and on no other.
-            begins = (round(self.output_time(shot.start_s) * self.rate) - 0.5) / float(self.rate)
-            for place in range(len(shot.points) - 1):
+            begins = (round(self.times.output_time(shot.start_s) * self.rate) - 0.5) / float(self.rate)
+            lowest = max(0, math.floor((begin_s - shot.start_s) / STEP_S) - 2)
+            highest = min(len(shot.points) - 1, math.ceil((end_s - shot.start_s) / STEP_S) + 2)
+            for place in range(min(lowest, highest - 1), highest):
                 a, b, c, d = (scale * number for number in shot.coefficients(place))
-                since, until = (self.output_time(shot.start_s + STEP_S * at) for at in (place, place + 1))
+                since, until = (
+                    self.times.output_time(shot.start_s + STEP_S * at) for at in (place, place + 1)
+                )
                 if max(abs(b), abs(c), abs(d)) < 1e-4 * STEP_S:
                     piece = f"{a + offset:.4f}"
                 else:

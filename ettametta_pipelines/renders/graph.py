@@ -412,7 +412,7 @@ def _following(plan: RenderPlan, format: Format, zoom: float) -> tuple[Window, i
         window=window.width if sideways else window.height,
         target=wide if sideways else high,
         mirrored=sideways and plan.recipe.originality.mirror,
-        output_time=plan.time_map.output_time,
+        times=plan.time_map,
         rate=plan.rate,
     )
     return window, wide, high, following

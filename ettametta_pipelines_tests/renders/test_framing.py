@@ -146,6 +146,13 @@ def test_a_long_shot_is_laid_in_pieces_that_do_not_show() -> None:
     assert kept.share_cut_off == 0
 
 
+def test_at_full_speed_across_the_border_of_two_pieces_a_path_is_still_found() -> None:
+    darting = [(0.05, 0.95)[place // 9 % 2] for place in range(4 * 150)]
+    points = np.array(path_of(shot(darting, half=0.1)).shots[0].points) / SHOWN
+    assert np.abs(np.diff(points)).max() <= FASTEST_PER_S / 4 + 1e-4
+    assert np.abs(np.diff(points, 2)).max() <= QUICKEST_PER_S2 / 16 + 1e-4
+
+
 def test_two_people_are_shown_together_where_both_fit_and_the_main_one_where_not() -> None:
     alone, both = Extent(0.3, 0.4, 0.04, 0.08), Extent(0.45, 0.4, 0.19, 0.08)
     seen = tuple(Sighting(place / 4, alone, both, 0.9) for place in range(16))
