@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test lint types unit bench format clean
+.PHONY: help demo dev test lint types unit fuzz bench format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
 	@echo "make demo VIDEOS=\"a.mp4 b.mov\"  the same on your own files"
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
+	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make format                   format the code"
 
@@ -46,6 +47,10 @@ types: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
 	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+
+fuzz: $(VENV)/.installed-dev
+	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
+	  ettametta_pipelines_tests/renders/test_random_recipes.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load

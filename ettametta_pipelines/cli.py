@@ -107,6 +107,10 @@ def render(
     platform: Annotated[
         str | None, typer.Option(help="Render what a platform takes; `ettametta platforms` lists them.")
     ] = None,
+    broll: Annotated[
+        str | None, typer.Option(help="Cut away to stock footage of these: comma-separated keywords.")
+    ] = None,
+    broll_dir: Annotated[Path | None, typer.Option(help="Cut away to your own clips in this folder.")] = None,
     voice_over: Annotated[
         str | None, typer.Option(metavar="TEXT|@FILE", help="Text to be spoken over the video.")
     ] = None,
@@ -121,19 +125,23 @@ def render(
     """Render a file without the orchestrator: the same engine the renditions use."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ettametta_pipelines.renders.broll import split_keywords
+    from ettametta_pipelines.renders.broll_file import FileBroll
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
     from ettametta_pipelines.renders.formats import FORMATS
     from ettametta_pipelines.renders.platforms import choose_platform
+    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
+    from ettametta_pipelines.resources import PexelsResource
+    from ettametta_pipelines.storage.objects import open_store
 
     if formats is not None:
         wanted = formats.split(",")
     else:
         wanted = [choose_platform(platform).format] if platform else list(FORMATS)
-    from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
-    from ettametta_pipelines.storage.objects import open_store
-
+    store = open_store(get_settings())
+    footage = FileBroll(store, PexelsResource().client, split_keywords(broll or ""), broll_dir)
     wish = VoiceWish(read_text(voice_over), language, remake_voice) if voice_over else None
-    studio = open_studio(get_settings(), open_store(get_settings())) if wish else None
+    studio = open_studio(get_settings(), store) if wish else None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
         task = progress.add_task(f"Rendering {escape(file.name)}", total=100)
@@ -148,6 +156,7 @@ def render(
             out_dir,
             seed=seed,
             captions=captions,
+            broll=footage,
             voice=wish,
             studio=studio,
             platform=platform,
@@ -158,6 +167,10 @@ def render(
         return
     if document["captions"] and document["captions"]["left_out"]:
         out.print(f"Not in the caption font, so left out: {document['captions']['left_out']}", markup=False)
+    if document["broll"]:
+        out.print("Cutaways: " + document["broll"]["said"], markup=False, soft_wrap=True)
+        for credit in document["broll"]["credits"]:
+            out.print(credit, markup=False, soft_wrap=True)
     if spoken := document["voice_over"]:
         by = f"{spoken['engine']}, {spoken['voice']}" + (
             f"; {spoken['fallback']}" if spoken["fallback"] else ""
@@ -217,6 +230,9 @@ def upload(
     captions: Annotated[
         Path | None, typer.Option(help="Its captions: .srt, .vtt, or .json word timings.")
     ] = None,
+    broll_keywords: Annotated[
+        str | None, typer.Option(help="What footage for cutaways shall show, comma-separated.")
+    ] = None,
     voice_over: Annotated[
         str | None,
         typer.Option(metavar="TEXT|@FILE", help="Text to be spoken where the recipe has a voice-over."),
@@ -248,6 +264,7 @@ def upload(
             "attribution": attribution,
             "title": title,
             "recipe": recipe,
+            "broll_keywords": broll_keywords,
             "voice_over": read_text(voice_over) if voice_over else None,
             "language": language,
         },

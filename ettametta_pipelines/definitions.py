@@ -20,6 +20,7 @@ from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.resources import (
     GeminiResource,
     LakeResource,
+    PexelsResource,
     ShopifyResource,
     StateResource,
     StoreResource,
@@ -46,6 +47,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "gemini": GeminiResource(),
         "stripe": StripeResource(),
         "shopify": ShopifyResource(),
+        "pexels": PexelsResource(),
     }
     return dg.Definitions(
         assets=[*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE],

@@ -131,6 +131,15 @@ def _probe_shopify(settings: Settings) -> str:
     return f"answers as {shop.name}"
 
 
+def _probe_pexels(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.pexels import PexelsClient
+
+    client = PexelsClient(settings.endpoint("pexels"))
+    client.search_videos("ocean", per_page=1)
+    left = client.rate_limit
+    return "answers" + (f", {left.remaining} of {left.limit} requests left" if left else "")
+
+
 def _probe_elevenlabs(settings: Settings) -> str:
     from ettametta_pipelines.vendors.elevenlabs import ElevenLabsClient
 
@@ -145,6 +154,7 @@ PROBES: dict[str, Callable[[Settings], str]] = {
     "gemini": _probe_gemini,
     "stripe": _probe_stripe,
     "shopify": _probe_shopify,
+    "pexels": _probe_pexels,
     "elevenlabs": _probe_elevenlabs,
 }
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.storage.lake import Lake
     from ettametta_pipelines.storage.objects import ObjectStore
     from ettametta_pipelines.vendors.gemini import GeminiClient
+    from ettametta_pipelines.vendors.pexels import PexelsClient
     from ettametta_pipelines.vendors.shopify import ShopifyClient
     from ettametta_pipelines.vendors.stripe import StripeClient
     from ettametta_pipelines.vendors.tiktok import TikTokApp
@@ -102,3 +103,12 @@ class ShopifyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from ettametta_pipelines.vendors.shopify import ShopifyClient
 
         return ShopifyClient(get_settings().endpoint("shopify"))
+
+
+class PexelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Pexels' stock footage."""
+
+    def client(self) -> "PexelsClient":
+        from ettametta_pipelines.vendors.pexels import PexelsClient
+
+        return PexelsClient(get_settings().endpoint("pexels"))

@@ -69,6 +69,10 @@ VENDORS: dict[str, VendorSpec] = {
             "store payouts ledger",
         ),
         VendorSpec(
+            "pexels", "https://api.pexels.com/", ("pexels_api_key",), "pexels_base_url", "pexels",
+            "stock footage for cutaways",
+        ),
+        VendorSpec(
             "elevenlabs", "https://api.elevenlabs.io/", ("elevenlabs_api_key",), "elevenlabs_base_url", "elevenlabs",
             "voice-over", stand_in="the local voice espeak-ng speaks instead, and says so",
         ),
@@ -138,6 +142,7 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
     shopify_access_token: SecretStr | None = None
+    pexels_api_key: SecretStr | None = None
     elevenlabs_api_key: SecretStr | None = None
     elevenlabs_model: str = Field(default="eleven_multilingual_v2", alias="ELEVENLABS_MODEL")
     elevenlabs_voice: str = Field(
@@ -151,6 +156,7 @@ class Settings(BaseSettings):
     gemini_base_url: str = ""
     stripe_base_url: str = ""
     shopify_base_url: str = ""
+    pexels_base_url: str = ""
     elevenlabs_base_url: str = ""
 
     aws_access_key_id: SecretStr | None = None

@@ -161,3 +161,37 @@ def test_render_burns_captions_in_and_upload_takes_them_along(settings_env: Sett
     names = {info.key.rsplit("/", 1)[-1]: info.key for info in store.list("uploads/")}
     assert sorted(names) == ["clip.mp4", "clip.mp4.json", "clip.mp4.words.json"]
     assert json.loads(store.get(names["clip.mp4.json"])) == {"captions": "clip.mp4.words.json"}
+
+
+def test_render_cuts_away_to_a_folders_clips_and_names_what_it_could_not_find(
+    settings_env: Settings, tmp_path: Path
+) -> None:
+    from ettametta_pipelines_tests.media.clips import clip
+
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=320x240:r=25:d=6", sound=None)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    clip(mine / "sea.mp4", picture="testsrc=s=320x180:r=25:d=4", sound=None)
+    plain = ["render", str(source), "--recipe", "clean", "--formats", "1x1", "--out", str(tmp_path), "--json"]
+    answers = {}
+    for name, more in {
+        "own": ["--broll-dir", str(mine)],
+        "unfound": ["--broll", "xkcd"],
+    }.items():
+        answer = runner.invoke(app, [*plain, *more])
+        assert answer.exit_code == 0, answer.output
+        answers[name] = json.loads(answer.stdout)
+    own, unfound = answers["own"]["broll"], answers["unfound"]["broll"]
+    assert (own["said"], own["credits"], own["cutaways"][0]["url"]) == ("1 cutaway", [], "sea.mp4")
+    assert unfound["said"].startswith("skipped: No clip that could be used was found in pexels for 'xkcd'")
+    assert len({document["outputs"][0]["render_key"] for document in answers.values()}) == 2
+
+
+def test_upload_states_what_cutaways_shall_show(settings_env: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"bytes")
+    arguments = ["upload", str(tmp_path / "a.mp4"), "--account", "studio", "--niche", "travel"]
+    answer = runner.invoke(app, [*arguments, "--broll-keywords", "sea, sand"])
+    assert answer.exit_code == 0, answer.output
+    store = open_store(settings_env)
+    (sidecar,) = (info.key for info in store.list("uploads/") if info.key.endswith(".json"))
+    assert json.loads(store.get(sidecar)) == {"broll_keywords": "sea, sand"}

@@ -38,6 +38,9 @@ SOURCE_MEDIA = TableContract(
             "Why the captions it came with were not taken; else empty",
             nullable=True,
         ),
+        Column(
+            "broll_keywords", "string_list", "What footage for cutaways shall show, if stated", nullable=True
+        ),
         Column("voice_over", "string", "Text to be spoken over it; empty when it has none", nullable=True),
         Column("language", "string", "Language of that text, if stated, e.g. en or pt-BR", nullable=True),
         Column("container", "string", "mov (MP4, QuickTime) or matroska" + _KNOWN_IF_ACCEPTED, nullable=True),

@@ -266,6 +266,7 @@ def _row(upload: Upload, size: int, verdict: ProbeVerdict, sidecar: Sidecar | No
         "rights": sidecar.declared_rights if sidecar else UNDECLARED,
         "attribution": sidecar.attribution if sidecar else None,
         "recipe": sidecar.recipe if sidecar else None,
+        "broll_keywords": sidecar.broll_keywords if sidecar else None,
         "voice_over": sidecar.voice_over if sidecar else None,
         "language": sidecar.language if sidecar else None,
     }

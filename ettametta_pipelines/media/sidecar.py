@@ -10,7 +10,15 @@ import json
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ettametta_pipelines.media.rights import UNDECLARED, Rights
 from ettametta_pipelines.renders.recipe import LANGUAGE
@@ -37,6 +45,15 @@ def _visible(text: str) -> str:
 Line = Annotated[str, AfterValidator(_visible)]
 
 
+def _split(stated: Any) -> Any:
+    """`knives, onions` may be written for `["knives", "onions"]`."""
+    return [part for part in stated.split(",") if part.strip()] if isinstance(stated, str) else stated
+
+
+Keyword = Annotated[Line, Field(max_length=40)]
+Keywords = Annotated[list[Keyword], BeforeValidator(_split), Field(min_length=1, max_length=12)]
+
+
 class Sidecar(BaseModel):
     """What an uploader may state about a video."""
 
@@ -49,6 +66,7 @@ class Sidecar(BaseModel):
     # A file in the same folder; words are judged as captions, so that a bad one does not refuse the video.
     captions: Annotated[str, Field(max_length=200, pattern=r"^[^/\x00-\x1f]+\.(srt|vtt|json)$")] | None = None
     words: list[Any] | None = None
+    broll_keywords: Keywords | None = None
     # A text to be spoken where the recipe has a voice-over, and the language it is written in.
     voice_over: Annotated[Line, Field(max_length=5_000)] | None = None
     language: Annotated[str, Field(pattern=LANGUAGE)] | None = None

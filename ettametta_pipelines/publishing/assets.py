@@ -171,7 +171,7 @@ def youtube_publications(
         started = utc_now()
         order = order_for(
             "youtube", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
-            request_id=context.run_id,
+            request_id=context.run_id, live=get_settings().endpoint("google").mode == "live",
         )  # fmt: skip
         outcome = youtube_upload.publish(_workshop(context, state, store), youtube.app(), order)
         return _told(YOUTUBE_PUBLICATIONS, outcome, "google", (utc_now() - started).total_seconds())
@@ -212,7 +212,7 @@ def tiktok_publications(
         started = utc_now()
         order = order_for(
             "tiktok", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
-            request_id=context.run_id,
+            request_id=context.run_id, live=get_settings().endpoint("tiktok").mode == "live",
         )  # fmt: skip
         outcome = tiktok_upload.publish(_workshop(context, state, store), tiktok.app(), order)
         return _told(TIKTOK_PUBLICATIONS, outcome, "tiktok", (utc_now() - started).total_seconds())

@@ -4,7 +4,9 @@ Follows from lineage alone, so that nobody has to remember to tick a box. Nothin
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ettametta_pipelines.failures import NeedsPersonError
 
@@ -62,3 +64,33 @@ def disclosure_for(
     # A voice-over that does not say what it is counts as synthetic.
     spoken = voice_json is not None and json.loads(voice_json).get("synthetic") is not False
     return Disclosure(synthetic=rule.synthetic or spoken, credit=credit)
+
+
+def with_footage(disclosure: Disclosure, rendition: Mapping[str, Any], *, live: bool = False) -> Disclosure:
+    """What must be declared besides for the clips a rendition cuts away to, by its row's `broll_json`.
+
+    Each clip's credit line is added once; one generated clip makes the video synthetic. Raises NeedsPersonError
+    `footage_right_missing` for a clip without a right to publish it, `footage_is_stand_in` for one of the sandbox's
+    in a `live` post.
+    """
+    clips = json.loads(rendition.get("broll_json") or "{}").get("cutaways", [])
+    for clip in clips:
+        rule = RIGHTS.get(clip["rights"])
+        if rule is None or (rule.needs_attribution and not clip["credit"]):
+            raise NeedsPersonError(
+                f"The rendition shows the clip {clip['vendor']} {clip['vendor_id']}, which nobody may publish (rights: "
+                f"{clip['rights']}).",
+                code="footage_right_missing",
+                remedy="Render it again with other clips, or with broll set to none, then publish.",
+            )
+    if live and any(clip["standing"] == "sandbox" for clip in clips):
+        raise NeedsPersonError(
+            "The rendition shows clips of the sandbox, which stand in for stock footage and credit nobody real.",
+            code="footage_is_stand_in",
+            remedy="Set PEXELS_API_KEY and render it again, or render it with broll set to none, then publish.",
+        )
+    credits = dict.fromkeys(clip["credit"] for clip in clips if clip["credit"])
+    return Disclosure(
+        synthetic=disclosure.synthetic or any(RIGHTS[clip["rights"]].synthetic for clip in clips),
+        credit="\n".join([*filter(None, [disclosure.credit]), *credits]) or None,
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ettametta_pipelines.publishing.delivery import Order, Rendition
-from ettametta_pipelines.publishing.disclosure import disclosure_for
+from ettametta_pipelines.publishing.disclosure import disclosure_for, with_footage
 from ettametta_pipelines.publishing.posts import compose_post
 from ettametta_pipelines.renders.platforms import require_fit
 
@@ -33,8 +33,9 @@ def order_for(
     wishes: Wishes,
     *,
     request_id: str | None = None,
+    live: bool = False,
 ) -> Order:
-    """What to post, from one row of `source_media` and one of `rendition_9x16`.
+    """What to post, from one row of `source_media` and one of `rendition_9x16`; `live` where people will see it.
 
     Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits or a
     video it would refuse.
@@ -45,6 +46,7 @@ def order_for(
         upload_key=source["upload_key"],
         voice_json=rendition.get("voice_json"),
     )
+    disclosure = with_footage(disclosure, rendition, live=live)
     post = compose_post(
         platform,
         disclosure,

@@ -3,6 +3,7 @@
 Thin: the work is `library.py`'s and `thumbnails.py`'s.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from pydantic import Field
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
-from ettametta_pipelines.resources import StoreResource
+from ettametta_pipelines.resources import PexelsResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf
     from ettametta_pipelines.renders.ffmpeg import RenderProgress
     from ettametta_pipelines.renders.library import Rendition, RenditionOrder
     from ettametta_pipelines.renders.quality import Finding
@@ -55,6 +57,11 @@ The finished {shape}. Made by one recipe (mirror, zoom, colour, grayscale, speed
 vignette, grain) together with the other formats of the same run, from one decode; sound is brought towards -14 LUFS
 and follows a speed ramp. A ramped rendition is a little longer or shorter than its source.
 
+Where the recipe has cutaways, other footage is shown at cuts while the sound goes on: clips under
+`library/{{account}}/` with a right declared beside them, else stock footage found by the upload's `broll_keywords` or
+its title. What was chosen stays chosen; a cutaway for which no clip could be had is left out, named under *broll*, and
+tried again by the next run. Credits go into the posts by themselves.
+
 Captions the upload came with are drawn where the recipe asks for them, or where `captions` names a style.
 
 The upload's `voice_over` is spoken where the recipe has a voice-over (*narrated* has), or the text given in the
@@ -71,7 +78,8 @@ another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine
 *unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
 has. *video_too_long* says what the chosen platform takes, *voice_over_too_long* how many words fit,
 *elevenlabs_quota_exceeded* that credits are used up; after *voice_outcome_unknown* set `remake_voice` once ElevenLabs'
-history has been looked into. Nothing is stored unless every check passed.
+history has been looked into. *broll_missing* and *pexels_...* end a render only where the recipe says so. Nothing is
+stored unless every check passed.
 """
 
 
@@ -80,7 +88,7 @@ class RenditionConfig(dg.Config):
 
     recipe: str | None = Field(
         default=None,
-        description="Preset: cinematic, clean, narrated, noir, punchy, restless, vhs or vintage. "
+        description="Preset: cinematic, clean, narrated, noir, punchy, restless, story, vhs or vintage. "
         "Empty takes the uploader's wish, else cinematic.",
     )
     seed: int | None = Field(
@@ -102,6 +110,17 @@ class RenditionConfig(dg.Config):
             "Draw the source's captions in this style: plain, bold_outline or boxed; none draws none. Empty does as "
             "the recipe says."
         ),
+    )
+    broll: str | None = Field(
+        default=None,
+        description=(
+            "Cut away to other footage: library (the account's own), pexels (stock) or any; none does not. Empty does "
+            "as the recipe says."
+        ),
+    )
+    broll_keywords: list[str] = Field(
+        default=[],
+        description="What that footage shall show. Empty takes the upload's words, else its title's.",
     )
     voice_over: str | None = Field(
         default=None,
@@ -148,6 +167,7 @@ def renditions(
     context: dg.AssetExecutionContext,
     config: RenditionConfig,
     store: StoreResource,
+    pexels: PexelsResource,
     source_media: pd.DataFrame,
     media_analysis: pd.DataFrame,
 ) -> Iterator[Any]:
@@ -166,7 +186,13 @@ def renditions(
         try:
             studio = open_studio(get_settings(), store.open())
             made = obtain_renditions(
-                store.open(), order, wanted, scratch=scratch, studio=studio, progress=report
+                store.open(),
+                order,
+                wanted,
+                scratch=scratch,
+                studio=studio,
+                shelves=_shelves(order, store, pexels),
+                progress=report,
             )
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
@@ -186,7 +212,13 @@ def _order(
     """What to render, from the tables and the launchpad; refuses a source that was rejected."""
     from ettametta_pipelines.media.intake import require_accepted
     from ettametta_pipelines.renders.library import RenditionOrder
-    from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for, with_captions
+    from ettametta_pipelines.renders.recipe import (
+        DEFAULT_RECIPE,
+        load_preset,
+        seed_for,
+        with_broll,
+        with_captions,
+    )
     from ettametta_pipelines.renders.sound import Loudness
 
     source, analysis = plain_rows(source_media)[0], plain_rows(media_analysis)[0]
@@ -194,6 +226,8 @@ def _order(
     recipe = load_preset(config.recipe or source["recipe"] or DEFAULT_RECIPE)
     if config.captions:
         recipe = with_captions(recipe, config.captions)
+    if config.broll:
+        recipe = with_broll(recipe, config.broll)
     recipe, voice = _voice_wish(source, recipe, config)
     lufs = analysis["loudness_lufs"]
     return RenditionOrder(
@@ -206,6 +240,7 @@ def _order(
         seed=seed_for(recipe, source["sha256"], config.seed),
         loudness=None if lufs is None else Loudness(lufs, analysis["true_peak_dbtp"]),
         captions_key=source.get("captions_key"),
+        broll=_broll_order(source, analysis, config) if recipe.broll else None,
         voice=voice,
         fingerprint_key=analysis.get("fingerprint_key"),
         platform=config.platform,
@@ -228,6 +263,35 @@ def _for_platform(selected: list[str], platform: str | None) -> list[str]:
             remedy=f"Select {rendition_asset(wanted)}, or leave `platform` empty.",
         )
     return [wanted]
+
+
+def _broll_order(source: dict[str, Any], analysis: dict[str, Any], config: RenditionConfig) -> "BrollOrder":
+    from ettametta_pipelines.renders.broll import keywords_for
+    from ettametta_pipelines.renders.broll_clips import BrollOrder
+    from ettametta_pipelines.renders.formats import output_rate
+
+    stated = source.get("broll_keywords")
+    words = config.broll_keywords or ([] if stated is None else [str(word) for word in stated])
+    return BrollOrder(
+        source_sha256=source["sha256"],
+        duration_s=source["duration_s"],
+        rate=output_rate(source["fps"], variable=source["variable_rate"]),
+        width=source["width"],
+        height=source["height"],
+        shot_starts_s=tuple(float(start) for start in analysis["shot_starts_s"]),
+        keywords=keywords_for(words, source["title"], source["niche"]),
+        account=source["account"],
+    )
+
+
+def _shelves(order: "RenditionOrder", store: StoreResource, pexels: PexelsResource) -> "list[Shelf]":
+    """Where clips come from, the account's own first; none where no cutaways are wanted."""
+    from ettametta_pipelines.renders.broll_clips import PexelsShelf, StoreShelf
+
+    if order.broll is None:
+        return []
+    stock = PexelsShelf(pexels.client(), order.broll.width, order.broll.height)
+    return [StoreShelf(store.open(), order.broll.account), stock]
 
 
 def _voice_wish(
@@ -294,6 +358,9 @@ def _materialization(
         }
     metadata["framing"] = "follows the subject" if rendition.path else "centre"
     metadata |= _caption_facts(rendition)
+    if rendition.broll is not None:
+        metadata |= {"broll": rendition.broll.in_words, "broll_credits": list(rendition.broll.credits)}
+        metadata["stock_footage"] = get_settings().endpoint("pexels").standing
     metadata |= _voice_facts(rendition, order)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
@@ -346,7 +413,6 @@ def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> 
 
 
 def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
-    import json
 
     from ettametta_pipelines.renders.recipe import canonical_json
 
@@ -369,6 +435,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "source_distance": rendition.source_distance,
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,
+        "broll_json": json.dumps(rendition.broll.document(), ensure_ascii=False) if rendition.broll else None,
         "voice_json": json.dumps(rendition.voice.document()) if rendition.voice else None,
     }
 

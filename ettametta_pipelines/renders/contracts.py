@@ -35,6 +35,12 @@ _COLUMNS = (
         "render_seconds", "float64", "Wall time of the render, shared by formats made together; 0 if not made"
     ),
     Column(
+        "broll_json",
+        "string",
+        "Clips it cuts away to with times, rights and credits, and what was skipped, as JSON; empty without any",
+        nullable=True,
+    ),
+    Column(
         "voice_json",
         "string",
         "Its voice-over as JSON: engine, voice, times, levels, cost, synthetic; empty without one",

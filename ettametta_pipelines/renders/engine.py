@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
@@ -20,6 +20,7 @@ from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.fingerprint import distance_to, samples_of, to_bytes
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import SubjectTrack, in_words
+from ettametta_pipelines.renders.broll import BrollReport, Cutaway
 from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file, retimed
@@ -50,6 +51,7 @@ from ettametta_pipelines.renders.recipe import (
     load_recipe,
     render_key,
     seed_for,
+    with_broll,
     with_voice_over,
 )
 from ettametta_pipelines.renders.segments import (
@@ -65,6 +67,9 @@ from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines.renders.voiceover import Narration, VoiceStudio, VoiceWish, mix_key, narrated
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.object_errors import os_errors
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.renders.broll_file import FileBroll
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
@@ -141,6 +146,7 @@ def render(
     *,
     loudness: Loudness | None = None,
     captions: Sequence[Cue] = (),
+    cutaways: Sequence[Cutaway] = (),
     voice: Narration | None = None,
     subject: SubjectTrack | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
@@ -152,10 +158,10 @@ def render(
 
     The same source, recipe, seed and ffmpeg build give the same bytes of video, whatever other formats are rendered
     along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
-    recipe asks for them; `subject` is followed unless the recipe keeps to the centre; a fetched `voice` is spoken over
-    the source's sound; `fingerprint` is the source's, to tell how far from it the outputs are. `workers` is how many
-    segments are made at once, by default one for every three processors. Raises QualityFailure, PermanentError for
-    captions that cannot be drawn, or PipelineError by the runner's table.
+    recipe asks for them, `cutaways` shown where they state; `subject` is followed unless the recipe keeps to the
+    centre; a fetched `voice` is spoken over the source's sound; `fingerprint` is the source's, to tell how far from it
+    the outputs are. `workers` is how many segments are made at once, by default one for every three processors. Raises
+    QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
@@ -164,6 +170,7 @@ def render(
     out_dir = out_dir.absolute()
     with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, subject, workdir)
+        plan = replace(plan, cutaways=tuple(cutaways))
         made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
         sights = caption_sights(plan, captions, workdir)
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness, sights, fingerprint)
@@ -290,7 +297,8 @@ def _make_segment(
     if shelf is not None:
         for format in plan.formats:
             alone = render_arguments(plan, segment, {format.name: Path(format.name)})
-            key = segment_key(alone, workdir, {str(plan.source): shelf.source_sha256})
+            clips = {str(cutaway.path.absolute()): cutaway.sha256 for cutaway in plan.cutaways}
+            key = segment_key(alone, workdir, {str(plan.source): shelf.source_sha256} | clips)
             keys[format.name] = MadeSegment(key, segment.first, segment.end)
             if (found := shelf.find(format, key)) is not None:
                 run_ffmpeg(
@@ -378,7 +386,7 @@ def _judge_and_keep(
     fingerprint: bytes | None,
 ) -> list[RenderedFile]:
     times = plan.time_map
-    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time)
+    footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time, plan.cutaways)
     reference = Reference(plan, workdir)
     distance = distance_to(fingerprint, times.source_time) if fingerprint else None
 
@@ -480,6 +488,7 @@ def render_file(
     seed: int | None = None,
     captions: Path | None = None,
     platform: str | None = None,
+    broll: "FileBroll | None" = None,
     voice: VoiceWish | None = None,
     studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
@@ -487,16 +496,17 @@ def render_file(
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
 
     A `captions` file (.srt, .vtt, .json of words) is drawn as the recipe says, or in the default style where it says
-    nothing; a `voice` is spoken in `studio` likewise. The footage is looked at for its subject only where a format
-    shows a part of it. What `platform` would refuse is not made. Raises PermanentError: the intake's reason code for a
-    file that is no good, `unknown_recipe`, `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of
-    `platforms.REMEDIES`, or what the engine raises.
+    nothing; a `voice` is spoken in `studio` likewise; `broll` finds the clips of cutaways, of which there are none
+    without it. The footage is looked at for its subject only where a format shows a part of it. What `platform` would
+    refuse is not made. Raises PermanentError: the intake's reason code for a file that is no good, `unknown_recipe`,
+    `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of `platforms.REMEDIES`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
     wanted = load_recipe(recipe)
     cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
         wanted = wanted.model_copy(update={"captions": Captions()})
+    wanted = broll.asked_of(wanted) if broll is not None else with_broll(wanted, "none")
     probe = require_probe(file)
     sha256 = file_sha256(file)
     used_seed = seed_for(wanted, sha256, seed)
@@ -511,13 +521,18 @@ def render_file(
     outputs = []
     with private_dir(out_dir, ".render-out") as workdir:
         partial = shows_a_part(float(probe.display_aspect), wanted, choose_formats(chosen))
-        seen = analyse(file, probe, workdir) if partial else None
-        subject = seen.subject if seen else None
+        seen = analyse(file, probe, workdir) if partial or wanted.broll else None
+        subject = seen.subject if seen and partial else None
         paths = plan_paths(subject, wanted, choose_formats(chosen))
+        found: BrollReport | None = None
+        cutaways: list[Cutaway] = []
+        if broll is not None and wanted.broll is not None and seen is not None:
+            found = broll.obtain(file, probe, sha256, wanted, used_seed, seen.shot_starts_s, workdir)
+            cutaways = broll.load(found, workdir)
         spoken = narration.fetched(studio.store, workdir) if narration and studio else None
         made = render(
             file, probe, wanted, chosen, used_seed, workdir,
-            loudness=seen.loudness if seen else None, captions=cues, subject=subject, voice=spoken,
+            loudness=seen.loudness if seen else None, captions=cues, cutaways=cutaways, subject=subject, voice=spoken,
             progress=progress, fingerprint=to_bytes(samples_of(seen.thumbs)) if seen else None,
         )  # fmt: skip
         for one in made:
@@ -527,10 +542,11 @@ def render_file(
             target = out_dir / f"{stem}_{one.format.name}.mp4"
             os.replace(one.path, target)
             drawn = drawing_key(wanted.captions, cues)
+            shown = found.digest if found else None
             path = paths.get(one.format.name)
             key = render_key(
                 sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn,
-                voice=mix_key(narration), framing=path.digest if path else None,
+                voice=mix_key(narration), framing=path.digest if path else None, cutaways=shown,
             )  # fmt: skip
             outputs.append(_output_document(one, target, key))
     return {
@@ -539,6 +555,7 @@ def render_file(
         "recipe_json": canonical_json(wanted),
         "seed": used_seed,
         "captions": asdict(report) if report else None,
+        "broll": found.document() | {"said": found.in_words, "credits": found.credits} if found else None,
         "voice_over": narration.document() if narration else None,
         "subject": in_words(subject) if subject else None,
         "ffmpeg_build": ffmpeg_build(),

@@ -16,6 +16,8 @@ import ffmpeg
 
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.media.subject import SubjectTrack
+from ettametta_pipelines.renders import cutaways as cutting
+from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
 from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
 from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
@@ -76,6 +78,7 @@ class RenderPlan:
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
     subject: SubjectTrack | None = None
     voice: Narration | None = None
+    cutaways: Sequence[Cutaway] = ()
 
     @property
     def has_sound(self) -> bool:
@@ -165,7 +168,11 @@ def segment_pictures(plan: RenderPlan, segment: Segment, formats: Sequence[Forma
     """The finished picture of a segment in each format, in the time of the whole rendition, before its encoder."""
     picture = common_chain(source_picture(plan, segment), plan, segment)
     branches = picture.filter_multi_output("split") if len(formats) > 1 else [picture]
-    return [format_branch(branches[n], plan, format, segment) for n, format in enumerate(formats)]
+    showings = cutting.open_cutaways(plan, formats, segment)
+    return [
+        format_branch(branches[n], plan, format, segment, showings[format.name])
+        for n, format in enumerate(formats)
+    ]
 
 
 def source_picture(plan: RenderPlan, segment: Segment) -> Stream:
@@ -276,14 +283,17 @@ def shift_colour(stream: Stream, recipe: Recipe) -> Stream:
     return stream
 
 
-def format_branch(stream: Stream, plan: RenderPlan, format: Format, segment: Segment) -> Stream:
-    """Fill one format, then grain, then the plate, so that letterbox bars stay clean."""
+def format_branch(
+    stream: Stream, plan: RenderPlan, format: Format, segment: Segment, showings: Sequence["cutting.Showing"]
+) -> Stream:
+    """Fill one format and cut away; then grain, then the plate, so that letterbox bars stay clean."""
     zoom = plan.recipe.originality.zoom or 1.0
     other_shape = abs(float(plan.probe.display_aspect / format.aspect) - 1) > SAME_SHAPE
     if plan.recipe.fit == "blur" and other_shape:
         stream = fill_with_blur(stream, plan, format, zoom)
     else:
         stream = fill_by_crop(stream, plan, format, zoom, segment)
+    stream = cutting.lay_over(stream, showings, plan, format.width, format.height)
     if plan.recipe.grain is not None:
         # Of the seeds noise offers only all_seed has an effect. Each segment has its own, or grain would repeat.
         seed = (plan.seed + segment.index) % 2**31

@@ -15,6 +15,8 @@ from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import track_from_json
+from ettametta_pipelines.renders.broll import BrollReport
+from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf, load_cutaways, obtain_broll
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import Cue, from_canonical
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
@@ -46,7 +48,8 @@ class RenditionOrder:
     """What is wanted of which accepted source. `duration_s` and `has_audio` are the source's, from its row.
 
     `captions_key` is the object with its captions, `subject_key` the one with its subject's track, `fingerprint_key`
-    with its fingerprint; None where there is none. What a `platform` would refuse is not made.
+    with its fingerprint; None where there is none. `broll` is needed where the recipe has cutaways. What a `platform`
+    would refuse is not made.
     """
 
     source_id: str
@@ -60,6 +63,7 @@ class RenditionOrder:
     captions_key: str | None = None
     fingerprint_key: str | None = None
     platform: str | None = None
+    broll: BrollOrder | None = None
     voice: VoiceWish | None = None
     subject_key: str | None = None
 
@@ -81,6 +85,7 @@ class Rendition:
     poster: bytes
     ffmpeg_build: str
     captions: CaptionReport | None = None
+    broll: BrollReport | None = None
     voice: Narration | None = None
     path: CropPath | None = None
 
@@ -97,14 +102,15 @@ def obtain_renditions(
     formats: Iterable[str],
     *,
     scratch: Path,
+    shelves: Sequence[Shelf] = (),
     studio: VoiceStudio | None = None,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> list[Rendition]:
-    """Every wanted format, those missing made from one decode.
+    """Every wanted format, those missing made from one decode; `shelves` are where clips for cutaways come from.
 
     An object that is there but fails its checks is made again and replaced. Raises QualityFailure when what was
     made is no good, and then stores none of it; PermanentError for captions that cannot be drawn, or what `narrate`
-    raises. The order's voice-over is spoken in `studio` (by default the local voice).
+    and `obtain_broll` raise. The order's voice-over is spoken in `studio` (by default the local voice).
     """
     if order.platform is not None:
         lasts_s = time_map(order.recipe, order.seed).output_time(order.duration_s)
@@ -118,6 +124,10 @@ def obtain_renditions(
     )
     report = examine(order.recipe.captions, cues, order.duration_s)
     drawn = drawing_key(order.recipe.captions, cues)
+    broll = None
+    if order.recipe.broll is not None and order.broll is not None:
+        broll = obtain_broll(store, order.broll, order.recipe, order.seed, shelves, scratch=scratch)
+    cutaways = broll.digest if broll else None
     subject = track_from_json(store.get(order.subject_key)) if order.subject_key else None
     paths = plan_paths(subject, order.recipe, chosen)
     framing = {name: path.digest for name, path in paths.items()}
@@ -131,6 +141,7 @@ def obtain_renditions(
             drawn,
             voice=mix_key(narration),
             framing=framing.get(f.name),
+            cutaways=cutaways,
         )
         for f in chosen
     }
@@ -146,11 +157,12 @@ def obtain_renditions(
                 loudness=order.loudness, captions=cues, subject=subject, voice=voice, progress=progress,
                 shelf=_Shelf(store, order, workdir),
                 fingerprint=store.get(order.fingerprint_key) if order.fingerprint_key else None,
+                cutaways=load_cutaways(store, broll, workdir) if broll else (),
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, voice=narration, path=paths.get(name))
+        replace(rendition, captions=report, voice=narration, path=paths.get(name), broll=broll)
         for name, rendition in found.items()
         if rendition is not None
     ]

@@ -16,7 +16,9 @@ from typing import Any
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.fingerprint import Distance
 from ettametta_pipelines.media.probe import POLICY, Probe, probe_file
+from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_check import CaptionSight
+from ettametta_pipelines.renders.cutaway_checks import CutawayFootage
 from ettametta_pipelines.renders.fidelity import Reference, judge_encoding
 from ettametta_pipelines.renders.formats import SOUND, Format
 from ettametta_pipelines.renders.framing import Framed, judge_framing
@@ -71,7 +73,7 @@ class Footage:
     """The source, played once for all its renditions when one of them has something to explain.
 
     `source_time` maps seconds of a rendition to seconds of the source where a recipe changes the pace, `output_time`
-    the other way.
+    the other way; `cutaways` are shown instead of it.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class Footage:
         loudness: Loudness | None = None,
         source_time: Callable[[float], float] | None = None,
         output_time: Callable[[float], float] | None = None,
+        cutaways: Sequence[Cutaway] = (),
     ) -> None:
         self.path = path
         self.probe = probe
         self.source_time = source_time or (lambda seconds: seconds)
         self.output_time = output_time or (lambda seconds: seconds)
+        self.cutaways = CutawayFootage(cutaways)
         self._loudness = loudness
         self._loudness_known = loudness is not None
         self._played: Playback | None = None
@@ -98,6 +102,14 @@ class Footage:
                 self._loudness = measure_loudness(self.path.absolute(), self.probe, scratch)
                 self._loudness_known = True
         return self._loudness
+
+    def beyond_clips(
+        self, stretches: Iterable[Stretch], of_clip: Callable[[Playback], Iterable[Stretch]], scratch: Path
+    ) -> list[Stretch]:
+        """What is left of stretches within cutaways beyond what their clips show themselves."""
+        eye = Sensitivity(SOURCE_BLACK_LUMA, SOURCE_FROZEN_CHANGE, SOURCE_SILENCE_DBFS[0], SOURCE_SHORTEST_S)
+        with self._lock:
+            return self.cutaways.unexplained(stretches, of_clip, beyond, eye, scratch)
 
     def played(self, gained_db: float, scratch: Path) -> Playback:
         """What the source shows; its silence is judged as it sounds after the gain the rendition got."""
@@ -226,6 +238,17 @@ class _Showing:
         # No more than it ever is: the rest of the difference is a voice-over's.
         return min(self.played.loudness.lufs - source.lufs, SOUND.max_gain_db)
 
+    def unexplained_picture(
+        self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
+    ) -> list[Stretch]:
+        """As `unexplained`, but what is shown while the rendition cuts away is held against the clip."""
+        footage = self.wanted.source
+        if footage is None or not footage.cutaways.cutaways:
+            return self.unexplained(stretches, of_source)
+        left = self.unexplained(footage.cutaways.outside(stretches), of_source)
+        left += _too_long(footage.beyond_clips(_too_long(stretches), of_source, self.scratch))
+        return sorted(left, key=lambda stretch: -stretch.length_s)
+
     def unexplained(
         self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
     ) -> list[Stretch]:
@@ -290,7 +313,7 @@ def _length(stretches: Iterable[Stretch]) -> float:
 
 def _no_black(showing: _Showing) -> Finding:
     black = showing.played.black
-    left = showing.unexplained(black, lambda source: source.black)
+    left = showing.unexplained_picture(black, lambda source: source.black)
     return _stretch_finding(
         "no_black_stretch", left, "The picture is black", "No black beyond the source's.", black
     )
@@ -299,7 +322,7 @@ def _no_black(showing: _Showing) -> Finding:
 def _no_freeze(showing: _Showing) -> Finding:
     # Black is still, too; one fault should be named once.
     frozen = [p for s in showing.played.frozen for p in beyond(s, showing.played.black)]
-    left = showing.unexplained(frozen, lambda source: source.frozen)
+    left = showing.unexplained_picture(frozen, lambda source: source.frozen)
     return _stretch_finding(
         "no_frozen_stretch", left, "The picture stands still", "It moves wherever the source does.", frozen
     )

@@ -123,6 +123,34 @@ class Glitch(_Part):
     burst_s: float = Field(default=0.3, ge=0.1, le=0.8, description="Longest burst, in seconds.")
 
 
+BrollSource = Literal["any", "library", "pexels"]
+
+
+class Broll(_Part):
+    """Short pieces of other footage over the picture, now and then; the sound goes on."""
+
+    every_s: float = Field(
+        default=9.0, ge=3, le=120, description="About how many seconds lie between two cutaways' beginnings."
+    )
+    length_s: float = Field(
+        default=2.5,
+        ge=1,
+        le=6,
+        description="About how long a cutaway lasts: up to half a second more where a cut is near.",
+    )
+    share: float = Field(
+        default=0.3, ge=0.05, le=0.5, description="At most this share of the video is cut away from."
+    )
+    source: BrollSource = Field(
+        default="any",
+        description="library: the account's own clips; pexels: stock footage; any: its own first, then stock.",
+    )
+    missing: Literal["skip", "fail"] = Field(
+        default="skip",
+        description="Where no clip can be had: skip leaves the footage itself, fail ends the render.",
+    )
+
+
 class VoiceOver(_Part):
     """A text spoken over the footage, whose own sound is taken down meanwhile."""
 
@@ -180,6 +208,7 @@ class Recipe(_Part):
     speed_ramp: SpeedRamp | None = None
     jitter: Jitter | None = None
     glitch: Glitch | None = None
+    broll: Broll | None = None
     captions: Captions | None = Field(
         default=None,
         description="Draws the captions a source came with, else the words of its voice-over; without either it "
@@ -192,7 +221,7 @@ class Recipe(_Part):
 
 # Treatments younger than the first stored renditions: where one is off it is not written, so that the keys of all
 # that was rendered before it existed stay what they were.
-UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "captions", "voice_over")
+UNWRITTEN_WHEN_OFF = ("grayscale", "speed_ramp", "jitter", "glitch", "broll", "captions", "voice_over")
 
 
 def canonical_json(recipe: Recipe) -> str:
@@ -217,12 +246,14 @@ def render_key(
     captions: str | None = None,
     voice: str | None = None,
     framing: str | None = None,
+    cutaways: str | None = None,
 ) -> str:
     """32 hex digits that name a rendition: the same key means the same bytes of video.
 
     Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph. `captions`
     is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `voice` likewise `voiceover.mix_key`;
-    `framing` is the digest of the camera's path, None where it stays in the centre.
+    `framing` is the digest of the camera's path, None where it stays in the centre; `cutaways` is
+    `BrollReport.digest`.
     """
     parts: dict[str, Any] = {
         "source": source_sha256,
@@ -235,6 +266,8 @@ def render_key(
         "graph": GRAPH_REVISION,
         "captions": captions,
     }
+    if cutaways is not None:
+        parts["cutaways"] = cutaways
     if voice is not None:
         parts["voice"] = voice
     if framing is not None:
@@ -267,6 +300,25 @@ def with_captions(recipe: Recipe, style: str) -> Recipe:
             remedy=f"Use one of {', '.join(get_args(CaptionStyle))}, or none.",
         ) from error
     return recipe.model_copy(update={"captions": captions})
+
+
+def with_broll(recipe: Recipe, source: str) -> Recipe:
+    """The recipe with cutaways from this source, as often as it states; `none` takes them away.
+
+    Raises RecipeError `bad_recipe` naming the sources.
+    """
+    if source == "none":
+        return recipe.model_copy(update={"broll": None})
+    stated = recipe.broll.model_dump() if recipe.broll else {}
+    try:
+        broll = Broll.model_validate(stated | {"source": source})
+    except ValidationError as error:
+        raise RecipeError(
+            f"{plain_text(source, 60)!r} is no source of cutaways.",
+            code="bad_recipe",
+            remedy=f"Use one of {', '.join(get_args(BrollSource))}, or none.",
+        ) from error
+    return recipe.model_copy(update={"broll": broll})
 
 
 def with_voice_over(recipe: Recipe) -> Recipe:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.sandbox import elevenlabs, gemini, shopify, stripe, tiktok, youtube
+from ettametta_pipelines.sandbox import elevenlabs, gemini, pexels, shopify, stripe, tiktok, youtube
 from ettametta_pipelines.sandbox.core import FaultMiddleware, Faults, SandboxStore, control_router
 
 DEFAULT_SEED = 20_260
@@ -19,6 +19,7 @@ VENDOR_ROUTERS = {
     "tiktok": tiktok.router,
     "stripe": stripe.router,
     "shopify": shopify.router,
+    "pexels": pexels.router,
     "elevenlabs": elevenlabs.router,
 }
 

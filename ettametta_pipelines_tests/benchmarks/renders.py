@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ffmpeg
-from ettametta_pipelines.renders.broll import Cutaway
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +27,7 @@ from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.probe import require_probe
 from ettametta_pipelines.media.samples import make_samples
 from ettametta_pipelines.renders import engine, graph
+from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.captions import Cue, canonical_bytes
 from ettametta_pipelines.renders.ffmpeg import COMMON, ffmpeg_path
 from ettametta_pipelines.renders.formats import FORMATS

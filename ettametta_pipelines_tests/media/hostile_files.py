@@ -225,7 +225,7 @@ def two_sizes(path: Path, first: str, second: str, codec: tuple[str, ...]) -> No
     parts = []
     for place, size in enumerate((first, second)):
         part = path.with_name(f"{path.stem}-part{place}{path.suffix}")
-        ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d=1", *codec, str(part))
+        ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d=0.6", *codec, str(part))
         parts.append(part)
     script = path.with_name("parts.txt")
     script.write_text("".join(f"file '{part.name}'\n" for part in parts))

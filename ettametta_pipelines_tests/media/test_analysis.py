@@ -10,6 +10,7 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.analysis import SHEET_BUDGET, analyse, analyse_source
 from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS
 from ettametta_pipelines.media.probe import require_probe
+from ettametta_pipelines.media.subject import in_words, track_from_json
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.media.clips import clip, ffmpeg
 
@@ -96,6 +97,10 @@ def test_the_row_and_the_sheet_are_kept_in_the_store(tmp_path: Path) -> None:
     MEDIA_ANALYSIS.frame([row])
     assert row["shot_starts_s"] == ["0.000"]
     assert store.get(row["contact_sheet_key"]) == sheet
+    assert row["subject_key"] == "media/analysis/studio--abc/subject.json"
+    track = track_from_json(store.get(row["subject_key"]))
+    assert track is not None
+    assert in_words(track) == row["subject_seen"]
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

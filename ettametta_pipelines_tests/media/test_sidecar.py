@@ -42,7 +42,7 @@ def test_a_full_sidecar_is_read() -> None:
         (
             b'{"righst": "owned"}',
             "'righst' is not a key it may have (title, rights, attribution, recipe, captions, words, "
-            "voice_over, language)",
+            "broll_keywords, voice_over, language)",
         ),
         (b'{"rights": "mine"}', "rights: "),
         (b'{"title": 7}', "title: "),
@@ -50,6 +50,11 @@ def test_a_full_sidecar_is_read() -> None:
         (b'{"recipe": "../../etc/passwd"}', "recipe: "),
         (b'{"captions": "../other/a.srt"}', "captions: "),
         (b'{"captions": "a.ass"}', "captions: "),
+        (b'{"broll_keywords": " , "}', "broll_keywords: "),
+        (b'{"broll_keywords": ["a", 7]}', "broll_keywords: "),
+        (b'{"broll_keywords": ["a\\n", "\\u200b"]}', "broll_keywords: has no visible text"),
+        (json.dumps({"broll_keywords": "x" * 41}).encode(), "broll_keywords: "),
+        (json.dumps({"broll_keywords": ["x"] * 13}).encode(), "broll_keywords: "),
         (json.dumps({"voice_over": "x" * 5_001}).encode(), "voice_over: "),
         (b'{"voice_over": "\\u200b"}', "voice_over: has no visible text"),
         (b'{"language": "English"}', "language: "),
@@ -63,6 +68,12 @@ def test_what_cannot_be_used_is_named(content: bytes, named: str) -> None:
     with pytest.raises(SidecarInvalid) as caught:
         parse_sidecar(content)
     assert named in str(caught.value)
+
+
+def test_keywords_of_cutaways_may_be_a_list_or_a_line() -> None:
+    for stated in ('["knives", "red onions"]', '"knives, red  onions,"'):
+        sidecar = parse_sidecar(f'{{"broll_keywords": {stated}}}'.encode())
+        assert sidecar.broll_keywords == ["knives", "red onions"]
 
 
 def test_control_and_direction_characters_do_not_reach_the_title() -> None:

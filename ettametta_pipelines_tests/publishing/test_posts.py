@@ -1,11 +1,12 @@
 """Words, limits and declarations of a post."""
 
+import json
 from typing import Any
 
 import pytest
 
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError
-from ettametta_pipelines.publishing.disclosure import Disclosure, disclosure_for
+from ettametta_pipelines.publishing.disclosure import Disclosure, disclosure_for, with_footage
 from ettametta_pipelines.publishing.orders import Wishes, order_for
 from ettametta_pipelines.publishing.posts import compose_post, tags_length, tiktok_caption
 from ettametta_pipelines.publishing.youtube_upload import video_metadata
@@ -108,3 +109,44 @@ def test_an_order_takes_title_rights_and_file_from_the_tables() -> None:
     assert (order.account, order.request_id, order.rendition.size_bytes) == ("acme", "run-1", 10)
     assert (order.post.title, order.post.privacy, order.post.synthetic) == ("Knife skills", "unlisted", True)
     assert order_for("youtube", source, rendition, Wishes(title="Other")).post.title == "Other"
+
+
+def shown(*clips: dict[str, Any]) -> dict[str, Any]:
+    """A rendition's row that cuts away to these clips."""
+    plain = {"vendor": "pexels", "vendor_id": "7", "rights": "licensed", "credit": None, "standing": "live"}
+    return {"broll_json": json.dumps({"cutaways": [plain | clip for clip in clips], "skipped": []})}
+
+
+def test_whoever_made_a_clip_is_credited_once_below_the_post() -> None:
+    source = {
+        "source_id": "acme--1", "account": "acme", "upload_key": KEY, "title": "Knife skills", "rights": "cc_by",
+        "attribution": "Knives by A, CC BY 4.0",
+    }  # fmt: skip
+    rendition = {"object_key": "media/r.mp4", "sha256": "ab", "size_bytes": 10, "duration_s": 9.5}
+    ada, bo = {"credit": "Footage: Ada / Pexels"}, {"credit": "Footage: Bo / Pexels"}
+    order = order_for("youtube", source, rendition | shown(ada, bo, ada, {}), Wishes(description="Look"))
+    assert order.post.description == (
+        "Look\n\nKnives by A, CC BY 4.0\nFootage: Ada / Pexels\nFootage: Bo / Pexels"
+    )
+    assert not order.post.synthetic
+    order = order_for(
+        "tiktok", source | {"rights": "owned", "attribution": None}, rendition | shown(ada), Wishes()
+    )
+    assert tiktok_caption(order.post) == "Knife skills\n\nFootage: Ada / Pexels"
+
+
+def test_one_generated_clip_makes_the_post_synthetic_and_one_without_a_right_holds_it() -> None:
+    assert with_footage(PLAIN, shown({}, {"rights": "generated"})).synthetic
+    assert with_footage(PLAIN, {"broll_json": None}) == with_footage(PLAIN, {}) == PLAIN
+    for clip in ({"rights": "undeclared"}, {"rights": "cc_by"}):
+        with pytest.raises(NeedsPersonError) as failure:
+            with_footage(PLAIN, shown(clip))
+        assert failure.value.code == "footage_right_missing"
+
+
+def test_what_stands_in_for_stock_footage_is_not_shown_to_people() -> None:
+    stand_in = shown({"standing": "sandbox", "credit": "Footage: Nobody / Pexels"})
+    assert with_footage(PLAIN, stand_in).credit == "Footage: Nobody / Pexels"
+    with pytest.raises(NeedsPersonError) as failure:
+        with_footage(PLAIN, stand_in, live=True)
+    assert failure.value.code == "footage_is_stand_in"

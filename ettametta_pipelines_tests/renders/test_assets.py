@@ -1,6 +1,7 @@
 """From an upload to renditions through Dagster: what an operator sees, and what stops what."""
 
 import json
+import socket
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,8 +18,8 @@ from ettametta_pipelines.renders import quality
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.renders.assets import CHECKS
 from ettametta_pipelines.renders.quality import CHECK_NAMES
-from ettametta_pipelines.resources import StateResource, StoreResource
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
+from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table
@@ -55,6 +56,7 @@ class Line:
             resources={
                 "store": store,
                 "state": StateResource(),
+                "pexels": PexelsResource(),
                 "tables": ParquetTables(store.open, ALL_TABLES),
             },
             raise_on_error=False,
@@ -88,6 +90,7 @@ def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tm
     told = metadata_of(result)
     assert told["source_media"]["verdict"] == "accepted"
     assert told["media_analysis"]["contact_sheet"].startswith("![contact sheet](data:image/jpeg;base64,")
+    assert told["media_analysis"]["subject"]
     for name, size in (("9x16", (1080, 1920)), ("16x9", (1920, 1080)), ("1x1", (1080, 1080))):
         asset = f"rendition_{name}"
         assert told[asset]["rendered"] is True
@@ -97,10 +100,10 @@ def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tm
         assert told[asset]["watch"] == f"http://127.0.0.1:8000/{row['object_key']}"
         assert Path(told[asset]["file"]).is_file()
         assert len(json.dumps(told[asset])) < 50_000
-    assert told["thumbnails"]["count"] == told["thumbnails"]["new"] == 6
+    assert told["thumbnails"]["count"] == told["thumbnails"]["new"] == 18
     assert "data:image/jpeg;base64," in told["thumbnails"]["pictures"]
     assert len(json.dumps(told["thumbnails"])) < 50_000
-    assert len(read_table(line.store, ALL_TABLES["thumbnails"], source_id)) == 6
+    assert len(read_table(line.store, ALL_TABLES["thumbnails"], source_id)) == 18
     assert all(check.passed for check in checks_of(result).values())
     assert len(checks_of(result)) == 1 + 3 * len(CHECK_NAMES)
     loudness = checks_of(result)["rendition_1x1", "loudness_on_target"]
@@ -166,6 +169,41 @@ def test_captions_of_an_upload_are_drawn_where_the_operator_asks(line: Line, tmp
     result = line.run(source_id, "rendition_1x1", config={"captions": "comic"})
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "'comic' is no style of captions" in str(failure.event_specific_data)
+
+
+def test_cutaways_are_made_of_the_accounts_clips_and_a_missing_one_is_named(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clip(tmp_path / "clip.mp4", picture="testsrc2=s=640x360:r=25:d=6", sound=None)
+    source_id = line.upload(source, rights="owned", broll_keywords="ocean, surf")
+    assert line.run(source_id, "source_media", "media_analysis").success
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ETTAMETTA_SANDBOX_PORT", str(taken.getsockname()[1]))
+        get_settings.cache_clear()
+        result = line.run(source_id, "rendition_1x1", config={"recipe": "clean", "broll": "any"})
+    assert result.success
+    told = metadata_of(result)["rendition_1x1"]
+    assert told["broll"].startswith("skipped: Pexels cannot be reached at 127.0.0.1")
+    assert told["stock_footage"] == "sandbox (PEXELS_API_KEY not set)"
+
+    surf = clip(tmp_path / "surf.mp4", picture="testsrc=s=320x180:r=25:d=4", sound=None)
+    line.store.put_file("library/studio/surf.mp4", surf)
+    line.store.put("library/studio/surf.mp4.json", b'{"rights": "cc_by", "attribution": "Surf by B"}')
+    shown = line.run(source_id, "rendition_1x1", config={"recipe": "clean", "broll": "library"})
+    again = line.run(source_id, "rendition_1x1", config={"recipe": "clean", "broll": "library"})
+    one, two = (metadata_of(run)["rendition_1x1"] for run in (shown, again))
+    assert (one["broll"], one["broll_credits"]) == ("1 cutaway", ["Footage: Surf by B"])
+    assert (one["rendered"], two["rendered"]) == (True, False)
+    assert one["render_key"] == two["render_key"] != told["render_key"]
+    row = read_table(line.store, ALL_TABLES["rendition_1x1"], source_id).iloc[0]
+    (cutaway,) = json.loads(row["broll_json"])["cutaways"]
+    assert (cutaway["vendor"], cutaway["rights"], cutaway["credit"]) == (
+        "library",
+        "cc_by",
+        "Footage: Surf by B",
+    )
+    assert cutaway["start_s"] >= 2
 
 
 def test_a_text_of_an_upload_is_spoken_where_the_recipe_has_a_voice_over(line: Line, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.subject import Extent, ShotTrack, Sighting, SubjectTrack
 from ettametta_pipelines.renders.caption_drawing import CaptionReport
 from ettametta_pipelines.renders.captions import Cue, canonical_bytes
 from ettametta_pipelines.renders.library import (
@@ -137,6 +138,26 @@ def test_a_failed_render_stores_nothing(store: ObjectStore, order: RenditionOrde
     assert caught.value.code == "truncated_media"
     assert [info.key for info in store.list("media/")] == before
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_subject_at_the_side_is_another_rendition_only_where_it_moves_the_camera(
+    store: ObjectStore, order: RenditionOrder, tmp_path: Path
+) -> None:
+    def seen_at(x: float) -> RenditionOrder:
+        extent = Extent(x, 0.5, 0.05, 0.1)
+        seen = tuple(Sighting(place / 4, extent, extent, 0.9) for place in range(4))
+        key = f"media/analysis/{SOURCE_ID}/subject_{x}.json"
+        store.put(key, SubjectTrack(16 / 9, (ShotTrack(0.0, 1.2, "faces", 4, seen),)).as_json())
+        return replace(order, subject_key=key)
+
+    without = obtain(store, order, tmp_path, "16x9", "1x1")
+    middle = obtain(store, seen_at(0.5), tmp_path, "16x9", "1x1")
+    assert [r.rendered for r in middle.values()] == [False, False]
+    side = obtain(store, seen_at(0.2), tmp_path, "16x9", "1x1")
+    assert [side[name].rendered for name in ("16x9", "1x1")] == [False, True]
+    assert side["1x1"].render_key != without["1x1"].render_key
+    assert side["1x1"].path is not None
+    assert not obtain(store, seen_at(0.2), tmp_path, "1x1")["1x1"].rendered
 
 
 def test_a_changed_caption_is_rendered_anew_and_an_unchanged_one_is_found(

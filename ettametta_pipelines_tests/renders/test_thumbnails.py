@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.faces import find_faces
 from ettametta_pipelines.media.probe import require_probe
+from ettametta_pipelines.media.subject import Extent, ShotTrack, Sighting, SubjectTrack
 from ettametta_pipelines.renders.contracts import THUMBNAILS
 from ettametta_pipelines.renders.thumbnails import (
     SHAPES,
@@ -21,9 +23,12 @@ from ettametta_pipelines.renders.thumbnails import (
     obtain_thumbnails,
     scan,
     sharpness_of,
+    subject_in,
 )
+from ettametta_pipelines.renders.title_cards import STYLES, ZONES, draw_title, drawable_title
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.media.clips import clip, ffmpeg
+from ettametta_pipelines_tests.media.people import backdrop, with_person
 
 # Sharp and lit from 1.5 to 2.5 s; blurred before, dark after.
 MIXED = (
@@ -86,12 +91,12 @@ def test_the_upright_cut_holds_what_stands_out_and_keeps_the_middle_when_nothing
     plain = np.full((360, 640, 3), 90, np.uint8)
     busy = plain.copy()
     busy[100:250, 480:600] = np.random.default_rng(2).integers(0, 255, (150, 120, 3))
-    cut = np.asarray(cut_to(Image.fromarray(busy), (1080, 1920)))
+    cut = np.asarray(cut_to(Image.fromarray(busy), (1080, 1920))[0])
     assert cut.shape == (1920, 1080, 3)
     assert cut.std() > 30
     marked = plain.copy()
     marked[:, 319:321] = 92
-    even = np.asarray(cut_to(Image.fromarray(marked), (1080, 1920))).mean(axis=(0, 2))
+    even = np.asarray(cut_to(Image.fromarray(marked), (1080, 1920))[0]).mean(axis=(0, 2))
     assert int(even.argmax()) == pytest.approx(540, abs=20)
 
 
@@ -115,6 +120,105 @@ def test_pictures_are_kept_once_and_come_out_the_same_again(mixed: Path, tmp_pat
     first, second = obtain(), obtain()
     assert [key for key, _ in first] == [key for key, _ in second]
     assert [new for _, new in first + second] == [True] * 6 + [False] * 6
+
+
+def face_track(x: float, *, from_s: float, to_s: float, half: float = 0.1) -> SubjectTrack:
+    extent = Extent(x, 0.4, half, half)
+    times = np.arange(from_s, to_s, 0.25)
+    seen = tuple(Sighting(float(t), extent, extent, 0.9) for t in times)
+    return SubjectTrack(16 / 9, (ShotTrack(0.0, 12.0, "faces", 48, seen),))
+
+
+def test_a_frame_with_a_face_wins_over_one_as_good_without_and_a_large_face_over_a_small_one() -> None:
+    candidates = [Candidate(time / 8, 100.0, 0.8) for time in range(96)]
+    assert 5 <= choose(candidates, [0.0], 12.0, face_track(0.5, from_s=6, to_s=8))[0].time_s <= 9
+    small = face_track(0.5, from_s=2, to_s=4, half=0.03).shots[0].sightings
+    large = face_track(0.5, from_s=8, to_s=10, half=0.2).shots[0].sightings
+    both = SubjectTrack(16 / 9, (ShotTrack(0.0, 12.0, "faces", 48, small + large),))
+    assert 7 <= choose(candidates, [0.0], 12.0, both)[0].time_s <= 11
+
+
+@pytest.mark.parametrize("x", [0.1, 0.3, 0.8])
+def test_the_upright_cut_is_centred_on_the_face_that_is_in_the_frame(x: float) -> None:
+    picture = Image.fromarray(with_person(backdrop(1280, 720), x, 0.4, 0.1))
+    # The track is a quarter second old: the face itself counts.
+    around = subject_in(picture, 7.0, face_track(x + 0.08, from_s=6, to_s=8))
+    assert around is not None
+    part, at_top = cut_to(picture, SHAPES["9x16"], around)
+    (face,) = find_faces(np.asarray(part.resize((180, 320))))
+    wanted = max(0.0, (x - (9 / 16) ** 2 / 2) / (1 - (9 / 16) ** 2)) if x < 0.2 else 0.5
+    assert face.x == pytest.approx(0.32 if x < 0.2 else wanted, abs=0.06)
+    assert not at_top
+
+
+TITLES = {
+    "short": "Wake up!",
+    "long": "Ten seconds of Brussels: the cyclist nobody noticed, and the man who did and told everyone",
+    "one endless word": "Donaudampfschifffahrtsgesellschaftskapitaensmuetzenabzeichen" * 2,
+}
+
+
+@pytest.mark.parametrize("words", TITLES)
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_title_stays_in_its_zone_and_stands_out_from_black_white_and_noise(
+    words: str, style: str, shape: str
+) -> None:
+    width, height = SHAPES[shape]
+    noise = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+    for background in (np.zeros_like(noise), np.full_like(noise, 255), noise):
+        plain = Image.fromarray(background)
+        for at_top in (True, False):
+            drawn = np.asarray(draw_title(plain, drawable_title(TITLES[words]), style, shape, at_top=at_top))
+            changed = (drawn != background).any(axis=2)
+            bright = (np.abs(drawn.astype(int) - (255, 230, 0)) < 4).all(axis=2) & changed
+            if style == "headline":
+                bright = (drawn > 250).all(axis=2)
+                if background.min() == 0 and background.max() == 0:
+                    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+                else:
+                    continue
+            else:
+                rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+            zone = ZONES[shape]
+            assert columns[0] >= zone.sides * width - 1
+            assert columns[-1] <= (1 - zone.sides) * width + 1
+            assert rows[0] >= zone.top * height - 1
+            assert rows[-1] <= (1 - zone.bottom) * height + 1
+            assert (rows.mean() < height / 2) == at_top
+
+
+def test_a_headline_is_read_on_white_since_letters_are_edged_and_what_is_behind_is_darker() -> None:
+    white = Image.new("RGB", SHAPES["16x9"], "white")
+    drawn = np.asarray(draw_title(white, "Read me", "headline", "16x9", at_top=False).convert("L"))
+    letters = drawn > 250
+    letters[: 720 // 2] = False
+    around = drawn[np.flatnonzero(letters.any(axis=1))[0] - 20 : 640, 64:1216]
+    assert (around < 40).mean() > 0.02
+    assert np.median(around) < 130
+    assert drawn[:200].min() > 240
+
+
+def test_what_the_font_has_not_is_left_out_of_a_title_and_one_of_nothing_else_is_not_drawn() -> None:
+    assert drawable_title("Wake 😀 up\n now") == "Wake up now"
+    assert drawable_title("😀 日本") == ""
+    assert drawable_title("") == ""
+
+
+def test_titled_pictures_lie_beside_the_plain_ones(mixed: Path, tmp_path: Path) -> None:
+    store = ObjectStore.from_url((tmp_path / "store").as_uri())
+    store.put_file("media/sources/abc.mp4", mixed)
+    kept = obtain_thumbnails(
+        store, "studio--abc", "media/sources/abc.mp4", [0.0], scratch=tmp_path / "scratch", title="Wake up!"
+    )
+    THUMBNAILS.frame([t.row for t in kept])
+    assert [t.row["variant"] for t in kept[:3]] == ["plain", "headline", "block"]
+    assert len({t.row["object_key"] for t in kept}) == len(kept) == 18
+    plain = obtain_thumbnails(
+        store, "studio--abc", "media/sources/abc.mp4", [0.0], scratch=tmp_path / "scratch", title="日本"
+    )
+    assert [t.row["variant"] for t in plain] == ["plain"] * 6
+    assert not any(t.new for t in plain)
 
 
 def test_a_rotated_source_gives_upright_pictures(mixed: Path, tmp_path: Path) -> None:
