@@ -1,7 +1,7 @@
 """Any recipe that loads can be rendered and passes its checks; any other is refused before a process starts.
 
 Recipes are drawn from the model's own fields and limits, so a new part of a recipe is tried as soon as it exists.
-`RANDOM_RECIPES` says how many; `make fuzz` tries 200. A failure names its recipe in full.
+`RANDOM_RECIPES` says how many; `make fuzz` tries 200, and every preset in every format. A failure names its recipe.
 """
 
 import json
@@ -23,7 +23,7 @@ from ettametta_pipelines.media import probe as probe_module
 from ettametta_pipelines.renders import ffmpeg as runner
 from ettametta_pipelines.renders.engine import render_file
 from ettametta_pipelines.renders.formats import FORMATS
-from ettametta_pipelines.renders.recipe import Recipe, RecipeError, load_recipe
+from ettametta_pipelines.renders.recipe import Recipe, RecipeError, load_recipe, preset_names
 from ettametta_pipelines_tests.media.clips import clip
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,20 @@ def test_any_valid_recipe_renders_and_passes_its_checks(
     assert (output["width"], output["height"]) == (FORMATS[format_name].width, FORMATS[format_name].height)
     assert 2.2 / LONGEST_STRETCH < output["duration_s"] < 2.2 * LONGEST_STRETCH
     assert output["has_audio"] == (source.name == "lying.mp4")
+
+
+# Every preset in every format, from a lying and an upright source; in a short run one of these for each preset.
+MATRIX = [(preset, name, source) for preset in preset_names() for name in FORMATS for source in (0, 1)]
+ONE_EACH = [MATRIX[6 * place + place % 6] for place in range(len(preset_names()))]
+
+
+@pytest.mark.parametrize(("preset", "format_name", "source"), MATRIX if HOW_MANY >= 100 else ONE_EACH)
+def test_every_preset_passes_its_checks_in_every_format(
+    preset: str, format_name: str, source: int, sources: list[Path], tmp_path: Path
+) -> None:
+    words = sources[source].with_name("words.srt")
+    (output,) = render_file(sources[source], preset, [format_name], tmp_path, captions=words)["outputs"]
+    assert [check["sentence"] for check in output["checks"] if not check["passed"]] == []
 
 
 def test_every_part_of_a_recipe_is_drawn_sooner_or_later() -> None:
