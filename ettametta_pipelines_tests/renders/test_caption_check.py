@@ -66,7 +66,13 @@ def looked_at(path: Path, cues: tuple[Cue, ...], workdir: Path) -> CaptionVerdic
 
 @pytest.mark.parametrize(
     ("kind", "style"),
-    [("white", "plain"), ("white", "boxed"), ("black", "bold_outline"), ("noise", "plain"), ("moving", "boxed")],
+    [
+        ("white", "plain"),
+        ("white", "boxed"),
+        ("black", "bold_outline"),
+        ("noise", "plain"),
+        ("moving", "boxed"),
+    ],
 )
 def test_captions_are_found_over_any_picture_in_every_style(kind: str, style: str, tmp_path: Path) -> None:
     source = footage(tmp_path / "s.mp4", FOOTAGE[kind])
