@@ -427,8 +427,8 @@ def _distance(showing: _Showing) -> Finding:
         return Finding(name, True, "There is no fingerprint of the source to compare with.")
     turned = ", which it shows mirrored" if far.mirrored else ""
     sentence = (
-        f"{far.bits:g} of 64 bits of its fingerprint differ from the source's{turned}. What is cut off counts as much as "
-        "what is changed; pictures that have nothing in common are about 32 apart."
+        f"{far.bits:g} of 64 bits of its fingerprint differ from the source's{turned}. What is cut off counts as much "
+        "as what is changed; pictures that have nothing in common are about 32 apart."
     )
     measured = {"source_distance": far.bits / 64, "mirrored": far.mirrored, "samples": far.compared}
     return Finding(name, True, sentence, measured)
