@@ -775,3 +775,17 @@ def test_an_unreachable_server_is_transient(bucket: BucketUnderTest) -> None:
 
 def test_a_checked_key_is_handed_back() -> None:
     assert check_key("a/b") == "a/b"
+
+
+def test_an_upload_in_parts_that_was_never_finished_is_not_there(bucket: BucketUnderTest) -> None:
+    begun = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="uploads/a/clip.mp4")
+    bucket.client.upload_part(
+        Bucket=bucket.name,
+        Key="uploads/a/clip.mp4",
+        PartNumber=1,
+        UploadId=begun["UploadId"],
+        Body=bytes(5 << 20),
+    )
+    store = bucket.store()
+    assert list(store.list("uploads/")) == []
+    assert not store.exists("uploads/a/clip.mp4")
