@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.renders.caption_drawing import TYPE_SIZES, TypeSize
 from ettametta_pipelines.renders.captions import Cue
 from ettametta_pipelines.renders.engine import RenderedFile, render
 from ettametta_pipelines.renders.formats import FORMATS, Format
 from ettametta_pipelines.renders.graph import RenderPlan
+from ettametta_pipelines.renders.platforms import SAFE_ZONES, Margins
 from ettametta_pipelines.renders.recipe import (
     Captions,
     Glitch,
@@ -62,6 +64,9 @@ def small_formats() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FORMATS, "16x9", Format("16x9", 320, 180, "tests"))
         patch.setitem(FORMATS, "1x1", Format("1x1", 180, 180, "tests"))
+        for name in ("16x9", "1x1"):
+            patch.setitem(TYPE_SIZES, name, TypeSize(line_height=14, max_lines=2))
+            patch.setitem(SAFE_ZONES, name, Margins(top=10, bottom=20, left=20, right=20))
         yield
 
 
