@@ -49,7 +49,8 @@ class Limits:
 class Ended:
     """How a confined child ended. `returncode` is negative for a signal, as in subprocess.
 
-    `stdout` is empty when it was streamed to a consumer; `stderr` holds the last 32 KB.
+    `stdout` is empty when it was streamed to a consumer; `stderr` holds the last 32 KB. `peak_memory_bytes` is read
+    while the child runs, at least twice a second: what it took in its last half second may be missing.
     """
 
     returncode: int
