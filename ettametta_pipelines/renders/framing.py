@@ -284,8 +284,8 @@ class Following:
 
     @property
     def cut(self) -> int:
-        """Pixels of the source the first crop takes."""
-        return min(self.length, self.window + 2 * AIR_PIXELS)
+        """Pixels of the source the first crop takes; even, as the window is."""
+        return min(self.length // 2 * 2, self.window + 2 * AIR_PIXELS)
 
     @property
     def scaled(self) -> int:

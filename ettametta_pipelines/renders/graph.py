@@ -31,8 +31,8 @@ from ettametta_pipelines.renders.voiceover import Narration
 
 Stream = Any  # ffmpeg-python's nodes have no types
 
-# bitexact: the same bytes on every kind of processor. It costs no measurable time here.
-SCALER = "bicubic+accurate_rnd+bitexact"
+# zscale counts in whole numbers, the same on every kind of processor, and is twice as fast as scale here.
+SCALER = "bicubic"
 SHRINKER = "area+accurate_rnd+bitexact"
 BLUR_DIVISOR = 10
 BLUR_SIGMA = 2.5
@@ -53,7 +53,7 @@ ENTRY_MARGIN_S = 0.001
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the source's stored pixels; x and y are even, so that chroma keeps its place."""
+    """A part of the source's stored pixels, all of it even: chroma keeps its place, and zscale takes nothing else."""
 
     x: int
     y: int
@@ -138,8 +138,8 @@ def crop_window(probe: Probe, aspect: Fraction | None, zoom: float) -> Window:
         width, height = probe.height * wanted / pixel, Fraction(probe.height)
     else:
         width, height = Fraction(probe.width), probe.width * pixel / wanted
-    across = max(2, min(probe.width, round(float(width) / zoom)))
-    down = max(2, min(probe.height, round(float(height) / zoom)))
+    across = max(2, min(probe.width // 2 * 2, 2 * round(float(width) / zoom / 2)))
+    down = max(2, min(probe.height // 2 * 2, 2 * round(float(height) / zoom / 2)))
     return Window((probe.width - across) // 4 * 2, (probe.height - down) // 4 * 2, across, down)
 
 
@@ -327,7 +327,7 @@ def fill_with_blur(stream: Stream, plan: RenderPlan, format: Format, zoom: float
     copies = stream.filter_multi_output("split")
     behind = cut(copies[0], crop_window(plan.probe, format.aspect, 1.0))
     small = (format.width // BLUR_DIVISOR // 2 * 2, format.height // BLUR_DIVISOR // 2 * 2)
-    behind = scale(behind, *small, flags=SHRINKER).filter("gblur", sigma=BLUR_SIGMA)
+    behind = behind.filter("scale", w=small[0], h=small[1], flags=SHRINKER).filter("gblur", sigma=BLUR_SIGMA)
     # Darker while it is small, where it costs nothing: the eye then goes to the middle.
     behind = behind.filter("eq", brightness=-0.06, saturation=0.9)
     behind = scale(behind, format.width, format.height)
@@ -422,8 +422,8 @@ def cut(stream: Stream, window: Window) -> Stream:
     return stream.filter("crop", w=window.width, h=window.height, x=window.x, y=window.y, exact=1)
 
 
-def scale(stream: Stream, width: int, height: int, flags: str = SCALER) -> Stream:
-    return stream.filter("scale", w=width, h=height, flags=flags).filter("setsar", sar=1)
+def scale(stream: Stream, width: int, height: int) -> Stream:
+    return stream.filter("zscale", w=width, h=height, filter=SCALER).filter("setsar", sar=1)
 
 
 def output_options(plan: RenderPlan, segment: Segment) -> dict[str, Any]:
@@ -439,6 +439,7 @@ def output_options(plan: RenderPlan, segment: Segment) -> dict[str, Any]:
         "bufsize": f"{ENCODER.buffer_kbits}k",
         "g": keyframes,
         "threads": ENCODER.threads,
+        "rc-lookahead": ENCODER.lookahead_frames,
         "frames:v": segment.frames,
         "fps_mode": "passthrough",
         "map_metadata": -1,

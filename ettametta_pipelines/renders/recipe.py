@@ -22,7 +22,7 @@ DEFAULT_RECIPE = "cinematic"
 MAX_RECIPE_BYTES = 64 * 1024
 
 # Raised whenever the same recipe would give other bytes: the graph, the plates or the sound chain changed.
-GRAPH_REVISION = 2
+GRAPH_REVISION = 3
 
 LANGUAGE = r"^[a-z]{2}(-[A-Za-z]{2,4})?$"
 

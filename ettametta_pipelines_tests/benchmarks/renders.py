@@ -282,7 +282,7 @@ PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
 
 def main(wanted: list[str]) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSORS])
-    target = Path("bench")
+    target = Path("bench").resolve()
     target.mkdir(exist_ok=True)
     figures = {}
     for name in wanted or PARTS:
