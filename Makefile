@@ -53,9 +53,16 @@ fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
 	  ettametta_pipelines_tests/renders/test_random_recipes.py
 
-bench: $(VENV)/.installed-dev
+# MoviePy asks for older packages than ours and has an environment of its own.
+PEERS := .venv-peers
+$(PEERS)/.installed: ettametta_pipelines_tests/benchmarks/peers.txt | $(BIN)/python
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -qq --requirement $<
+	@touch $@
+
+bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load
-	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
+	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed
 	$(BIN)/python scripts/filter_pictures.py docs/filters
@@ -65,4 +72,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache

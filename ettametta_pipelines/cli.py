@@ -117,6 +117,9 @@ def render(
     language: Annotated[
         str | None, typer.Option(help="Language of the spoken text, such as en or pt-BR.")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="x264, nvenc, qsv, vaapi or auto; ETTAMETTA_ENCODER if not given.")
+    ] = None,
     remake_voice: Annotated[
         bool, typer.Option("--remake-voice", help="Buy a voice-over again whose answer was lost.")
     ] = False,
@@ -160,6 +163,7 @@ def render(
             voice=wish,
             studio=studio,
             platform=platform,
+            encoder=encoder or get_settings().encoder,
             progress=show,
         )
     if as_json:

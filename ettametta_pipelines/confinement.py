@@ -22,6 +22,8 @@ LAUNCHER = Path(__file__).with_name("confinement_launcher.py")
 STDERR_KEPT = 32 * 1024
 STDOUT_KEPT = 4 * 1024 * 1024
 STALE_AFTER_S = 24 * 3600
+# Version 2 of control groups, as every Kubernetes since 1.25 has them; in a container this is its own.
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,16 @@ def _end_group(child: "subprocess.Popen[bytes]") -> None:
     for pipe in (child.stdout, child.stderr):
         if pipe is not None:
             pipe.close()
+
+
+def processors() -> int:
+    """How many processors this process may use: those it may run on, or fewer where its container has a quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
 
 
 @contextmanager

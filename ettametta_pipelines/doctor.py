@@ -189,6 +189,13 @@ def _check_ffmpeg(settings: Settings) -> str:
     return ffmpeg_build()
 
 
+def _check_encoder(settings: Settings) -> str:
+    from ettametta_pipelines.renders.encoders import HARDWARE, choose_encoder, why_not
+
+    there = [encoder.name for encoder in HARDWARE if why_not(encoder) is None]
+    return f"{choose_encoder(settings.encoder).name}; hardware here: {', '.join(there) or 'none'}"
+
+
 def _check_local_voice(settings: Settings) -> str:
     from ettametta_pipelines.renders.local_voice import describe_voice
 
@@ -219,6 +226,7 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
     "state database": _check_state,
     "ffmpeg": _check_ffmpeg,
+    "video encoder": _check_encoder,
     "local voice": _check_local_voice,
     "niches": _check_niches,
     "encryption": _check_encryption,

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
-    render_threads: int = Field(default=2, ge=1, le=64, alias="ETTAMETTA_RENDER_THREADS")
+    encoder: str = Field(default="x264", alias="ETTAMETTA_ENCODER")
 
     youtube_api_key: SecretStr | None = None
     google_client_id: SecretStr | None = None

@@ -6,6 +6,7 @@ One decode onto small frames by ffmpeg in confinement; numpy sees only those. Th
 
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -74,25 +75,28 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         "threads": "2",
     }
     guard = ":".join(f"{name}='{value}'" for name, value in size_guard(probe).items())
-    run_ffmpeg(
-        [
-            *(part for name, value in options.items() for part in (f"-{name}", value)),
-            "-i", f"file:{source.absolute()}", "-map", f"0:{probe.video_index}", "-an", "-sn", "-dn",
-            "-vf", f"crop={guard},fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p",
-            "-frames:v", str(max(1, watcher.expected_frames)), "-f", "rawvideo", "pipe:1",
-        ],
-        doing="looking at the footage",
-        workdir=workdir,
-        timeout_s=60 + 2 * probe.duration_s,
-        on_stdout=watcher.take,
-    )  # fmt: skip
+    shrink = f"scale={width}:{height}:flags=fast_bilinear"
+    with ThreadPoolExecutor(1) as beside:
+        loudness = beside.submit(measure_loudness, source.absolute(), probe, workdir)
+        run_ffmpeg(
+            [
+                *(part for name, value in options.items() for part in (f"-{name}", value)),
+                "-i", f"file:{source.absolute()}", "-map", f"0:{probe.video_index}", "-an", "-sn", "-dn",
+                "-vf", f"crop={guard},fps={rate}:start_time=0,{shrink},format=yuv420p",
+                "-frames:v", str(max(1, watcher.expected_frames)), "-f", "rawvideo", "pipe:1",
+            ],
+            doing="looking at the footage",
+            workdir=workdir,
+            timeout_s=60 + 2 * probe.duration_s,
+            on_stdout=watcher.take,
+        )  # fmt: skip
     shot_starts_s = watcher.shot_starts()
     return Analysis(
         duration_s=probe.duration_s,
         shot_starts_s=shot_starts_s,
         mean_luma=watcher.mean_luma,
         mean_motion=watcher.mean_motion,
-        loudness=measure_loudness(source.absolute(), probe, workdir),
+        loudness=loudness.result(),
         subject=watcher.spotter.track(shot_starts_s, probe.duration_s, float(probe.display_aspect)),
         contact_sheet=watcher.contact_sheet(),
         thumbs=bytes(watcher.sampler.thumbs),

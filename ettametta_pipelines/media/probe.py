@@ -85,6 +85,12 @@ class Probe:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> "Probe":
+        """The inverse of `as_dict`, also through JSON; raises KeyError or TypeError for anything else."""
+        pairs = {name: tuple(document[name]) for name in ("sample_aspect", "entry_points_s")}
+        return cls(**document | pairs)
+
 
 @dataclass(frozen=True)
 class ProbeVerdict:

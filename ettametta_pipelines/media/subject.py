@@ -25,6 +25,8 @@ Method = Literal["faces", "motion", "saliency", "none"]
 REVISION = 1
 # Looks a second; a face on a walk crosses a tenth of the picture in that time.
 LOOKS_PER_S = 4
+# Where no face is in sight, only every third look is for faces: the net is two thirds of what all looks cost.
+RESTING = 3
 MOST_WAITING = 8
 # Below this nothing is claimed: neither does the camera move for it nor does a check count it.
 CONFIDENT = 0.5
@@ -161,10 +163,10 @@ def _shot_from(row: Mapping[str, Any]) -> ShotTrack:
 
 @dataclass(frozen=True)
 class _Look:
-    """What one look at a frame found; maps are cells of 0..255."""
+    """What one look at a frame found; maps are cells of 0..255. `faces` is None where nobody looked for any."""
 
     time_s: float
-    faces: list[Face]
+    faces: list[Face] | None
     moving: "NDArray[np.uint8]"
     standing_out: "NDArray[np.uint8]"
 
@@ -182,6 +184,7 @@ class Spotter:
     _looks: list[Future[_Look]] = field(default_factory=list)
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "spotter"))
     _previous: "Map | None" = None
+    _faces_due: int = 0
 
     def look(self, time_s: float, picture: "NDArray[np.uint8]", luma: "NDArray[np.uint8]") -> None:
         """A frame in RGB and its brightness, both of this spotter's size."""
@@ -199,7 +202,16 @@ class Spotter:
         longer = max(self.width, self.height)
         cells = max(4, CELLS * self.height // longer), max(4, CELLS * self.width // longer)
         out = _unlike_the_edges(_shrink(picture.astype(np.float32), cells))
-        return _Look(time_s, find_faces(picture), _as_bytes(_shrink(moved, cells) * 4), _as_bytes(out))
+        faces = self._find_faces(picture)
+        return _Look(time_s, faces, _as_bytes(_shrink(moved, cells) * 4), _as_bytes(out))
+
+    def _find_faces(self, picture: "NDArray[np.uint8]") -> list[Face] | None:
+        self._faces_due -= 1
+        if self._faces_due > 0:
+            return None
+        faces = find_faces(picture)
+        self._faces_due = 1 if faces else RESTING
+        return faces
 
     def track(self, shot_starts_s: Sequence[float], end_s: float, aspect: float) -> SubjectTrack:
         """The subject of each shot, all of its looks considered together."""
@@ -215,8 +227,9 @@ class Spotter:
 
 
 def _shot_track(start_s: float, end_s: float, looks: list[_Look]) -> ShotTrack:
-    faces = tuple(_follow_faces(looks))
-    if looks and len(faces) >= FACES_SHARE * len(looks):
+    looked_for = [look for look in looks if look.faces is not None]
+    faces = tuple(_follow_faces(looked_for))
+    if looked_for and len(faces) >= FACES_SHARE * len(looked_for):
         return ShotTrack(start_s, end_s, "faces", len(looks), faces)
     method, sightings = _follow_maps(looks)
     return ShotTrack(start_s, end_s, method, len(looks), tuple(sightings))
@@ -280,7 +293,7 @@ def _people(looks: Sequence[_Look]) -> list[_Person]:
     """Faces linked over time, each to the nearest that is not too far and not too long ago."""
     people: list[_Person] = []
     for look in looks:
-        for face in look.faces:
+        for face in look.faces or ():
             recent = [
                 p
                 for p in people
@@ -393,7 +406,8 @@ def _unlike_the_edges(small: "Map") -> "Map":
     import numpy as np
 
     edges = np.concatenate((small[0], small[-1], small[:, 0], small[:, -1]))[::3]
-    apart = np.sqrt(((small[:, :, np.newaxis] - edges) ** 2).sum(axis=3))
+    squares = (small**2).sum(axis=2)[:, :, np.newaxis] + (edges**2).sum(axis=1) - 2 * small @ edges.T
+    apart = np.sqrt(np.maximum(squares, 0))
     nearest: Map = np.partition(apart, len(edges) // 4, axis=2)[:, :, : len(edges) // 4].mean(axis=2)
     return nearest
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
 CHECKS = {
-    "readable": "The finished file is probed like an upload: a video that plays to its end.",
+    "readable": "The finished file is probed like an upload: H.264 video in 8 bits that plays to its end.",
     "exact_size": "Exactly the format's width and height, square pixels.",
     "duration_matches": "As long as the recipe makes the source, within 2 percent.",
     "sound_present": "Sound as long as the picture when the source or a voice-over has sound, else none.",
@@ -126,6 +126,11 @@ class RenditionConfig(dg.Config):
         default=None,
         description="Text to be spoken over the video; none speaks nothing. Empty speaks the upload's own text where "
         "the recipe has a voice-over.",
+    )
+    encoder: str | None = Field(
+        default=None,
+        description="Encoder of the video: x264, nvenc, qsv or vaapi; auto takes the machine's hardware where it "
+        "works. Empty takes ETTAMETTA_ENCODER.",
     )
     language: str | None = Field(
         default=None,
@@ -245,6 +250,7 @@ def _order(
         fingerprint_key=analysis.get("fingerprint_key"),
         platform=config.platform,
         subject_key=analysis.get("subject_key"),
+        encoder=config.encoder or get_settings().encoder,
     )
 
 
@@ -342,6 +348,7 @@ def _materialization(
         "watch": dg.MetadataValue.url(f"{get_settings().gateway_url}/{key}"),
         "poster": dg.MetadataValue.md(inline_picture(rendition.poster, f"{name} rendition")),
         "rendered": rendition.rendered,
+        "encoder": rendition.encoder,
         "recipe": order.recipe.name,
         "seed": order.seed,
         "duration_s": rendition.probe.duration_s,
@@ -432,6 +439,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
         "duration_s": rendition.probe.duration_s,
         "has_audio": rendition.probe.has_audio,
         "ffmpeg_build": rendition.ffmpeg_build,
+        "encoder": rendition.encoder,
         "source_distance": rendition.source_distance,
         "rendered": rendition.rendered,
         "render_seconds": rendition.render_seconds,

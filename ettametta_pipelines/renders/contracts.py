@@ -23,6 +23,7 @@ _COLUMNS = (
     Column("duration_s", "float64", "Length in seconds"),
     Column("has_audio", "bool", "Whether it has sound"),
     Column("ffmpeg_build", "string", "Version of the ffmpeg that made it"),
+    Column("encoder", "string", "Encoder of its video: x264, nvenc, qsv or vaapi"),
     Column(
         "source_distance",
         "float64",

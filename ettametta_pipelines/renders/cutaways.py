@@ -5,9 +5,11 @@ The recipe's colour and grayscale are applied to clips too; zoom, mirror, sway a
 not. A clip is never read beyond its cutaway: what an overlay does not need yet would wait in memory.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ffmpeg
@@ -47,11 +49,14 @@ def open_cutaways(
     Each is read from its own beginning, so that its frames are the same whatever part of the timeline is made.
     """
     opened: dict[str, list[Showing]] = {format.name: [] for format in formats}
+    readings: Counter[tuple[Path, float]] = Counter()
     for cutaway in plan.cutaways:
         slot = cutaway.slot(plan.rate)
         if slot.end <= segment.first or slot.start >= segment.end:
             continue
-        stream = _in_plans_colours(_read(cutaway, slot, plan), cutaway.probe, plan)
+        again = readings[cutaway.path, cutaway.in_s]
+        readings[cutaway.path, cutaway.in_s] += 1
+        stream = _in_plans_colours(_read(cutaway, slot, plan, again), cutaway.probe, plan)
         branches: Sequence[Stream] = [stream]
         if len(formats) > 1:
             split = stream.filter_multi_output("split")
@@ -75,13 +80,16 @@ def lay_over(
     return stream
 
 
-def _read(cutaway: "Cutaway", slot: Slot, plan: "graph.RenderPlan") -> Stream:
-    """The clip's picture from its in-point on, at the times of the rendition it is shown."""
+def _read(cutaway: "Cutaway", slot: Slot, plan: "graph.RenderPlan", again: int) -> Stream:
+    """The clip's picture from its in-point on, at the times of the rendition it is shown.
+
+    Inputs written alike are one to ffmpeg-python: one that is read `again` has so many more noughts to its time.
+    """
     frames = slot.end - slot.start + SPARE_FRAMES
     source = ffmpeg.input(
         f"file:{cutaway.path.absolute()}",
         **source_options(cutaway.probe),
-        ss=f"{cutaway.in_s:.6f}",
+        ss=f"{cutaway.in_s:.6f}" + "0" * again,
         t=f"{frames / float(plan.rate) + 0.1:.6f}",
     )
     stream = source[str(cutaway.probe.video_index)]

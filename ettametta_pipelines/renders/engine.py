@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement import private_dir, processors
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.fingerprint import distance_to, samples_of, to_bytes
@@ -24,6 +24,7 @@ from ettametta_pipelines.renders.broll import BrollReport, Cutaway
 from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.caption_drawing import drawing_key, examine, write_captions
 from ettametta_pipelines.renders.captions import Cue, read_captions_file, retimed
+from ettametta_pipelines.renders.encoders import X264, Encoder, choose_encoder
 from ettametta_pipelines.renders.ffmpeg import (
     RenderProgress,
     ffmpeg_build,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QualityFailure", "RenderProgress", "RenderedFile", "poster", "render", "render_file"]
 
+MOST_WORKERS = 4
 POSTER_HEIGHT = 360
 POSTER_BUDGET = 14 * 1024
 # A dozen may hang on one run; as text in an event each grows by a third.
@@ -153,6 +155,7 @@ def render(
     shelf: SegmentShelf | None = None,
     workers: int | None = None,
     fingerprint: bytes | None = None,
+    encoder: Encoder = X264,
 ) -> list[RenderedFile]:
     """Render a probed source to `out_dir/{format}.mp4`, all formats from one decode.
 
@@ -160,8 +163,9 @@ def render(
     along and whatever the `shelf` already has. `loudness` spares measuring it again; `captions` are drawn where the
     recipe asks for them, `cutaways` shown where they state; `subject` is followed unless the recipe keeps to the
     centre; a fetched `voice` is spoken over the source's sound; `fingerprint` is the source's, to tell how far from it
-    the outputs are. `workers` is how many segments are made at once, by default one for every three processors. Raises
-    QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by the runner's table.
+    the outputs are. `workers` is how many segments are made at once, by default as many as the processors are good
+    for. Raises QualityFailure, PermanentError for captions that cannot be drawn, or PipelineError by
+    the runner's table.
     """
     chosen = choose_formats(formats)
     examine(recipe.captions, captions, probe.duration_s)
@@ -170,15 +174,15 @@ def render(
     out_dir = out_dir.absolute()
     with os_errors("write", "the rendition", str(out_dir)), private_dir(out_dir, ".render") as workdir:
         plan = _prepare(source, probe, recipe, chosen, seed, captions, voice, subject, workdir)
-        plan = replace(plan, cutaways=tuple(cutaways))
-        made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers())
+        plan = replace(plan, cutaways=tuple(cutaways), encoder=encoder)
+        made = _make(plan, workdir, loudness, progress, shelf, workers or default_workers(len(chosen)))
         sights = caption_sights(plan, captions, workdir)
         return _judge_and_keep(plan, made, workdir, out_dir, started, loudness, sights, fingerprint)
 
 
-def default_workers() -> int:
-    """One ffmpeg keeps three processors busy with three formats."""
-    return max(1, len(os.sched_getaffinity(0)) // 3)
+def default_workers(formats: int) -> int:
+    """Segments to make at once: an ffmpeg keeps about as many processors busy as it makes formats, 200 MB for each."""
+    return min(MOST_WORKERS, max(1, processors() // formats))
 
 
 def _prepare(
@@ -322,6 +326,7 @@ def _make_segment(
         timeout_s=_timeout_s(plan, segment),
         expected_s=segment.frames / float(plan.rate),
         progress=progress,
+        address_space_bytes=plan.encoder.address_space_bytes,
     )
     return _Piece(keys, frozenset(taken), run.peak_memory_bytes)
 
@@ -494,6 +499,7 @@ def render_file(
     broll: "FileBroll | None" = None,
     voice: VoiceWish | None = None,
     studio: VoiceStudio | None = None,
+    encoder: str = X264.name,
     progress: Callable[[RenderProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Render any local file to `out_dir/{stem}_{format}.mp4` and report as one JSON-able document.
@@ -505,6 +511,7 @@ def render_file(
     `bad_recipe`, `unknown_format`, a code of `captions.PROBLEMS` or of `platforms.REMEDIES`, or what the engine raises.
     """
     chosen = [format.name for format in choose_formats(formats)]
+    encoding = choose_encoder(encoder)
     wanted = load_recipe(recipe)
     cues: Sequence[Cue] = read_captions_file(captions) if captions is not None else ()
     if cues and wanted.captions is None:
@@ -536,7 +543,7 @@ def render_file(
         made = render(
             file, probe, wanted, chosen, used_seed, workdir,
             loudness=seen.loudness if seen else None, captions=cues, cutaways=cutaways, subject=subject, voice=spoken,
-            progress=progress, fingerprint=to_bytes(samples_of(seen.thumbs)) if seen else None,
+            progress=progress, fingerprint=to_bytes(samples_of(seen.thumbs)) if seen else None, encoder=encoding,
         )  # fmt: skip
         for one in made:
             if platform is not None:
@@ -549,7 +556,7 @@ def render_file(
             path = paths.get(one.format.name)
             key = render_key(
                 sha256, wanted, used_seed, one.format.name, ffmpeg_build(), drawn,
-                voice=mix_key(narration), framing=path.digest if path else None, cutaways=shown,
+                voice=mix_key(narration), framing=path.digest if path else None, cutaways=shown, encoder=encoding,
             )  # fmt: skip
             outputs.append(_output_document(one, target, key))
     return {
@@ -562,6 +569,7 @@ def render_file(
         "voice_over": narration.document() if narration else None,
         "subject": in_words(subject) if subject else None,
         "ffmpeg_build": ffmpeg_build(),
+        "encoder": encoding.name,
         "render_seconds": round(made[0].render_seconds, 3),
         "speed": round(made[0].speed, 3),
         "peak_memory_bytes": made[0].peak_memory_bytes,

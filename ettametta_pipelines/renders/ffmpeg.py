@@ -114,6 +114,7 @@ def run_ffmpeg(
     progress: Callable[[RenderProgress], None] | None = None,
     on_stdout: Callable[[bytes], None] | None = None,
     log_level: str = "error",
+    address_space_bytes: int | None = None,
 ) -> FfmpegRun:
     """Run ffmpeg in `workdir`; `doing` names the work in errors, e.g. `rendering holiday.mp4`.
 
@@ -122,9 +123,8 @@ def run_ffmpeg(
     """
     follow = ProgressReader(expected_s, progress) if progress is not None and on_stdout is None else None
     extra = ("-progress", "pipe:1", "-stats_period", "0.5") if follow else ()
-    limits = Limits(
-        wall_s=timeout_s, cpu_s=timeout_s * 8, memory_bytes=MEMORY_BYTES, file_bytes=MAX_OUTPUT_BYTES
-    )
+    memory = address_space_bytes or MEMORY_BYTES
+    limits = Limits(wall_s=timeout_s, cpu_s=timeout_s * 8, memory_bytes=memory, file_bytes=MAX_OUTPUT_BYTES)
     try:
         ended = run_confined(
             ffmpeg_path(),

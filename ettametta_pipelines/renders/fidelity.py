@@ -17,7 +17,7 @@ import ffmpeg
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
-from ettametta_pipelines.renders.formats import ENCODER, Format
+from ettametta_pipelines.renders.formats import Format
 from ettametta_pipelines.renders.graph import (
     MATRICES,
     SHRINKER,
@@ -25,7 +25,6 @@ from ettametta_pipelines.renders.graph import (
     color_matrix,
     segment_pictures,
 )
-from ettametta_pipelines.renders.recipe import Recipe
 from ettametta_pipelines.renders.segments import Segment
 from ettametta_pipelines.renders.stills import SHRINK, Still, Stills, read_stills
 
@@ -152,7 +151,7 @@ def judge_encoding(reference: Reference, format: Format, made: Probe, stills: St
     likeness = min((mean_likeness(window) for window in runs(found)), key=lambda one: one.ssim)
     shift = max(mean_likeness(window).shift for window in runs(found))
     misplaced = [one for one in found if one.out_of_place]
-    least, most = limits(reference.plan.recipe, made)
+    least, most = limits(reference.plan, made)
     measured = {
         "ssim": likeness.ssim, "least_ssim": least, "tone_shift": shift, "frames": len(found),
         "out_of_place": len(misplaced),
@@ -171,15 +170,15 @@ def judge_encoding(reference: Reference, format: Format, made: Probe, stills: St
     return EncodingVerdict(True, sentence, measured)
 
 
-def limits(recipe: Recipe, made: Probe) -> tuple[float, float]:
+def limits(plan: RenderPlan, made: Probe) -> tuple[float, float]:
     """The least SSIM and the largest shift of tone of a good file.
 
     Grain is not in the reference and costs some of both. An encoder at the top of its bit rate has to blur, which
     happens with heavy noise only.
     """
-    if 8 * made.size_bytes > CAPPED_SHARE * 1000 * ENCODER.maxrate_kbps * made.duration_s:
+    if 8 * made.size_bytes > CAPPED_SHARE * 1000 * plan.encoder.maxrate_kbps * made.duration_s:
         return LEAST_SSIM_CAPPED, MOST_SHIFT_CAPPED
-    grain = recipe.grain.strength if recipe.grain else 0
+    grain = plan.recipe.grain.strength if plan.recipe.grain else 0
     return LEAST_SSIM - SSIM_PER_GRAIN * grain, MOST_SHIFT
 
 

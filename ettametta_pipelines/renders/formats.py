@@ -1,4 +1,4 @@
-"""The formats and how they are encoded, as data: one row per screen shape, one encoder, one sound encoder.
+"""The formats and how their sound is encoded, as data: one row per screen shape. Video encoders are in `encoders.py`.
 
 A change here changes the render key of what it touches. Nothing is computed from footage here except the frame
 rate, which is a property of the output.
@@ -41,29 +41,6 @@ FORMATS: dict[str, Format] = {
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """x264 settings of every output.
-
-    One thread each: the bytes depend on the number, so it may not follow the machine or what is rendered along. Two
-    would make one output alone a fifth faster and three at once no faster, for 130 MB more. Each frame of lookahead
-    holds 20 MB over three formats; from the preset's 10 to 6, size falls by 3 to 11 % and SSIM by 0.2 to 0.6 dB.
-    """
-
-    codec: str = "libx264"
-    preset: str = "veryfast"
-    crf: int = 21
-    profile: str = "high"
-    maxrate_kbps: int = 14_000
-    buffer_kbits: int = 28_000
-    keyframe_every_s: int = 2
-    threads: int = 1
-    lookahead_frames: int = 6
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Sound:
     """Loudness target and AAC settings. The limiter stops at -2 dB since AAC overshoots by about one."""
 
@@ -79,7 +56,6 @@ class Sound:
         return asdict(self)
 
 
-ENCODER = Encoder()
 SOUND = Sound()
 
 # Rates every platform takes.

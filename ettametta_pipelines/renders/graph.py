@@ -19,8 +19,9 @@ from ettametta_pipelines.media.subject import SubjectTrack
 from ettametta_pipelines.renders import cutaways as cutting
 from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_drawing import FONTS_DIR
+from ettametta_pipelines.renders.encoders import X264, Encoder
 from ettametta_pipelines.renders.ffmpeg import size_guard, source_options
-from ettametta_pipelines.renders.formats import ENCODER, Format, output_rate
+from ettametta_pipelines.renders.formats import Format, output_rate
 from ettametta_pipelines.renders.framing import SAME_SHAPE, CropPath, Following, plan_paths
 from ettametta_pipelines.renders.glitch import SLICERS, Burst, plan_bursts, script_name
 from ettametta_pipelines.renders.jitter import margin, reach, sway
@@ -79,6 +80,7 @@ class RenderPlan:
     subject: SubjectTrack | None = None
     voice: Narration | None = None
     cutaways: Sequence[Cutaway] = ()
+    encoder: Encoder = X264
 
     @property
     def has_sound(self) -> bool:
@@ -138,9 +140,18 @@ def crop_window(probe: Probe, aspect: Fraction | None, zoom: float) -> Window:
         width, height = probe.height * wanted / pixel, Fraction(probe.height)
     else:
         width, height = Fraction(probe.width), probe.width * pixel / wanted
-    across = max(2, min(probe.width // 2 * 2, 2 * round(float(width) / zoom / 2)))
-    down = max(2, min(probe.height // 2 * 2, 2 * round(float(height) / zoom / 2)))
+    # The shorter side first: what it is rounded by, the longer one follows.
+    if width <= height:
+        across = _even(float(width) / zoom, probe.width)
+        down = _even(float(across * height / width), probe.height)
+    else:
+        down = _even(float(height) / zoom, probe.height)
+        across = _even(float(down * width / height), probe.width)
     return Window((probe.width - across) // 4 * 2, (probe.height - down) // 4 * 2, across, down)
+
+
+def _even(length: float, most: int) -> int:
+    return max(2, min(most // 2 * 2, 2 * round(length / 2)))
 
 
 def fitted_size(probe: Probe, format: Format) -> tuple[int, int]:
@@ -159,9 +170,11 @@ def render_arguments(plan: RenderPlan, segment: Segment, outputs: Mapping[str, P
     made = []
     for format, stream in zip(formats, segment_pictures(plan, segment, formats), strict=True):
         stream = stream.filter("setpts", f"round(PTS-{float(segment.first / plan.rate):.9f}/TB)")
+        if plan.encoder.upload:
+            stream = stream.filter("format", pix_fmts=plan.encoder.pixel_format).filter("hwupload")
         made.append(ffmpeg.output(stream, f"file:{outputs[format.name]}", **output_options(plan, segment)))
     arguments: list[str] = ffmpeg.merge_outputs(*made).get_args()
-    return ["-copyts", "-start_at_zero", *arguments]
+    return ["-copyts", "-start_at_zero", *plan.encoder.device, *arguments]
 
 
 def segment_pictures(plan: RenderPlan, segment: Segment, formats: Sequence[Format]) -> list[Stream]:
@@ -428,18 +441,8 @@ def scale(stream: Stream, width: int, height: int) -> Stream:
 
 def output_options(plan: RenderPlan, segment: Segment) -> dict[str, Any]:
     """Options of every output: encoder, length, nothing of the source's metadata."""
-    keyframes = round(plan.rate * ENCODER.keyframe_every_s)
     return {
-        "c:v": ENCODER.codec,
-        "preset": ENCODER.preset,
-        "crf": ENCODER.crf,
-        "profile:v": ENCODER.profile,
-        "pix_fmt": "yuv420p",
-        "maxrate": f"{ENCODER.maxrate_kbps}k",
-        "bufsize": f"{ENCODER.buffer_kbits}k",
-        "g": keyframes,
-        "threads": ENCODER.threads,
-        "rc-lookahead": ENCODER.lookahead_frames,
+        **plan.encoder.options(plan.rate),
         "frames:v": segment.frames,
         "fps_mode": "passthrough",
         "map_metadata": -1,

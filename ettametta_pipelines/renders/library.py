@@ -1,11 +1,12 @@
 """The library of finished renditions in the object store: finds what exists, renders what does not, keeps it.
 
 A rendition's key names everything that decides its bytes, so an object that is there and passes its checks is the
-rendition. What the checks found is kept beside it, so that a file that has not changed is not played again. The
+rendition. What the checks found is kept beside it, so that a file that has not changed is not read again. The
 renditions asset calls `obtain_renditions`; how a file is made is `engine.py`'s.
 """
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ettametta_pipelines.renders.broll import BrollReport
 from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf, load_cutaways, obtain_broll
 from ettametta_pipelines.renders.caption_drawing import CaptionReport, drawing_key, examine
 from ettametta_pipelines.renders.captions import Cue, from_canonical
+from ettametta_pipelines.renders.encoders import X264, choose_encoder
 from ettametta_pipelines.renders.engine import RenderedFile, poster, render
 from ettametta_pipelines.renders.ffmpeg import RenderProgress, ffmpeg_build
 from ettametta_pipelines.renders.formats import Format, choose_formats
@@ -27,7 +29,6 @@ from ettametta_pipelines.renders.platforms import require_fit
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
     CHECKS_REVISION,
-    RENDITION_POLICY,
     Finding,
     findings_document,
     findings_from,
@@ -66,6 +67,7 @@ class RenditionOrder:
     broll: BrollOrder | None = None
     voice: VoiceWish | None = None
     subject_key: str | None = None
+    encoder: str = X264.name
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Rendition:
     broll: BrollReport | None = None
     voice: Narration | None = None
     path: CropPath | None = None
+    encoder: str = X264.name
 
     @property
     def source_distance(self) -> float | None:
@@ -115,7 +118,7 @@ def obtain_renditions(
     if order.platform is not None:
         lasts_s = time_map(order.recipe, order.seed).output_time(order.duration_s)
         require_fit(order.platform, lasts_s)
-    build = ffmpeg_build()
+    build, encoder = ffmpeg_build(), choose_encoder(order.encoder)
     chosen = choose_formats(formats)
     wanted = order.recipe.captions is not None and order.captions_key is not None
     cues: Sequence[Cue] = from_canonical(store.get(str(order.captions_key))) if wanted else ()
@@ -142,6 +145,7 @@ def obtain_renditions(
             voice=mix_key(narration),
             framing=framing.get(f.name),
             cutaways=cutaways,
+            encoder=encoder,
         )
         for f in chosen
     }
@@ -158,11 +162,19 @@ def obtain_renditions(
                 shelf=_Shelf(store, order, workdir),
                 fingerprint=store.get(order.fingerprint_key) if order.fingerprint_key else None,
                 cutaways=load_cutaways(store, broll, workdir) if broll else (),
+                encoder=encoder,
             )  # fmt: skip
             for one in made:
                 found[one.format.name] = _keep(store, order, one, keys[one.format.name], build, workdir)
     return [
-        replace(rendition, captions=report, voice=narration, path=paths.get(name), broll=broll)
+        replace(
+            rendition,
+            captions=report,
+            voice=narration,
+            path=paths.get(name),
+            broll=broll,
+            encoder=encoder.name,
+        )
         for name, rendition in found.items()
         if rendition is not None
     ]
@@ -236,42 +248,56 @@ def _find(
     (workdir / format.name).mkdir()
     path = fetch(store, object_key, workdir / format.name)
     sha256 = file_sha256(path)
-    findings = _passed_findings(store.get(report_key(object_key)), sha256)
-    if findings is None:
+    passed = _Passed.read(store.get(report_key(object_key)), sha256)
+    if passed is None:
         return None
-    probe = require_probe(path, name=object_key, policy=RENDITION_POLICY)
     return Rendition(
         format=format,
         object_key=object_key,
         render_key=key,
         sha256=sha256,
-        size_bytes=probe.size_bytes,
-        probe=probe,
-        findings=tuple(findings),
+        size_bytes=passed.probe.size_bytes,
+        probe=passed.probe,
+        findings=passed.findings,
         rendered=False,
         render_seconds=0.0,
         speed=0.0,
-        poster=poster(path, probe, workdir),
+        poster=passed.poster,
         ffmpeg_build=build,
     )
 
 
-def _report(sha256: str, findings: Iterable[Finding]) -> bytes:
-    document = {"revision": CHECKS_REVISION, "sha256": sha256, "findings": findings_document(findings)}
-    return json.dumps(document, indent=1).encode()
+@dataclass(frozen=True)
+class _Passed:
+    """What is kept of a rendition that passed its checks: the findings, how it reads, its poster (a JPEG)."""
 
+    findings: tuple[Finding, ...]
+    probe: Probe
+    poster: bytes
 
-def _passed_findings(report: bytes, sha256: str) -> list[Finding] | None:
-    """The findings of a report if it speaks of these bytes, by today's checks, and all passed; else None."""
-    try:
-        document = json.loads(report)
-        if (document["revision"], document["sha256"]) != (CHECKS_REVISION, sha256):
+    def report(self, sha256: str) -> bytes:
+        document = {
+            "revision": CHECKS_REVISION,
+            "sha256": sha256,
+            "findings": findings_document(self.findings),
+            "probe": self.probe.as_dict(),
+            "poster": b64encode(self.poster).decode(),
+        }
+        return json.dumps(document, indent=1).encode()
+
+    @classmethod
+    def read(cls, report: bytes, sha256: str) -> "_Passed | None":
+        """What a report says if it speaks of these bytes, by today's checks, and all passed; else None."""
+        try:
+            document = json.loads(report)
+            if (document["revision"], document["sha256"]) != (CHECKS_REVISION, sha256):
+                return None
+            findings = tuple(findings_from(document["findings"]))
+            passed = cls(findings, Probe.from_dict(document["probe"]), b64decode(document["poster"]))
+        except (ValueError, KeyError, TypeError):
             return None
-        findings = findings_from(document["findings"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    complete = [finding.name for finding in findings] == list(CHECK_NAMES)
-    return findings if complete and all(finding.passed is True for finding in findings) else None
+        complete = [finding.name for finding in findings] == list(CHECK_NAMES)
+        return passed if complete and all(finding.passed is True for finding in findings) else None
 
 
 def _keep(
@@ -281,7 +307,7 @@ def _keep(
     picture = poster(made.path, made.probe, workdir)
     store.put_file(object_key, made.path, content_type="video/mp4")
     # After the file: a report without its file could vouch for another.
-    report = _report(made.sha256, made.findings)
+    report = _Passed(made.findings, made.probe, picture).report(made.sha256)
     store.put(report_key(object_key), report, content_type="application/json")
     parts = segments_document(made.sha256, made.segments)
     store.put(segments_key(object_key), parts, content_type="application/json")

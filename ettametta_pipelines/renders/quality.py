@@ -15,7 +15,7 @@ from typing import Any
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.fingerprint import Distance
-from ettametta_pipelines.media.probe import POLICY, Probe, probe_file
+from ettametta_pipelines.media.probe import POLICY, Probe, ProbeVerdict, probe_file
 from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.cutaway_checks import CutawayFootage
@@ -26,7 +26,7 @@ from ettametta_pipelines.renders.playback import Playback, Sensitivity, Stretch,
 from ettametta_pipelines.renders.sound import SILENCE_LUFS, Loudness, measure_loudness
 
 # Raised whenever a check asks for more than before: what passed an older revision is judged again.
-CHECKS_REVISION = 3
+CHECKS_REVISION = 4
 
 DURATION_TOLERANCE = 0.02
 # A speed ramp may carry the shortest and the longest source just past what an upload may last.
@@ -153,6 +153,17 @@ class Expectation:
         """Numbers of the frames its checks look at."""
         numbers = set(self.reference.numbers) if self.reference else set()
         return numbers | ({moment.number for moment in self.captions.moments()} if self.captions else set())
+
+
+def _readable(verdict: ProbeVerdict) -> Finding:
+    probe = verdict.probe
+    wanted = probe is not None and (probe.video_codec, probe.pixel_format) == ("h264", "yuv420p")
+    depth = (
+        ""
+        if wanted or probe is None
+        else f" in {probe.pixel_format}; H.264 in yuv420p is what plays everywhere"
+    )
+    return Finding("readable", wanted, f"Read back as {verdict.summary}{depth}.")
 
 
 def _exact_size(made: Probe, wanted: Expectation) -> Finding:
@@ -464,9 +475,8 @@ def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list
     if verdict.probe is None:
         unreadable = f"It cannot be read back: {verdict.reason}"
         return None, [Finding(name, False, unreadable) for name in CHECK_NAMES]
-    readable = Finding("readable", True, f"Read back as {verdict.summary}.")
     probed = [check(verdict.probe, wanted) for check in PROBE_CHECKS.values()]
-    return verdict.probe, [readable, *probed, *_played_findings(path, verdict.probe, wanted)]
+    return verdict.probe, [_readable(verdict), *probed, *_played_findings(path, verdict.probe, wanted)]
 
 
 def _played_findings(path: Path, made: Probe, wanted: Expectation) -> list[Finding]:

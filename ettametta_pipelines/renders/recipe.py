@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.renders.formats import ENCODER, FORMATS, SOUND
+from ettametta_pipelines.renders.encoders import X264, Encoder
+from ettametta_pipelines.renders.formats import FORMATS, SOUND
 from ettametta_pipelines.untrusted import plain_text
 
 PRESETS_DIR = Path(__file__).with_name("recipes")
@@ -247,12 +248,13 @@ def render_key(
     voice: str | None = None,
     framing: str | None = None,
     cutaways: str | None = None,
+    encoder: Encoder = X264,
 ) -> str:
     """32 hex digits that name a rendition: the same key means the same bytes of video.
 
-    Covers source, recipe, seed, the format with its encoder settings, the ffmpeg build and our own graph. `captions`
-    is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `voice` likewise `voiceover.mix_key`;
-    `framing` is the digest of the camera's path, None where it stays in the centre; `cutaways` is
+    Covers source, recipe, seed, the format, the encoder with its settings, the ffmpeg build and our own graph.
+    `captions` is `caption_drawing.drawing_key` of what is drawn, None where nothing is; `voice` likewise
+    `voiceover.mix_key`; `framing` is the digest of the camera's path, None where it stays in the centre; `cutaways` is
     `BrollReport.digest`.
     """
     parts: dict[str, Any] = {
@@ -260,7 +262,7 @@ def render_key(
         "recipe": canonical_json(recipe),
         "seed": seed,
         "format": FORMATS[format_name].as_dict(),
-        "encoder": ENCODER.as_dict(),
+        "encoder": encoder.as_dict(),
         "sound": SOUND.as_dict(),
         "ffmpeg": build,
         "graph": GRAPH_REVISION,

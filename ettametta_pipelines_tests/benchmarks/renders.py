@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,6 +58,8 @@ EVERYTHING = Recipe.model_validate(
     }
 )
 ALL = tuple(FORMATS)
+MOVIEPY = str(Path(__file__).with_name("moviepy_peers.py"))
+PEERS = os.environ.get("PEERS_PYTHON", sys.executable)
 
 
 def footage(folder: Path, seconds: int, size: str = "1920x1080") -> Path:
@@ -199,16 +201,48 @@ def beside_the_encoder(folder: Path) -> dict[str, float]:
 
 
 def one_run_or_three(folder: Path) -> dict[str, float]:
+    """Whole runs, as `ettametta render` makes them: looking at the footage, rendering, checking."""
     source = footage(folder, 20)
     shares, together, apart = [], [], []
-    for _ in range(ROUNDS):
-        together.append(rendering(source, folder)[0])
-        apart.append(sum(rendering(source, folder, (name,))[0] for name in ALL))
-        shares.append(together[-1] / apart[-1])
+    with fresh(folder) as out:
+        captions, recipe = out / "captions.json", out / "everything.json"
+        captions.write_bytes(canonical_bytes(cues(20)))
+        recipe.write_text(EVERYTHING.model_dump_json())
+
+        def run_of(formats: Sequence[str]) -> float:
+            started = time.perf_counter()
+            engine.render_file(source, str(recipe), formats, out, seed=SEED, captions=captions)
+            return time.perf_counter() - started
+
+        for _ in range(ROUNDS):
+            together.append(run_of(ALL))
+            apart.append(sum(run_of((name,)) for name in ALL))
+            shares.append(together[-1] / apart[-1])
     return {
         "one run, s": statistics.median(together),
         "three runs, s": statistics.median(apart),
         "share (bar 0.72)": statistics.median(shares),
+    }
+
+
+def beside_moviepy(folder: Path) -> dict[str, float]:
+    """Seconds of work per second of one upright format with the same treatments; MoviePy is in `PEERS_PYTHON`."""
+    source = footage(folder, 20)
+
+    def peer(kind: str, seconds: int) -> float:
+        with fresh(folder) as out:
+            arguments = [kind, str(source), str(seconds), str(out / "peer.mp4")]
+            said = subprocess.run([PEERS, MOVIEPY, *arguments], check=True, capture_output=True, text=True)
+        return float(said.stdout.split()[-1]) / seconds
+
+    ours = statistics.median(rendering(source, folder, ("9x16",), cutaways=[])[0] / 20 for _ in range(ROUNDS))
+    lean, chain = peer("lean", 6), peer("chain", 3)
+    return {
+        "ours": ours,
+        "MoviePy, as lean as it goes": lean,
+        "MoviePy, effect upon effect": chain,
+        "times as fast as lean (bar 8)": lean / ours,
+        "times as fast as effect upon effect (bar 25)": chain / ours,
     }
 
 
@@ -273,6 +307,7 @@ def analysis(folder: Path) -> dict[str, float]:
 PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
     "beside the encoder": beside_the_encoder,
     "one run or three": one_run_or_three,
+    "beside MoviePy": beside_moviepy,
     "again": again,
     "by size": by_size,
     "by length": by_length,

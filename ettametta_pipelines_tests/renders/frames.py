@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float64]
 
+# Settings with which x264 loses hardly anything.
+NEARLY_LOSSLESS: dict[str, str | int] = {"crf": 2, "maxrate": "90M", "bufsize": "90M"}
+
 
 def planes(path: Path, *, limit: int = 10_000) -> list[tuple[Plane, Plane, Plane]]:
     """Y, U and V planes of each frame as stored (limited range)."""

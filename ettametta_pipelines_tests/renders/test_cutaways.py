@@ -138,6 +138,14 @@ def test_a_cutaway_at_a_cut_leaves_no_frame_of_the_new_shot_before_it(tmp_path: 
         assert colours(one.path).index("b") == slot.start
 
 
+def test_a_clip_may_be_shown_twice_from_the_same_point(material: Path, tmp_path: Path) -> None:
+    rate = Fraction(25)
+    twice = [cutaway(material / "red.mp4", rate, first, first + 20) for first in (30, 80)]
+    one = rendered(material / "source.mp4", PLAIN, twice, tmp_path / "o")
+    shown = colours(one.path)
+    assert {place for place, letter in enumerate(shown) if letter == "r"} == {*range(30, 50), *range(80, 100)}
+
+
 def test_the_same_clips_give_the_same_bytes(material: Path, tmp_path: Path) -> None:
     cutaways = [cutaway(material / "red.mp4", Fraction(25), 51, 78)]
     first, second = (

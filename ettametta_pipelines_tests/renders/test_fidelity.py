@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ettametta_pipelines.media.probe import Probe, require_probe
-from ettametta_pipelines.renders import graph
+from ettametta_pipelines.renders.encoders import X264
 from ettametta_pipelines.renders.engine import _make, _prepare, render
 from ettametta_pipelines.renders.fidelity import (
     EncodingVerdict,
@@ -16,7 +16,7 @@ from ettametta_pipelines.renders.fidelity import (
     judge_encoding,
     plan_windows,
 )
-from ettametta_pipelines.renders.formats import ENCODER, FORMATS
+from ettametta_pipelines.renders.formats import FORMATS
 from ettametta_pipelines.renders.graph import RenderPlan
 from ettametta_pipelines.renders.playback import play
 from ettametta_pipelines.renders.quality import RENDITION
@@ -113,7 +113,7 @@ def test_colours_tagged_with_another_matrix_fail(good: tuple[Path, Reference, Pa
 def test_an_encoder_that_is_too_coarse_fails_the_render(
     source: tuple[Path, Probe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "ENCODER", replace(ENCODER, crf=45))
+    monkeypatch.setitem(X264.quality, "crf", 45)
     plan, path = planned(source, load_preset("noir"), tmp_path / "w")
     assert not verdict_on(path, Reference(plan, tmp_path / "w"), tmp_path).passed
 

@@ -14,9 +14,9 @@ from PIL import Image
 from ettametta_pipelines.media.faces import find_faces
 from ettametta_pipelines.media.probe import require_probe
 from ettametta_pipelines.media.subject import Extent, Method, ShotTrack, Sighting, SubjectTrack
-from ettametta_pipelines.renders import graph
+from ettametta_pipelines.renders.encoders import X264
 from ettametta_pipelines.renders.engine import QualityFailure, render, render_file
-from ettametta_pipelines.renders.formats import ENCODER, FORMATS, Format
+from ettametta_pipelines.renders.formats import FORMATS, Format
 from ettametta_pipelines.renders.framing import (
     CALM,
     FARTHEST,
@@ -32,7 +32,7 @@ from ettametta_pipelines.renders.recipe import Jitter, Letterbox, Originality, R
 from ettametta_pipelines.renders.tempo import time_map
 from ettametta_pipelines_tests.media.clips import ffmpeg
 from ettametta_pipelines_tests.media.people import backdrop, with_person
-from ettametta_pipelines_tests.renders.frames import luma
+from ettametta_pipelines_tests.renders.frames import NEARLY_LOSSLESS, luma
 
 PLAIN = Recipe(name="plain")
 UPRIGHT, WIDE = FORMATS["9x16"], FORMATS["16x9"]
@@ -195,7 +195,8 @@ WINDOW = 202
 def tall_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine as it is, on a picture small enough to render often, with an encoder that loses hardly anything."""
     monkeypatch.setitem(FORMATS, TALL.name, TALL)
-    monkeypatch.setattr(graph, "ENCODER", replace(ENCODER, crf=2, maxrate_kbps=90_000, buffer_kbits=90_000))
+    for option, value in NEARLY_LOSSLESS.items():
+        monkeypatch.setitem(X264.quality, option, value)
 
 
 @pytest.fixture(scope="module")

@@ -43,10 +43,10 @@ def test_every_crop_lies_inside_the_source_keeps_the_shape_and_starts_on_whole_c
     window = crop_window(probe, format.aspect, zoom)  # type: ignore[attr-defined]
     assert 0 <= window.x <= window.x + window.width <= width
     assert 0 <= window.y <= window.y + window.height <= height
-    assert window.x % 2 == window.y % 2 == 0
+    assert window.x % 2 == window.y % 2 == window.width % 2 == window.height % 2 == 0
     shown = Fraction(window.width, window.height) * Fraction(*sample_aspect)
-    # Half a pixel of the shorter side is the best any crop can do.
-    assert float(shown / format.aspect) == pytest.approx(1, abs=1.5 / min(window.width, window.height))  # type: ignore[attr-defined]
+    # Even sizes are within a pixel of any, and lose one more where the source ends on an odd one.
+    assert float(shown / format.aspect) == pytest.approx(1, abs=2.1 / min(window.width, window.height))  # type: ignore[attr-defined]
 
 
 @given(sizes, sizes, aspects, st.sampled_from(list(FORMATS.values())))

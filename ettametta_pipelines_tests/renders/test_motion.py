@@ -1,6 +1,5 @@
 """Speed ramp, jitter, glitch and grayscale, measured on decoded frames and sound of small renditions."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ettametta_pipelines.media.probe import require_probe
-from ettametta_pipelines.renders import graph
+from ettametta_pipelines.renders.encoders import X264
 from ettametta_pipelines.renders.engine import RenderedFile, render
-from ettametta_pipelines.renders.formats import ENCODER, FORMATS, Format
+from ettametta_pipelines.renders.formats import FORMATS, Format
 from ettametta_pipelines.renders.glitch import Burst, command_script, plan_bursts
 from ettametta_pipelines.renders.graph import RenderPlan
 from ettametta_pipelines.renders.jitter import margin, reach, sway
@@ -31,7 +30,7 @@ from ettametta_pipelines.renders.recipe import (
 )
 from ettametta_pipelines.renders.tempo import rendered_duration, time_map
 from ettametta_pipelines_tests.media.clips import clip, ffmpeg
-from ettametta_pipelines_tests.renders.frames import luma, planes, sound
+from ettametta_pipelines_tests.renders.frames import NEARLY_LOSSLESS, luma, planes, sound
 
 SMALL = (Format("small", 320, 180, "tests"), Format("narrow", 180, 320, "tests"))
 PLAIN = Recipe(name="plain")
@@ -57,7 +56,8 @@ def rendered(source: Path, recipe: Recipe, out: Path, *, seed: int = 1, name: st
 @pytest.fixture
 def hardly_any_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder that does not carry what it lost in one frame into the next."""
-    monkeypatch.setattr(graph, "ENCODER", replace(ENCODER, crf=2, maxrate_kbps=90_000, buffer_kbits=90_000))
+    for option, value in NEARLY_LOSSLESS.items():
+        monkeypatch.setitem(X264.quality, option, value)
 
 
 @pytest.fixture(scope="module")

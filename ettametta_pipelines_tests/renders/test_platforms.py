@@ -7,8 +7,9 @@ import pytest
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.orders import Wishes, order_for
 from ettametta_pipelines.renders.assets import RenditionConfig
+from ettametta_pipelines.renders.encoders import X264
 from ettametta_pipelines.renders.engine import render_file
-from ettametta_pipelines.renders.formats import ENCODER, FORMATS, SOUND
+from ettametta_pipelines.renders.formats import FORMATS, SOUND
 from ettametta_pipelines.renders.platforms import (
     PLATFORMS,
     REMEDIES,
@@ -43,7 +44,7 @@ def test_what_a_platform_refuses_is_refused_with_a_code_and_a_remedy(
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_short_of_half_a_minute_fits_everywhere_with_the_encoder_at_its_limit(platform: str) -> None:
-    kbps = ENCODER.maxrate_kbps + SOUND.kbps
+    kbps = X264.maxrate_kbps + SOUND.kbps
     for fps in (24000 / 1001, 60.0):
         require_fit(platform, 30.0, fps=fps, size_bytes=30 * kbps * 125)
 
