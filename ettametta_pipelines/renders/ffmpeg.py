@@ -235,7 +235,9 @@ FAILURES: tuple[tuple[re.Pattern[str], FailureClass], ...] = (
     (re.compile(r"File too large"), _TOO_LARGE),
     (
         re.compile(
-            r"Cannot allocate memory|malloc of size|Error allocating|bad_alloc|Resource temporarily unavailable"
+            r"Cannot allocate memory|malloc of size|Error allocating|bad_alloc|Resource temporarily unavailable|"
+            # zimg's ZIMG_ERROR_OUT_OF_MEMORY, which comes without a word
+            r"zscale_\d+ @ \w+\] code 1:"
         ),
         _NO_MEMORY,
     ),
