@@ -87,6 +87,11 @@ def cues(seconds: float) -> tuple[Cue, ...]:
     )
 
 
+def srt(cue: Cue) -> str:
+    times = (f"00:00:{at:06.3f}".replace(".", ",") for at in (cue.start_s, cue.end_s))
+    return f"{' --> '.join(times)}\n{cue.text}"
+
+
 def cutaways(folder: Path, seconds: int) -> list[Cutaway]:
     """Two seconds of other footage in every ten."""
     clip = footage(folder, 10)
@@ -211,8 +216,8 @@ def one_run_or_three(folder: Path) -> dict[str, float]:
     source = footage(folder, 20)
     shares, together, apart = [], [], []
     with fresh(folder) as out:
-        captions, recipe = out / "captions.json", out / "everything.json"
-        captions.write_bytes(canonical_bytes(cues(20)))
+        captions, recipe = out / "captions.srt", out / "everything.json"
+        captions.write_text("\n".join(f"{n}\n{srt(cue)}\n" for n, cue in enumerate(cues(20), 1)))
         recipe.write_text(EVERYTHING.model_dump_json())
 
         def run_of(formats: Sequence[str]) -> float:
