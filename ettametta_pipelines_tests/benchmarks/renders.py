@@ -295,10 +295,10 @@ def by_size(folder: Path) -> dict[str, float]:
 
 
 def by_length(folder: Path) -> dict[str, float]:
-    """Seconds of work per second of footage and memory, one format."""
+    """Seconds of work per second of footage and memory, one format, two segments at a time."""
     figures = {}
     for seconds in LENGTHS:
-        took, memory = rendering(footage(folder, seconds), folder, ("1x1",))
+        took, memory = rendering(footage(folder, seconds), folder, ("1x1",), workers=PROCESSORS)
         figures[f"{seconds} s: work per second"] = took / seconds
         figures[f"{seconds} s: peak memory, MB"] = memory
     return figures
