@@ -18,7 +18,7 @@ from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.resources import (
-    GeminiResource,
+    JudgesResource,
     LakeResource,
     PexelsResource,
     ShopifyResource,
@@ -44,7 +44,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "state": StateResource(),
         "youtube": YouTubeResource(),
         "tiktok": TikTokResource(),
-        "gemini": GeminiResource(),
+        "judges": JudgesResource(),
         "stripe": StripeResource(),
         "shopify": ShopifyResource(),
         "pexels": PexelsResource(),
