@@ -431,4 +431,5 @@ def _niche_title(slug: str) -> str:
     return niche.title if niche else slug
 
 
-ASSETS = [candidate_assessments, scored_candidates, creative_briefs, source_assessments]
+ASSETS = [candidate_assessments, scored_candidates, creative_briefs]
+SOURCE_ASSETS = [source_assessments]

@@ -37,7 +37,9 @@ MAX_HASHTAG_CHARS = 30
 
 # An address in a post sends viewers where a stranger's words or a model's guess wanted them.
 _LINK = re.compile(
-    r"https?:|www\.|\b[\w-]+\.(?:com|net|org|io|co|me|tv|gg|ly|app|shop|link|de|uk|ru)\b", re.IGNORECASE
+    r"https?:|www\.|\b[\w-]+\.(?:com|net|org|info|biz|io|co|me|tv|gg|ly|to|cc|ai|xyz|app|dev|page|site|online|shop"
+    r"|store|link|club|top|eu|de|uk|fr|ru|cn|in|br)\b(?!\.\w)",
+    re.IGNORECASE,
 )
 
 # The presets of the render room, and what each is for: the model chooses by these words.

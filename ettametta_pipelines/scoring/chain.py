@@ -116,7 +116,7 @@ class Purse:
         def told(account: str, limit: int) -> str:
             row = known.get(account)
             gone = row.spent_microusd + row.reserved_microusd if row else 0
-            return f"{gone / 1e6:.4f} of {limit / 1e6:.2f} USD"
+            return f"{gone / 1e6:.4f} of {limit / 1e6:.4f} USD"
 
         own = told(self.budget.account, self.budget.account_limit_microusd)
         everybody = told(budgets.EVERYBODY, self.budget.overall_limit_microusd)
@@ -147,8 +147,10 @@ class Chain:
     @property
     def standing(self) -> str:
         """For operators: who is asked in which order, sandbox or live, and who is not."""
-        asked = " → ".join(f"{link.provider} {link.model} [{link.endpoint.standing}]" for link in self.links)
-        return asked + "".join(f"; not {link.provider}: {link.why}" for link in self.not_used)
+        asked = " → ".join(f"{link.provider} {link.model} ({link.endpoint.why})" for link in self.links)
+        return f"{self.mode}: {asked}" + "".join(
+            f"; not {link.provider}: {link.why}" for link in self.not_used
+        )
 
     @property
     def mode(self) -> str:

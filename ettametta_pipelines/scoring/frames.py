@@ -36,9 +36,9 @@ class Frame:
 
 
 def frame_times(duration_s: float, count: int = FRAMES) -> list[float]:
-    """The opening, then the middles of equal shares of the video."""
-    later = [duration_s * (place + 0.5) / (count - 1) for place in range(count - 1)]
-    return sorted({round(time, 3) for time in (min(OPENING_S, duration_s / 2), *later)})
+    """The middles of equal shares of the video, of the first share rather its opening."""
+    middles = [duration_s * (place + 0.5) / count for place in range(count)]
+    return sorted({round(time, 3) for time in (min(OPENING_S, middles[0]), *middles[1:])})
 
 
 def sample_frames(store: "ObjectStore", object_key: str, *, scratch: Path) -> list[Frame]:

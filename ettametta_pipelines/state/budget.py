@@ -170,7 +170,7 @@ def _spent(account: str, limit: int, purchase: Purchase, day: date, wait_s: floa
     whose = "of all accounts together" if account == EVERYBODY else f"of account {account}"
     name = "ETTAMETTA_MODEL_BUDGET_USD" if account == EVERYBODY else "ETTAMETTA_ACCOUNT_MODEL_BUDGET_USD"
     return BudgetSpent(
-        f"The budget {whose} for models, {limit / 1e6:.2f} USD on {day}, has too little left for a question to "
+        f"The budget {whose} for models, {limit / 1e6:g} USD on {day}, has too little left for a question to "
         f"{purchase.provider} that can cost {purchase.highest_microusd / 1e6:.4f} USD.",
         code="budget_spent",
         remedy=f"It is new tomorrow; or raise {name}.",

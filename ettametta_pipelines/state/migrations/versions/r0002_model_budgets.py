@@ -47,7 +47,9 @@ def upgrade() -> None:
         sa.Column("closed_at", INSTANT, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_claims")),
     )
-    op.create_index(op.f("ix_model_claims_day_state"), "model_claims", ["day", "state"], unique=False)
+    op.create_index(
+        op.f("ix_model_claims_day_model_claims_state"), "model_claims", ["day", "state"], unique=False
+    )
 
 
 def downgrade() -> None:
