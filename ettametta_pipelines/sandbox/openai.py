@@ -36,13 +36,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Service:
-    """One of the two: the path before its calls, its models (seeing or not) and its limits."""
+    """One of the two: the path before its calls, its models (seeing or not), its limits, and its own opinion."""
 
     name: str
     prefix: str
     models: Mapping[str, bool]
     most_pictures: int
     most_picture_bytes: int
+    opinion: int
 
 
 OPENAI = Service(
@@ -51,8 +52,11 @@ OPENAI = Service(
     {"gpt-6-sol": True, "gpt-6-luna": True, "gpt-5.6-luna": True, "gpt-5.4-mini": True},
     500,
     50 << 20,
+    opinion=1,
 )
-GROQ = Service("groq", "/openai/v1", {"qwen/qwen3.8-27b": True, "openai/gpt-oss-120b": False}, 5, 4 << 20)
+GROQ = Service(
+    "groq", "/openai/v1", {"qwen/qwen3.8-27b": True, "openai/gpt-oss-120b": False}, 5, 4 << 20, opinion=2
+)
 
 
 class Refusal(Exception):
@@ -146,7 +150,7 @@ def _completed(service: Service, body: Mapping[str, Any], seed: int) -> dict[str
         raise Refusal(400, "This model does not support image input.", param="messages")
     schema = _schema(body.get("response_format"))
     try:
-        question = understand(text, pictures, (), seed + len(service.name) + int(body.get("seed") or 0))
+        question = understand(text, pictures, (), seed + service.opinion + int(body.get("seed") or 0))
     except UnreadablePicture as error:
         raise Refusal(
             400, "You uploaded an unsupported image.", code="invalid_image_format", param="messages"

@@ -53,7 +53,7 @@ _BLOCKED = ErrorRule(
     "gemini_blocked",
     "Gemini will not answer about this content; the other questions go on.",
 )
-_UNFINISHED = ErrorRule(FailureKind.TRANSIENT, "gemini_unfinished", "It is tried again by itself.")
+_UNFINISHED = ErrorRule(FailureKind.TRANSIENT, "gemini_unfinished", "Run again; this answer broke off.")
 # Why an answer ended -> what that means. STOP is the only one whose text counts.
 FINISH_REASONS: Mapping[str, ErrorRule] = {
     "MAX_TOKENS": ErrorRule(

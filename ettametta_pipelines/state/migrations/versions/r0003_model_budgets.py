@@ -1,12 +1,12 @@
 """Budgets of models' answers: what a day has cost, and the claim behind every paid question.
 
-Revision 0002.
+Revision 0003.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
+revision = "0003"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
