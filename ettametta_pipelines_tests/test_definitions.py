@@ -14,7 +14,12 @@ from ettametta_pipelines.definitions import defs
 
 EXPECTED_ASSETS = {
     "discovery": {"youtube_candidates", "tiktok_candidates", "trend_candidates", "niche_trends"},
-    "scoring": {"candidate_assessments", "scored_candidates", "creative_briefs"},
+    "scoring": {
+        "candidate_assessments",
+        "scored_candidates",
+        "creative_briefs",
+        "source_assessments",
+    },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
@@ -22,7 +27,7 @@ EXPECTED_ASSETS = {
 }
 
 HEAVY = (
-    "googleapiclient", "google.genai", "google.auth", "stripe", "shopify", "boto3", "botocore", "kubernetes",
+    "googleapiclient", "google.genai", "google.auth", "openai", "stripe", "shopify", "boto3", "botocore", "kubernetes",
     "duckdb", "av", "torch", "obstore", "PIL", "fastapi", "httpx", "alembic", "imageio_ffmpeg", "ffmpeg",
 )  # fmt: skip
 
