@@ -4,6 +4,8 @@ Empirical Bayes in log space, where channels of all sizes spread alike and a hit
 
     y   = ln(views) - ln(growth_share(age))          the video's long-run views, as its age lets one expect them
     b   = ln(median long-run views of the channel)   from n other uploads; variance v = (pi/2) * s2 / n
+          n uploads at ages of their own and m uploads seen by snapshots at the video's age give the mean of both
+          medians by n / (1 + 0.05 n) and m, for the growth curve that brings the former to one age has errors
     m   = median of b over the niche's channels, t2 their spread, s2 the spread of videos around their channel
     w   = t2 / (t2 + v)                              weight of the channel's own uploads against the niche's median
     b'  = w * b + (1 - w) * m                        what the channel is taken to reach usually; variance w * v
@@ -35,24 +37,29 @@ MIN_VIDEO_VARIANCE = 0.1
 MIN_CHANNEL_VARIANCE = 0.05
 MIN_VIDEOS_FOR_SPREAD = 10
 MIN_CHANNELS_FOR_PRIOR = 5
-# So many of a channel's other uploads seen at the same age replace the growth curve.
-MIN_AGE_MATCHED = 3
+# What the growth curve adds to the variance of a level, as a share of one upload's: the most uploads cannot be
+# worth more than twenty that were seen at the same age.
+CURVE_ERROR = 0.05
 # Beyond the first or last snapshot of an upload, one within this factor of the age still stands for it.
 SAME_AGE_FACTOR = 1.25
 # Snapshots further apart than this say little about what lies between them.
 MAX_GAP_FACTOR = 5.0
 
-BaselineBasis = Literal["snapshots", "growth_curve"]
+BaselineBasis = Literal["snapshots", "growth_curve", "both"]
 # (age in hours, views) of one upload, by age.
 Series = Sequence[tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class Usual:
-    """What a channel's other uploads reach: log of the median long-run views, how many uploads, and how known."""
+    """What a channel's other uploads reach: log of long-run views, from how many uploads, and how these were seen.
+
+    `worth` is the number of uploads seen at the same age that would say as much.
+    """
 
     log_views: float
     uploads: int
+    worth: float
     basis: BaselineBasis
 
 
@@ -81,17 +88,29 @@ class Outlier:
 def usual_views(
     age_h: float, baseline_views: float | None, baseline_uploads: int, matched: Iterable[Series] = ()
 ) -> Usual | None:
-    """The channel's yardstick for a video of this age: its other uploads at that age, else the growth curve.
+    """The channel's yardstick for a video of this age: its other uploads at that age, and along the growth curve.
 
     `matched` are snapshots of the channel's other uploads. None when nothing is known. Channels below 500 usual views
     count as 500: ten times nothing is still nobody watching.
     """
     same_age = [seen for series in matched if (seen := views_at(series, age_h)) is not None]
-    if len(same_age) >= MIN_AGE_MATCHED:
-        return Usual(_log_usual(median(same_age) / growth_share(age_h)), len(same_age), "snapshots")
-    if baseline_views is None or baseline_uploads < 1:
-        return None
-    return Usual(_log_usual(baseline_views), baseline_uploads, "growth_curve")
+    known: list[Usual] = []
+    if same_age:
+        level = _log_usual(median(same_age) / growth_share(age_h))
+        known.append(Usual(level, len(same_age), len(same_age), "snapshots"))
+    if baseline_views is not None and baseline_uploads > 0:
+        worth = baseline_uploads / (1 + CURVE_ERROR * baseline_uploads)
+        known.append(Usual(_log_usual(baseline_views), baseline_uploads, worth, "growth_curve"))
+    if len(known) < 2:
+        return known[0] if known else None
+    worth = sum(usual.worth for usual in known)
+    return Usual(
+        log_views=sum(usual.worth * usual.log_views for usual in known) / worth,
+        # The same upload may be known in both ways.
+        uploads=max(usual.uploads for usual in known),
+        worth=worth,
+        basis="both",
+    )
 
 
 def views_at(series: Series, age_h: float) -> float | None:
@@ -111,9 +130,10 @@ def fit_spread(videos: Sequence[tuple[str, float, Usual]]) -> Spread:
     if len(videos) < MIN_VIDEOS_FOR_SPREAD:
         video_variance = DEFAULT_VIDEO_VARIANCE
     else:
-        video_variance = max(
-            _robust_variance([y - usual.log_views for _, y, usual in videos]), MIN_VIDEO_VARIANCE
-        )
+        # What videos differ by from their yardsticks is their own spread and that of the yardsticks.
+        doubled = 1 + fmean(MEDIAN_VARIANCE / usual.worth for _, _, usual in videos)
+        spread = _robust_variance([y - usual.log_views for _, y, usual in videos])
+        video_variance = max(spread / doubled, MIN_VIDEO_VARIANCE)
     channels: Mapping[str, Usual] = {channel: usual for channel, _, usual in videos}
     if len(channels) < MIN_CHANNELS_FOR_PRIOR:
         return Spread(video_variance)
@@ -159,7 +179,7 @@ def _same_age(one_h: float, other_h: float) -> bool:
 
 
 def _sampling_variance(usual: Usual, video_variance: float) -> float:
-    return MEDIAN_VARIANCE * video_variance / usual.uploads
+    return MEDIAN_VARIANCE * video_variance / usual.worth
 
 
 def _robust_variance(values: Sequence[float]) -> float:

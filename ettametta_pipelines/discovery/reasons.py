@@ -11,6 +11,7 @@ from ettametta_pipelines.previews import number
 _BASIS = {
     "snapshots": "seen at the same age",
     "growth_curve": "brought to the same age by the growth curve",
+    "both": "seen at the same age or brought to it by the growth curve",
 }
 
 

@@ -42,7 +42,7 @@ SIGNAL_COLUMNS = (
     Column(
         "baseline_basis",
         "string",
-        "snapshots: other uploads seen at the same age; growth_curve: brought to the age by the curve",
+        "snapshots: other uploads seen at the same age; growth_curve: brought to the age by the curve; or both",
         nullable=True,
     ),
     Column(
