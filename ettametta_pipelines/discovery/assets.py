@@ -138,8 +138,9 @@ def youtube_candidates(
 Posts of our own connected TikTok accounts, published on the partition day, with their statistics at the moment of
 the run. An account belongs to a niche when the niches file lists it under `tiktok_accounts`.
 
-Only own posts: TikTok's Research API could search, but is closed to commercial use, and its pages are not scraped.
-Without a connected account the table is empty and *left_out* says how to connect one; nothing else waits for it.
+Only own posts: TikTok's Research API could search, but is closed to commercial use (`ETTAMETTA_TIKTOK_RESEARCH_API`
+is off; docs/discovery.md says more), and its pages are not scraped. Without a connected account the table is empty and
+*left_out* says how to connect one; nothing else waits for it.
 
 **If it fails:** TikTok did not answer, which is tried again by itself. An account whose consent has ended does not
 fail the run; it is named in *left_out* with the command that reconnects it.
@@ -170,6 +171,7 @@ def tiktok_candidates(
             },
             creator_of=lambda account: app.creator(access_token(db, app, account, "tiktok")),
             clock=utc_now,
+            research=app.research_videos if get_settings().tiktok_research_api else None,
         )
         frame = TIKTOK_CANDIDATES.frame(found.rows)
     return dg.MaterializeResult(
@@ -178,6 +180,7 @@ def tiktok_candidates(
             "published": report.window_line(window),
             "candidates": len(frame),
             "accounts_read": ", ".join(found.accounts_read) or "none",
+            "research_api": "on" if get_settings().tiktok_research_api else "off",
             "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
             "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),
             "duration_s": round(monotonic() - started, 2),

@@ -4,7 +4,7 @@ The truth is the catalogue's own: how far an upload ends above its channel's bas
 the next 24 hours. Times, seeds and so the figures are fixed; floors stand a little below what was measured.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -66,7 +66,7 @@ class Night:
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     home: Path = tmp_path_factory.mktemp("night")
     clock = SetClock(NIGHT)
     settings = Settings(_env_file=None, ETTAMETTA_HOME=str(home), DATABASE_URL="")  # type: ignore[call-arg]
@@ -87,7 +87,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     catalog = Catalog(DEFAULT_SEED, remember=memory.__setitem__, recall=memory.get)
     for query in NICHE.queries:
         catalog.channels(subject_of(query))
-    yield Night(raw, taken, Truth(catalog))
+    return Night(raw, taken, Truth(catalog))
 
 
 def spearman(one: Sequence[float | None], other: Sequence[float]) -> float:
