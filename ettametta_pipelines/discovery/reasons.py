@@ -28,8 +28,9 @@ def why_ranked(row: Mapping[str, Any], candidates: int) -> str:
 
 
 def _speed(row: Mapping[str, Any], candidates: int) -> str:
-    share = row["velocity_part"]
-    place = "" if candidates < 2 else f", faster than {share:.0%} of {candidates}"
+    # A mid-rank percentile counted from the top; equals share a place.
+    from_top = round(candidates * (1 - row["velocity_part"]) + 0.5)
+    place = "" if candidates < 2 else f", number {from_top} of {candidates} by speed"
     if row.get("velocity_basis") == "last_interval":
         over = f"over the last {_hours(row['velocity_interval_h'])}"
     else:

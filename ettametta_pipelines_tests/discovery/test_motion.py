@@ -71,6 +71,11 @@ def test_the_reason_names_speed_interval_acceleration_and_the_channels_usual() -
     assert "times what its channel usually has" in row["why"]
 
 
+def test_the_reason_says_how_many_are_faster() -> None:
+    ranked = rank_trends([raw(f"v{n}", views=1000 * (n + 1)) for n in range(4)]).rows
+    assert [f"number {n} of 4 by speed" in row["why"] for n, row in enumerate(ranked, start=1)] == [True] * 4
+
+
 def test_a_row_seen_once_says_so_in_words() -> None:
     (row,) = rank_trends([raw("a", baseline_views=None, baseline_uploads=0)]).rows
     assert "on average since it came out 10 h ago (seen once)" in row["why"]
