@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.objects import ObjectMissing
-from ettametta_pipelines.storage.parquet import SUFFIX, TABLES_PREFIX, UNPARTITIONED, read_file, write_table
+from ettametta_pipelines.storage.parquet import SUFFIX, TABLES_PREFIX, read_file, write_table
 
 if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectInfo, ObjectStore
@@ -30,6 +30,8 @@ OWN_ACCOUNT = "account: "
 # Where the time of observation is looked up for tables that do not carry it.
 OBSERVED_IN = "trend_candidates"
 PARALLEL = 8
+# Months of a table's partitions may lie here a second time, as {table}/{yyyy-mm}.parquet; they can be made again.
+COPIES = "packs"
 # Times and lengths: nothing of the platform's counters is in them.
 _NO_STATISTICS = frozenset({"age_h", "duration_s", "velocity_interval_h"})
 
@@ -140,7 +142,10 @@ def _examine(
             row |= _without_statistics(row, rule, contract, now)
         if _version(store, info.key) != info.etag:
             return None
-        write_table(store, contract, contract.frame(rows), _partition_of(info.key, table))
+        # First the copy: whatever ends this run in between, no counter outlives the partition's own.
+        partition = _partition_of(info.key, table)
+        store.delete(f"{COPIES}/{table}/{partition[:7]}{SUFFIX}")
+        write_table(store, contract, contract.frame(rows), partition)
     left = [delete_after for row, delete_after in holding if all(row is not gone for gone in old)]
     return {
         "table_name": table,
@@ -201,6 +206,6 @@ def _version(store: "ObjectStore", key: str) -> str | None:
         return None
 
 
-def _partition_of(key: str, table: str) -> str | None:
-    name = key.removeprefix(f"{TABLES_PREFIX}/{table}/").removesuffix(SUFFIX)
-    return None if name == UNPARTITIONED else name.replace("/", "|")
+def _partition_of(key: str, table: str) -> str:
+    """Every table of `RULES` is partitioned by day, or by day and niche."""
+    return key.removeprefix(f"{TABLES_PREFIX}/{table}/").removesuffix(SUFFIX).replace("/", "|")

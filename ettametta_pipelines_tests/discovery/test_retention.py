@@ -96,6 +96,14 @@ def test_own_channels_posts_are_not_touched(store: ObjectStore) -> None:
     assert read_table(store, TIKTOK_CANDIDATES, PART).loc[0, "views"] == 1000
 
 
+def test_copies_of_a_month_go_with_what_they_were_made_of(store: ObjectStore) -> None:
+    fill(store, [raw("a")])
+    for month in ("2026-11", "2026-10"):
+        store.put(f"packs/trend_candidates/{month}.parquet", b"a copy")
+    delete(store)
+    assert [info.key for info in store.list("packs")] == ["packs/trend_candidates/2026-10.parquet"]
+
+
 def test_running_again_deletes_nothing_and_reads_nothing_that_did_not_change(store: ObjectStore) -> None:
     for n in range(40):
         fill(store, [raw("a"), raw("b")], f"2026-10-{n % 28 + 1:02d}|niche-{n}")
