@@ -140,6 +140,10 @@ class Settings(BaseSettings):
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
     encoder: str = Field(default="x264", alias="ETTAMETTA_ENCODER")
+    # The platform's amendment on derived metrics and storage was accepted; see docs/discovery.md.
+    keep_statistics: bool = Field(default=False, alias="ETTAMETTA_KEEP_STATISTICS")
+    # Closed to commercial use by TikTok; see docs/discovery.md.
+    tiktok_research_api: bool = Field(default=False, alias="ETTAMETTA_TIKTOK_RESEARCH_API")
 
     youtube_api_key: SecretStr | None = None
     google_client_id: SecretStr | None = None

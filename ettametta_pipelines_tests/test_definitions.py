@@ -13,7 +13,15 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.definitions import defs
 
 EXPECTED_ASSETS = {
-    "discovery": {"youtube_candidates", "tiktok_candidates", "trend_candidates", "niche_trends"},
+    "discovery": {
+        "youtube_candidates",
+        "tiktok_candidates",
+        "trend_candidates",
+        "niche_trends",
+        "video_snapshots",
+        "quarantined_candidates",
+        "statistics_retention",
+    },
     "scoring": {
         "candidate_assessments",
         "scored_candidates",
@@ -80,6 +88,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     assert jobs == {
         "nightly_discovery", "niche_overview", "ingest_upload", "publish_video",
         "refresh_publication_metrics", "book_daily_revenue",
+        "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -87,6 +96,9 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_overview": "0 5 * * *",
         "hourly_publication_metrics": "15 * * * *",
         "nightly_books": "30 3 * * *",
+        "hourly_snapshots": "40 * * * *",
+        "morning_ranking": "50 4 * * *",
+        "daily_statistics_retention": "20 6 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]

@@ -14,6 +14,9 @@ INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+SNAPSHOT_JOB = "take_video_snapshots"
+RERANK_JOB = "rank_trends_again"
+RETENTION_JOB = "delete_old_statistics"
 
 JOBS = [
     dg.define_asset_job(
@@ -22,6 +25,7 @@ JOBS = [
             "youtube_candidates",
             "tiktok_candidates",
             "trend_candidates",
+            "quarantined_candidates",
             "candidate_assessments",
             "scored_candidates",
             "creative_briefs",
@@ -70,5 +74,23 @@ JOBS = [
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
         description="Book one business day from the payment ledgers. Safe to repeat: a closed day books the same.",
+    ),
+    dg.define_asset_job(
+        SNAPSHOT_JOB,
+        selection=dg.AssetSelection.assets("video_snapshots"),
+        partitions_def=DAY,
+        description="Read the statistics of candidates that have just reached a fixed age.",
+    ),
+    dg.define_asset_job(
+        RERANK_JOB,
+        selection=dg.AssetSelection.assets("trend_candidates"),
+        partitions_def=DAY_NICHE,
+        tags=NIGHTLY_PRIORITY,
+        description="Rank a day's stored candidates again with the snapshots taken since. Costs no call.",
+    ),
+    dg.define_asset_job(
+        RETENTION_JOB,
+        selection=dg.AssetSelection.assets("statistics_retention"),
+        description="Delete others' statistics that have become too old to be kept.",
     ),
 ]

@@ -9,7 +9,15 @@ from typing import Any
 
 import dagster as dg
 
-from ettametta_pipelines.automation.jobs import DISCOVERY_JOB, METRICS_JOB, NICHE_OVERVIEW_JOB, REVENUE_JOB
+from ettametta_pipelines.automation.jobs import (
+    DISCOVERY_JOB,
+    METRICS_JOB,
+    NICHE_OVERVIEW_JOB,
+    RERANK_JOB,
+    RETENTION_JOB,
+    REVENUE_JOB,
+    SNAPSHOT_JOB,
+)
 from ettametta_pipelines.partitions import NICHE, day_niche_key
 from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
@@ -82,4 +90,50 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             day = _local_day(context, zone, days_ago)
             yield dg.RunRequest(run_key=f"{tick}:{day}", partition_key=day)
 
-    return [nightly_discovery, morning_overview, hourly_publication_metrics, nightly_books]
+    @dg.schedule(
+        name="hourly_snapshots",
+        job_name=SNAPSHOT_JOB,
+        cron_schedule="40 * * * *",
+        description="Twenty to every hour: statistics of candidates that have just reached a fixed age.",
+        **on,
+    )
+    def hourly_snapshots(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=0)
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), partition_key=day)
+
+    @dg.schedule(
+        name="morning_ranking",
+        job_name=RERANK_JOB,
+        cron_schedule="50 4 * * *",
+        description="04:50, one run per niche: last night's candidates ranked again with the snapshots since, for the "
+        "overview at five.",
+        **on,
+    )
+    def morning_ranking(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        day = _local_day(context, zone, days_ago=1)
+        for niche in NICHE.get_partition_keys():
+            yield dg.RunRequest(
+                run_key=f"{day}|{niche}",
+                partition_key=day_niche_key(day, niche),
+                tags={NICHE_TAG: niche, **NIGHTLY_PRIORITY},
+            )
+
+    @dg.schedule(
+        name="daily_statistics_retention",
+        job_name=RETENTION_JOB,
+        cron_schedule="20 6 * * *",
+        description="06:20, every day: others' statistics leave the tables before they are 30 days old.",
+        **on,
+    )
+    def daily_statistics_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return [
+        nightly_discovery,
+        morning_overview,
+        hourly_publication_metrics,
+        nightly_books,
+        hourly_snapshots,
+        morning_ranking,
+        daily_statistics_retention,
+    ]

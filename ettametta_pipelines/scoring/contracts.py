@@ -109,7 +109,7 @@ SCORED_CANDIDATES = TableContract(
         Column("neutral_parts", "string_list", "Parts that were unknown and counted as the middle, 0.5"),
         Column("weights_version", "string", "Which weights were used"),
         Column("rank", "int64", "Rank among trend candidates, before judgement"),
-        Column("views", "int64", "View count when observed"),
+        Column("views", "int64", "View count when observed; empty once deleted by age", nullable=True),
         Column("view_velocity_per_hour", "float64", "Mean views per hour since publication"),
         Column(
             "outlier_ratio", "float64", "Views against the channel's usual; empty if unknown", nullable=True
