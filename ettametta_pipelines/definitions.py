@@ -30,6 +30,7 @@ from ettametta_pipelines.resources import (
 )
 from ettametta_pipelines.revenue.assets import ASSETS as REVENUE
 from ettametta_pipelines.scoring.assets import ASSETS as SCORING
+from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRATION
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
 
@@ -50,7 +51,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "pexels": PexelsResource(),
     }
     return dg.Definitions(
-        assets=[*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE],
+        assets=[*DISCOVERY, *SCORING, *CALIBRATION, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE],
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,

@@ -14,6 +14,7 @@ INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+CALIBRATION_JOB = "calibrate_score"
 
 JOBS = [
     dg.define_asset_job(
@@ -63,6 +64,13 @@ JOBS = [
         selection=dg.AssetSelection.assets("publication_metrics"),
         partitions_def=DAY,
         description="Read the statistics of our own posts.",
+    ),
+    dg.define_asset_job(
+        CALIBRATION_JOB,
+        selection=dg.AssetSelection.assets("post_outcomes", "score_quality", "score_challenger"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Lay what became of our posts to the scores they were picked by, and test the challenger.",
     ),
     dg.define_asset_job(
         REVENUE_JOB,

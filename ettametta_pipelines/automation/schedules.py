@@ -9,7 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from ettametta_pipelines.automation.jobs import DISCOVERY_JOB, METRICS_JOB, NICHE_OVERVIEW_JOB, REVENUE_JOB
+from ettametta_pipelines.automation.jobs import (
+    CALIBRATION_JOB,
+    DISCOVERY_JOB,
+    METRICS_JOB,
+    NICHE_OVERVIEW_JOB,
+    REVENUE_JOB,
+)
 from ettametta_pipelines.partitions import NICHE, day_niche_key
 from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
@@ -82,4 +88,21 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             day = _local_day(context, zone, days_ago)
             yield dg.RunRequest(run_key=f"{tick}:{day}", partition_key=day)
 
-    return [nightly_discovery, morning_overview, hourly_publication_metrics, nightly_books]
+    @dg.schedule(
+        name="nightly_calibration",
+        job_name=CALIBRATION_JOB,
+        cron_schedule="30 1 * * *",
+        description="01:30, after the day's last metrics and before discovery, whose scores use what it decides.",
+        **on,
+    )
+    def nightly_calibration(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=1)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    return [
+        nightly_discovery,
+        morning_overview,
+        hourly_publication_metrics,
+        nightly_books,
+        nightly_calibration,
+    ]
