@@ -26,6 +26,8 @@ DRAWS = 1000
 INTERVAL = (2.5, 97.5)
 TOP_SHARE = 0.2
 BINS = 5
+# Resamples of a handful of clusters hardly differ; an interval from them would look sure of itself.
+FEWEST_VALUES = 20
 # Below these a figure would be mostly luck: a Spearman of 20 pairs has a standard error of 0.23.
 NEEDS = {"rank_correlation": 20, "top_lift": 25, "reliability": 25, "isotonic": 25, "brier_skill": 60}
 
@@ -122,9 +124,9 @@ def measures(sample: Sample, *, seed: int) -> list[Measure]:
         "reliability": lambda drawn: _reliability(sample, drawn),
         "isotonic": lambda drawn: _isotonic_bins(sample, drawn),
     }
-    drawn = draw(sample.cluster, seed)
+    drawn = draw(sample.cluster, seed) if sample.n else None
     for name, compute in computed.items():
-        if sample.n < NEEDS[name]:
+        if drawn is None or sample.n < NEEDS[name]:
             found.append(Measure(name, sample.n, missing=NEEDS[name] - sample.n))
         else:
             found += compute(drawn)
@@ -200,18 +202,20 @@ def _brier_skill(sample: Sample, drawn: "Array") -> Measure:
 
     1 - Brier(chance from isotonic regression) / Brier(the earlier half's share for everybody); below 0 it misleads.
     """
+    import numpy as np
+
     half = sample.n // 2
     beat = (sample.lift > 0).astype(float)
     predict = isotonic(sample.score[:half], beat[:half])
     errors = (predict(sample.score[half:]) - beat[half:]) ** 2
     plain = (beat[:half].mean() - beat[half:]) ** 2
+    if not plain.any():
+        return Measure("brier_skill", sample.n)
     later = drawn[:, half:]
-    return _with_interval(
-        "brier_skill",
-        sample.n,
-        1 - errors.mean() / plain.mean(),
-        1 - _means(errors, later) / _means(plain, later),
-    )
+    left, at_all = _means(errors, later), _means(plain, later)
+    taken: Array = np.full(len(later), np.nan)
+    np.divide(left, at_all, out=taken, where=at_all > 0)
+    return _with_interval("brier_skill", sample.n, 1 - errors.mean() / plain.mean(), 1 - taken)
 
 
 def _reliability(sample: Sample, drawn: "Array") -> list[Measure]:
@@ -275,5 +279,7 @@ def _means(values: "Array", weights: "Array") -> "Array":
 def _with_interval(name: str, n: int, value: Any, resampled: "Array") -> Measure:
     import numpy as np
 
+    if len(np.unique(resampled[~np.isnan(resampled)])) < FEWEST_VALUES:
+        return Measure(name, n, float(value))
     low, high = np.nanpercentile(resampled, INTERVAL)
     return Measure(name, n, float(value), float(low), float(high))

@@ -165,7 +165,7 @@ def _row(
     learned: LearnedScore | None = read_learned(store, version)
     weights: Weights = learned.weights if learned else WEIGHTS
     total = sum(weights.shares.values())
-    figures: Row = {"test_posts": 0}
+    figures: Row = {"test_posts": 0, "rank_correlation": None}
     if verdict is not None:
         figures = {"test_posts": verdict.n, "rank_correlation": getattr(verdict, role)}
         if role == "challenger":

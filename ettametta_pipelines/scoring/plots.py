@@ -50,38 +50,35 @@ def _reliability(pen: "ImageDraw.ImageDraw", bins: Sequence[Row], steps: Sequenc
     if not bins:
         _text(pen, (left + 12, TOP + 20), "too few outcomes for bins yet", GREY)
         return
-    low, high = bins[0]["score_low"], bins[-1]["score_high"]
-    middle = {
-        row["bin"]: _at((row["score_low"] + row["score_high"]) / 2, low, high, left + 14, right - 14)
-        for row in bins
-    }
+    middle = {row["bin"]: _at(row["bin"], 0.5, len(bins) + 0.5, left, right) for row in bins}
     pen.line([(middle[r["bin"]], _at(r["value"], 0, 1, BOTTOM, TOP)) for r in steps], GREY, 2)
     for row in bins:
-        x, y = middle[row["bin"]], _at(row["value"], 0, 1, BOTTOM, TOP)
-        _whisker(pen, (x, _at(row["low"], 0, 1, BOTTOM, TOP)), (x, _at(row["high"], 0, 1, BOTTOM, TOP)))
-        _dot(pen, (x, y))
-        _text(pen, (x - 10, BOTTOM + 18), f"n={row['n']}", GREY)
-        _text(pen, (x - 10, BOTTOM + 4), f"{(row['score_low'] + row['score_high']) / 2:.2f}", BLACK)
+        x = middle[row["bin"]]
+        if row["low"] is not None:
+            _whisker(pen, *((x, _at(row[end], 0, 1, BOTTOM, TOP)) for end in ("low", "high")))
+        _dot(pen, (x, _at(row["value"], 0, 1, BOTTOM, TOP)))
+        _text(pen, (x - 26, BOTTOM + 6), f"{row['score_low']:.2f}-{row['score_high']:.2f}", BLACK)
+        _text(pen, (x - 16, BOTTOM + 21), f"n={row['n']}", GREY)
 
 
 def _correlations(pen: "ImageDraw.ImageDraw", ranks: Sequence[Row], horizon: str) -> None:
-    left, right = RIGHT_PANEL
+    left = RIGHT_PANEL[0]
     _text(pen, (left - 116, 12), f"Rank correlation after {horizon}, 95 % intervals", BLACK)
     for value in (-0.5, 0.0, 0.5, 1.0):
-        x = _at(value, -0.5, 1, left, right)
+        x = _along(value)
         pen.line([(x, TOP), (x, BOTTOM)], GREY if value == 0 else FAINT)
         _text(pen, (x - 8, BOTTOM + 4), f"{value:g}", GREY)
     for place, row in enumerate(ranks):
         y = TOP + 14 + place * 24
         _text(pen, (left - 116, y - 7), f"{row['niche'][:13]} ({row['n']})", BLACK)
-        ends = (
-            [_at(max(-0.5, row[end]), -0.5, 1, left, right) for end in ("low", "high")]
-            if row["low"] is not None
-            else []
-        )
-        if ends:
-            _whisker(pen, (ends[0], y), (ends[1], y))
-        _dot(pen, (_at(max(-0.5, row["value"]), -0.5, 1, left, right), y))
+        if row["low"] is not None:
+            _whisker(pen, *((_along(row[end]), y) for end in ("low", "high")))
+        _dot(pen, (_along(row["value"]), y))
+
+
+def _along(correlation: float) -> float:
+    """Where a correlation lies in the right panel, which starts at -0.5."""
+    return _at(max(-0.5, correlation), -0.5, 1, *RIGHT_PANEL)
 
 
 def _at(value: float, low: float, high: float, start: float, end: float) -> float:

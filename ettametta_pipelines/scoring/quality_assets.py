@@ -14,6 +14,7 @@ from pydantic import Field
 from ettametta_pipelines.clock import business_day_bounds, utc_now
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY
+from ettametta_pipelines.previews import cell
 from ettametta_pipelines.resources import LakeResource, StoreResource
 from ettametta_pipelines.scoring.quality_contracts import (
     POST_OUTCOMES,
@@ -210,7 +211,7 @@ def score_challenger(
         value=frame,
         metadata={
             **_standing_metadata(contest.standing),
-            "happened": "; ".join(contest.said) or "nothing",
+            "happened": dg.MetadataValue.md("\n".join(f"- {cell(said, limit=300)}" for said in contest.said)),
             "outcomes_missing": contest.missing,
             "weights": dg.MetadataValue.md(quality_report.contest_table(contest.rows, PARTS)),
         },

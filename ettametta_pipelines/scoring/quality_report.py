@@ -49,7 +49,7 @@ def reliability_table(rows: Iterable[Row]) -> str:
                 f"{number(row['score_low'], digits=2)} to {number(row['score_high'], digits=2)}",
                 number(row["n"]),
                 f"{row['value']:.0%}",
-                f"{row['low']:.0%} to {row['high']:.0%}",
+                "–" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}",
             ]
             for row in rows
         ],
@@ -57,8 +57,8 @@ def reliability_table(rows: Iterable[Row]) -> str:
 
 
 def outcome_table(rows: Sequence[Row], limit: int = 12) -> str:
-    """The newest posts that have a candidate: what was thought, and what became of them."""
-    linked = [row for row in reversed(rows) if row["link"] == "linked"][:limit]
+    """The newest posts that have a candidate and a day behind them: what was thought, and what became of them."""
+    linked = [r for r in reversed(rows) if r["link"] == "linked" and r["status_24h"] != "too_young"][:limit]
     return markdown_table(
         ["Post", "Niche", "Score", "Views 24 h", "over usual", "Views 7 d", "over usual"],
         [

@@ -6,13 +6,15 @@ first. Called by the asset `scored_candidates` for its checks; reads the niche's
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.ranking import weighted_mean
 from ettametta_pipelines.scoring.blend import Weights
 from ettametta_pipelines.scoring.contracts import SCORED_CANDIDATES
+from ettametta_pipelines.scoring.earlier import CORRUPT
 from ettametta_pipelines.storage.contracts import ContractViolation
 from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
 
@@ -57,27 +59,39 @@ def steadiness_of(store: "ObjectStore", rows: Sequence[Row], partition: str, wei
     """Today's rows of `scored_candidates`, of the partition `date|niche`, against the niche's last two weeks."""
     day, niche = str(partition).split("|")
     scored = [row for row in rows if row["score"] is not None]
-    earlier = earlier_scored(store, date.fromisoformat(day), niche)
+    earlier, unusable = earlier_scored(store, date.fromisoformat(day), niche)
     neutral = neutral_shares(scored, tuple(weights.shares))
     too_many = [part for part, share in neutral.items() if share > NEUTRAL_LIMIT]
-    return Steadiness(score_shift(scored, earlier, weights), neutral, too_many)
+    shift = score_shift(scored, earlier, weights)
+    if unusable:
+        shift = replace(
+            shift, said=f"{shift.said} Left out, their tables cannot be used: {', '.join(unusable)}."
+        )
+    return Steadiness(shift, neutral, too_many)
 
 
-def earlier_scored(store: "ObjectStore", day: date, niche: str) -> list[Row]:
-    """Candidates of the niche with a score in the two weeks before `day`; days without a usable table are none."""
-    days = [day - timedelta(days=back) for back in range(1, 7 * WEEKS + 1)]
+def earlier_scored(store: "ObjectStore", day: date, niche: str) -> tuple[list[Row], list[str]]:
+    """Candidates of the niche with a score in the two weeks before `day`, and the days whose table is unusable."""
+    days = [(day - timedelta(days=back)).isoformat() for back in range(1, 7 * WEEKS + 1)]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        tables = pool.map(lambda earlier: _scored(store, f"{earlier}|{niche}"), days)
-    return [row for rows in tables for row in rows]
+        tables = dict(
+            zip(days, pool.map(lambda earlier: _scored(store, f"{earlier}|{niche}"), days), strict=True)
+        )
+    unusable = [earlier for earlier, rows in tables.items() if rows is None]
+    return [row for rows in tables.values() for row in rows or ()], unusable
 
 
-def _scored(store: "ObjectStore", partition: str) -> list[Row]:
+def _scored(store: "ObjectStore", partition: str) -> list[Row] | None:
+    """None for a table that is corrupt or from before the contract changed."""
     try:
         frame = read_table(store, SCORED_CANDIDATES, partition)
-    except (PartitionMissing, ContractViolation):
+    except PartitionMissing:
         return []
-    rows: list[Row] = SCORED_CANDIDATES.to_arrow(frame).to_pylist()
-    return [row for row in rows if row["score"] is not None]
+    except PermanentError as error:
+        if not isinstance(error, ContractViolation) and error.code != CORRUPT:
+            raise
+        return None
+    return [row for row in SCORED_CANDIDATES.rows(frame) if row["score"] is not None]
 
 
 def score_shift(today: Sequence[Row], earlier: Sequence[Row], weights: Weights) -> Shift:

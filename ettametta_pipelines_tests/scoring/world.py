@@ -74,7 +74,8 @@ class World:
             write_table(self.store, SOURCE_MEDIA, SOURCE_MEDIA.frame([source]), post["source_id"])
             told = {
                 name: post[name]
-                for name in ("source_id", "platform", "account", "channel_id", "publication_id", "privacy", "published_at")
+                for name in ("source_id", "platform", "account", "channel_id", "publication_id", "privacy",
+                             "published_at")
             }  # fmt: skip
             rest = {
                 "state": "PUBLISHED",
