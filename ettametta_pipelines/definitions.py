@@ -31,6 +31,7 @@ from ettametta_pipelines.resources import (
 from ettametta_pipelines.revenue.assets import ASSETS as REVENUE
 from ettametta_pipelines.scoring.assets import ASSETS as SCORING
 from ettametta_pipelines.scoring.assets import SOURCE_ASSETS
+from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRATION
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
 
@@ -51,7 +52,16 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "pexels": PexelsResource(),
     }
     return dg.Definitions(
-        assets=[*DISCOVERY, *SCORING, *SOURCE_ASSETS, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE],
+        assets=[
+            *DISCOVERY,
+            *SCORING,
+            *SOURCE_ASSETS,
+            *CALIBRATION,
+            *MEDIA,
+            *RENDERS,
+            *PUBLISHING,
+            *REVENUE,
+        ],  # fmt: skip
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,

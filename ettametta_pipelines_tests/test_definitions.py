@@ -27,6 +27,10 @@ EXPECTED_ASSETS = {
         "scored_candidates",
         "creative_briefs",
         "source_assessments",
+        "post_outcomes",
+        "score_quality",
+        "score_challenger",
+        "score_weights",
     },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
@@ -89,6 +93,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_discovery", "niche_overview", "ingest_upload", "publish_video",
         "refresh_publication_metrics", "book_daily_revenue",
         "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
+        "calibrate_score",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -99,6 +104,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "hourly_snapshots": "40 * * * *",
         "morning_ranking": "50 4 * * *",
         "daily_statistics_retention": "20 6 * * *",
+        "nightly_calibration": "30 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]

@@ -17,6 +17,7 @@ REVENUE_JOB = "book_daily_revenue"
 SNAPSHOT_JOB = "take_video_snapshots"
 RERANK_JOB = "rank_trends_again"
 RETENTION_JOB = "delete_old_statistics"
+CALIBRATION_JOB = "calibrate_score"
 
 JOBS = [
     dg.define_asset_job(
@@ -67,6 +68,13 @@ JOBS = [
         selection=dg.AssetSelection.assets("publication_metrics"),
         partitions_def=DAY,
         description="Read the statistics of our own posts.",
+    ),
+    dg.define_asset_job(
+        CALIBRATION_JOB,
+        selection=dg.AssetSelection.assets("post_outcomes", "score_quality", "score_challenger"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Lay what became of our posts to the scores they were picked by, and test the challenger.",
     ),
     dg.define_asset_job(
         REVENUE_JOB,

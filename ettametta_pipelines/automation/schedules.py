@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import (
+    CALIBRATION_JOB,
     DISCOVERY_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
@@ -128,6 +129,17 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def daily_statistics_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
+    @dg.schedule(
+        name="nightly_calibration",
+        job_name=CALIBRATION_JOB,
+        cron_schedule="30 1 * * *",
+        description="01:30, after the day's last metrics and before discovery, whose scores use what it decides.",
+        **on,
+    )
+    def nightly_calibration(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=1)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
     return [
         nightly_discovery,
         morning_overview,
@@ -136,4 +148,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         hourly_snapshots,
         morning_ranking,
         daily_statistics_retention,
+        nightly_calibration,
     ]

@@ -151,6 +151,11 @@ def measure(data: bytes) -> PictureFacts:
     )
 
 
+def hook_of_title(title: str) -> float:
+    """What a title's wording does to keep a viewer, 0 for nothing."""
+    return sum(weight for pattern, weight in _HOOKS if re.search(pattern, title.lower()))
+
+
 def answer(schema: Mapping[str, Any], question: Question) -> Any:
     """A value that fits `schema` (JSON Schema, or Google's dialect of it in upper case)."""
     definitions = schema.get("$defs") or schema.get("definitions") or {}
@@ -269,10 +274,7 @@ class _Filler:
         """Where on a scale a quality of this name lies, 0..1."""
         chance = self._question.rng(name, "score").uniform(-0.08, 0.08)
         if "hook" in name or "curios" in name or "retention" in name:
-            strength = sum(
-                weight for pattern, weight in _HOOKS if re.search(pattern, self._question.title.lower())
-            )
-            return 0.32 + strength + 0.18 * self._picture("contrast") + chance
+            return 0.32 + hook_of_title(self._question.title) + 0.18 * self._picture("contrast") + chance
         if any(word in name for word in ("aesthetic", "quality", "visual", "beauty", "clarity")):
             # Middling light judges best; very dark or washed-out pictures judge worst.
             exposure = 1 - abs(self._picture("light") - 0.55) * 1.6

@@ -202,12 +202,23 @@ class ScoreConfig(dg.Config):
             asset="scored_candidates",
             blocking=True,
             description="Nothing that was judged unsafe, or not judged, goes on to a brief.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "scores_are_distributed_as_before",
+            asset="scored_candidates",
+            description="Scores look like those of the niche's last two weeks (Kolmogorov-Smirnov, p of 0.005).",
+        ),
+        dg.AssetCheckSpec(
+            "most_parts_are_known",
+            asset="scored_candidates",
+            description="No part of the score is unknown for more than a third of the candidates with a score.",
+        ),
     ],
     description="""
 Trend and judgement in one score from 0 to 1, with every part beside it. Parts are percentiles within the partition,
 so that neither a giant niche nor a generous judge moves the scale; the best is simply ahead of the others, never
-clamped. A part that is unknown stays empty, counts as the middle and is named. Weights are stated, not yet learned.
+clamped. A part that is unknown stays empty, counts as the middle and is named. The champion's weights rank; the
+challenger's score stands beside in shadow. Which weights those are, and why, is told by `score_weights`.
 
 Only candidates judged safe have a score; *excluded* says why the others have none.
 
@@ -217,20 +228,27 @@ Only candidates judged safe have a score; *excluded* says why the others have no
 def scored_candidates(
     context: dg.AssetExecutionContext,
     config: ScoreConfig,
+    store: StoreResource,
     trend_candidates: pd.DataFrame,
     candidate_assessments: pd.DataFrame,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.scoring import report
-    from ettametta_pipelines.scoring.blend import WEIGHTS, score_candidates
+    from ettametta_pipelines.scoring.blend import score_candidates
+    from ettametta_pipelines.scoring.champions import read_contest
+    from ettametta_pipelines.scoring.steadiness import steadiness_of
 
     started = monotonic()
     with failure_policy(context):
+        contest = read_contest(store.open())
         rows = score_candidates(
             TREND_CANDIDATES.to_arrow(trend_candidates).to_pylist(),
             CANDIDATE_ASSESSMENTS.to_arrow(candidate_assessments).to_pylist(),
+            weights=contest.champion,
+            challenger=contest.challenger,
             allow_unjudged=config.allow_unjudged,
         )
         frame = SCORED_CANDIDATES.frame(rows)
+        steady = steadiness_of(store.open(), rows, context.partition_key, contest.champion)
     allowed = ("safe", "unjudged") if config.allow_unjudged else ("safe",)
     leaked = [row["video_id"] for row in rows if row["score"] is not None and row["safety"] not in allowed]
     return dg.MaterializeResult(
@@ -239,7 +257,10 @@ def scored_candidates(
             "scored": int(frame["score"].notna().sum()),
             "excluded": dict(Counter(row["excluded"] for row in rows if row["excluded"])),
             "top_score": max((row["score"] for row in rows if row["score"] is not None), default=0.0),
-            "weights": dict(WEIGHTS.shares) | {"version": WEIGHTS.version},
+            "weights": dict(contest.champion.shares) | {"version": contest.champion.version},
+            "pinned": contest.pinned,
+            "challenger": contest.challenger.version if contest.challenger else "none",
+            "unknown_parts": steady.neutral,
             "best": dg.MetadataValue.md(report.score_table(rows)),
             "judged_but_excluded": dg.MetadataValue.md(report.exclusion_table(rows)),
             "duration_s": round(monotonic() - started, 2),
@@ -249,7 +270,20 @@ def scored_candidates(
                 check_name="no_unsafe_candidate_has_a_score",
                 passed=not leaked,
                 metadata={"videos": ", ".join(leaked) or "none"},
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name="scores_are_distributed_as_before",
+                passed=steady.shift.passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=steady.shift.said,
+                metadata={"scores": steady.shift.today, "earlier_scores": steady.shift.earlier},
+            ),
+            dg.AssetCheckResult(
+                check_name="most_parts_are_known",
+                passed=not steady.mostly_unknown,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"mostly_unknown": ", ".join(steady.mostly_unknown) or "none", **steady.neutral},
+            ),
         ],
     )
 

@@ -3,6 +3,7 @@
 Declarations only; the judgement, the blend and the brief live in `assessment.py`, `blend.py` and `briefs.py`.
 """
 
+from ettametta_pipelines.scoring.quality_contracts import QUALITY_CONTRACTS
 from ettametta_pipelines.storage.contracts import Column, TableContract
 
 _IDENTITY = (
@@ -108,6 +109,14 @@ SCORED_CANDIDATES = TableContract(
         Column("aesthetics_part", "float64", "Percentile of aesthetics; empty if not judged", nullable=True),
         Column("neutral_parts", "string_list", "Parts that were unknown and counted as the middle, 0.5"),
         Column("weights_version", "string", "Which weights were used"),
+        Column(
+            "challenger_score",
+            "float64",
+            "What the challenger would say, in shadow: ranks nothing; empty without one",
+            nullable=True,
+        ),
+        Column("challenger_version", "string", "Weights of that score", nullable=True),
+        Column("observed_at", "timestamp", "When its statistics were read (UTC)", nullable=True),
         Column("rank", "int64", "Rank among trend candidates, before judgement"),
         Column("views", "int64", "View count when observed; empty once deleted by age", nullable=True),
         Column("view_velocity_per_hour", "float64", "Mean views per hour since publication"),
@@ -159,4 +168,5 @@ CONTRACTS: tuple[TableContract, ...] = (
     SCORED_CANDIDATES,
     CREATIVE_BRIEFS,
     SOURCE_ASSESSMENTS,
+    *QUALITY_CONTRACTS,
 )
