@@ -61,7 +61,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *RENDERS,
             *PUBLISHING,
             *REVENUE,
-        ],  # fmt: skip
+        ],
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,
