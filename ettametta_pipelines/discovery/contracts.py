@@ -50,6 +50,7 @@ def _raw_candidates(name: str, description: str) -> TableContract:
             _THUMBNAIL,
         ),
         key=("platform", "video_id"),
+        partitioned_by=("day", "niche"),
     )
 
 
@@ -94,6 +95,7 @@ TREND_CANDIDATES = TableContract(
         _THUMBNAIL,
     ),
     key=("platform", "video_id"),
+    partitioned_by=("day", "niche"),
 )
 
 NICHE_TRENDS = TableContract(
@@ -117,6 +119,7 @@ NICHE_TRENDS = TableContract(
         Column("last_observed_at", "timestamp", "Latest observation among the candidates (UTC)"),
     ),
     key=("day", "niche"),
+    partitioned_by=("day",),
 )
 
 CONTRACTS: tuple[TableContract, ...] = (

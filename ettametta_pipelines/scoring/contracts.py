@@ -43,6 +43,7 @@ CANDIDATE_ASSESSMENTS = TableContract(
         Column("assessed_at", "timestamp", "When it was judged (UTC)"),
     ),
     key=("platform", "video_id"),
+    partitioned_by=("day", "niche"),
 )
 
 SCORED_CANDIDATES = TableContract(
@@ -76,6 +77,7 @@ SCORED_CANDIDATES = TableContract(
         Column("thumbnail_url", "string", "Address of the preview picture", nullable=True),
     ),
     key=("platform", "video_id"),
+    partitioned_by=("day", "niche"),
 )
 
 CREATIVE_BRIEFS = TableContract(
@@ -101,6 +103,7 @@ CREATIVE_BRIEFS = TableContract(
         Column("written_at", "timestamp", "When it was written (UTC)"),
     ),
     key=("brief_id",),
+    partitioned_by=("day", "niche"),
 )
 
 CONTRACTS: tuple[TableContract, ...] = (CANDIDATE_ASSESSMENTS, SCORED_CANDIDATES, CREATIVE_BRIEFS)
