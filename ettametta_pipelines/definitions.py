@@ -32,6 +32,7 @@ from ettametta_pipelines.revenue.assets import ASSETS as REVENUE
 from ettametta_pipelines.scoring.assets import ASSETS as SCORING
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
+from ettametta_pipelines.upkeep.assets import ASSETS as UPKEEP
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -50,7 +51,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "pexels": PexelsResource(),
     }
     return dg.Definitions(
-        assets=[*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE],
+        assets=[*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *UPKEEP],
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,

@@ -3,6 +3,8 @@
 A job holds assets of one partitioning only. What is not here is started from the asset graph itself.
 """
 
+import warnings
+
 import dagster as dg
 
 from ettametta_pipelines.partitions import DAY, DAY_NICHE, SOURCE_VIDEO
@@ -14,6 +16,13 @@ INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+PACK_JOB = "pack_tables"
+
+# What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
+# chain each run is one partition, as Dagster says here each time the definitions load.
+warnings.filterwarnings(
+    "ignore", f"Asset job {DISCOVERY_JOB} materializes assets with varying BackfillPolicies"
+)
 
 JOBS = [
     dg.define_asset_job(
@@ -70,5 +79,10 @@ JOBS = [
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
         description="Book one business day from the payment ledgers. Safe to repeat: a closed day books the same.",
+    ),
+    dg.define_asset_job(
+        PACK_JOB,
+        selection=dg.AssetSelection.assets("table_packs"),
+        description="Put the small files of months gone by together, so that queries over long ranges stay quick.",
     ),
 ]

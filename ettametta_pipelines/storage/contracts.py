@@ -71,7 +71,9 @@ class TableContract:
         types = {c.name: (c.type, c.nullable) for c in self.columns}
         unfit = [n for n in self.partitioned_by if types[n] not in (("string", False), ("date", False))]
         if unfit:
-            raise self._violation(f"a partition cannot be told by {unfit}; only by required strings and dates")
+            raise self._violation(
+                f"a partition cannot be told by {unfit}; only by required strings and dates"
+            )
 
     def arrow_schema(self) -> "pa.Schema":
         """Arrow schema; timestamps are microseconds UTC, money columns are int64 minor units."""
@@ -191,9 +193,7 @@ class TableContract:
         if absent or extra or retyped:
             raise self._unfit_file(source, absent, extra, retyped, [])
 
-    def conform(
-        self, table: "pa.Table", *, source: str, columns: Sequence[str] | None = None
-    ) -> "pa.Table":
+    def conform(self, table: "pa.Table", *, source: str, columns: Sequence[str] | None = None) -> "pa.Table":
         """A stored table, or `columns` of it, as the contract has it now; `source` names the file in errors.
 
         Without `columns` the table must be a whole file (see `check_stored`); with them, the caller has checked

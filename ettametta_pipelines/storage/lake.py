@@ -7,7 +7,9 @@ mixture, and external access can be shut for good. Called by `ettametta sql`, tr
 many tables.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +53,12 @@ class Lake:
         self.connection = connection
         self._tables = tables
         self._closed = False
+        self._is_unchanging = False
 
     @classmethod
     def over(cls, store: ObjectStore, contracts: Mapping[str, TableContract]) -> "Lake":
         """A view named after each contract; a table that nobody has written yet is an empty view of its type."""
-        connection = duckdb.connect(":memory:", config=_FIXED_AT_START)
+        connection = duckdb.connect(":memory:", config=_FIXED_AT_START | {"threads": usable_processors()})
         tables = {contract.name: StoredTable(store, contract) for contract in contracts.values()}
         for name, table in tables.items():
             connection.register(name, table)
@@ -82,10 +85,28 @@ class Lake:
         self._require_one_select(sql)
         given = None if parameters is None else _plain(parameters)
         try:
-            table = self.connection.sql(sql, params=given).to_arrow_table()
+            with self.unchanging():
+                table = self.connection.sql(sql, params=given).to_arrow_table()
         except duckdb.Error as error:
             raise self._read_failure() or self._bad_sql(str(error)) from None
         return _whole_sums(table)
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Every query inside sees the same files, those there were when a table was first looked at."""
+        if self._is_unchanging:
+            yield
+            return
+        self._pin(True)
+        try:
+            yield
+        finally:
+            self._pin(False)
+
+    def _pin(self, pinned: bool) -> None:
+        self._is_unchanging = pinned
+        for table in self._tables.values():
+            table.pin(pinned)
 
     def close(self) -> None:
         """Free the memory. May be repeated; queries afterwards fail."""
@@ -126,6 +147,13 @@ class Lake:
             code="bad_sql",
             remedy=f"Use one SELECT over these tables: {', '.join(sorted(self._tables))}.",
         )
+
+
+def usable_processors() -> int:
+    """Processors this process may run on; DuckDB by itself counts the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def open_lake(settings: "Settings", contracts: Mapping[str, TableContract]) -> Lake:

@@ -7,6 +7,7 @@ absent and no answer changes. `upkeep/assets.py` makes packs of months gone by; 
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.storage.addressing import ObjectInfo
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.object_errors import ObjectMissing
-from ettametta_pipelines.storage.parquet import SUFFIX, TABLES_PREFIX, read_file, readable
+from ettametta_pipelines.storage.parquet import SUFFIX, TABLES_PREFIX, partition_of, read_file, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +55,11 @@ class Packed:
     problem: str = ""
 
 
+def month_of(table: str, key: str) -> str:
+    """The month that a file of a table kept by day belongs to, as in 2026-01."""
+    return partition_of(table, key)[:7]
+
+
 def pack_key(table: str, month: str) -> str:
     return f"{PACKS_PREFIX}/{table}/{month}{SUFFIX}"
 
@@ -63,9 +69,8 @@ def pack_months(
 ) -> Iterator[Packed]:
     """Pack every month (`2026-01`) earlier than `before` whose files are many and not packed as they are now."""
     months: dict[str, list[ObjectInfo]] = {}
-    folder = f"{TABLES_PREFIX}/{contract.name}"
-    for info in store.list(folder):
-        month = info.key.removeprefix(f"{folder}/")[:7]
+    for info in store.list(f"{TABLES_PREFIX}/{contract.name}"):
+        month = month_of(contract.name, info.key)
         if info.key.endswith(SUFFIX) and month < before:
             months.setdefault(month, []).append(info)
     for month, files in months.items():
@@ -98,13 +103,19 @@ def _pack_month(
     key = pack_key(contract.name, month)
     standing = _standing_sources(store, contract, key)
     if standing is not None and {(s.key, s.etag) for s in standing} == {(f.key, f.etag) for f in files}:
-        return Packed(contract.name, month, len(files), sum(s.rows for s in standing), store.head(key).size, False)
+        return Packed(
+            contract.name, month, len(files), sum(s.rows for s in standing), store.head(key).size, False
+        )
     scratch.mkdir(parents=True, exist_ok=True)
     manifest: list[list[Source]] = []
     with TemporaryDirectory(dir=scratch, prefix="pack-") as folder:
         path = Path(folder) / "pack.parquet"
-        with pq.ParquetWriter(path, contract.arrow_schema(), compression="zstd") as writer:
+        with ExitStack() as closing:
             for sources, table in _row_groups(store, contract, files):
+                if not manifest:
+                    # A third larger than with zstd, and read in two thirds of the time.
+                    options = {"compression": "lz4", "use_dictionary": _repeating(table)}
+                    writer = closing.enter_context(pq.ParquetWriter(path, table.schema, **options))
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
                 manifest.append(sources)
             document = [[[s.key, s.etag, s.rows] for s in group] for group in manifest]
@@ -137,6 +148,19 @@ def _row_groups(
             sources, tables = [], []
     if sources:
         yield sources, pa.concat_tables(tables) if tables else contract.arrow_schema().empty_table()
+
+
+def _repeating(table: "pa.Table") -> list[str]:
+    """Columns that a dictionary makes smaller: of ids, addresses and measurements it only makes reading slower."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    return [f"{name}.list.element" for name in lists] + [
+        name
+        for name in table.column_names
+        if name not in lists and pc.count_distinct(table[name]).as_py() < table.num_rows / 2
+    ]
 
 
 def _standing_sources(store: "ObjectStore", contract: TableContract, key: str) -> list[Source] | None:

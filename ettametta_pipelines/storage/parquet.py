@@ -13,6 +13,7 @@ from ettametta_pipelines.storage.contracts import ContractViolation, TableContra
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from ettametta_pipelines.storage.objects import ObjectStore
 

@@ -1,16 +1,17 @@
 """One stored table as DuckDB scans it: only the columns a query names, only the partitions its conditions allow.
 
 DuckDB hands conditions and columns to an Arrow source (`duckdb._sources`, the adapter of the pinned version; a test
-says when it has moved). Conditions on the contract's `partitioned_by` columns are decided here by the files' keys,
-all others by DuckDB. Files come through the object store; months that are packed come from their pack, row for row
-as far as the pack is up to date. Called by `lake.py`.
+says when it has moved). Conditions on the contract's `partitioned_by` columns are decided by the files' keys alone,
+other simple ones by the rows as they are read, the rest by DuckDB. Files come through the object store; months that
+are packed come from their pack, row for row as far as the pack is up to date. Called by `lake.py`.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -24,7 +25,7 @@ from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.storage.addressing import ObjectInfo
 from ettametta_pipelines.storage.contracts import ContractViolation, TableContract
 from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore
-from ettametta_pipelines.storage.packs import PACKS_PREFIX, Source, read_manifest
+from ettametta_pipelines.storage.packs import PACKS_PREFIX, Source, month_of, pack_key, read_manifest
 from ettametta_pipelines.storage.parquet import (
     SUFFIX,
     TABLES_PREFIX,
@@ -38,13 +39,13 @@ READ_AHEAD = 8
 # Smaller objects are read whole, in one request.
 WHOLE_BYTES = 4 << 20
 
-_KEY = "the file's key"
+_PLACE = "place in the listing"
 
 Piece = Callable[[], pa.Table | None]
 
 
-class StoredTable(ArrowScanSource):  # type: ignore[misc]
-    """A table by its contract. Every scan lists the store anew, so what was written meanwhile is seen.
+class StoredTable(ArrowScanSource):
+    """A table by its contract. Scans list the store anew, unless pinned, so what was written meanwhile is seen.
 
     A file of another schema is refused whatever columns are asked for; empty values in a required column only
     where that column is read.
@@ -56,6 +57,13 @@ class StoredTable(ArrowScanSource):  # type: ignore[misc]
         self._contract = contract
         self._schema = contract.arrow_schema()
         self._failure: Exception | None = None
+        self._pinned = False
+        self._listed: _Listing | None = None
+
+    def pin(self, pinned: bool) -> None:
+        """While pinned, every scan sees the files that the first one found."""
+        self._pinned = pinned
+        self._listed = None
 
     def take_failure(self) -> Exception | None:
         """What went wrong in the last scan; DuckDB itself passes on only its text."""
@@ -70,9 +78,7 @@ class StoredTable(ArrowScanSource):  # type: ignore[misc]
         return self.stream(None, [])[0]
 
     def accepts(self, predicate: Node) -> bool:
-        """Conditions on partition columns alone: a file's key decides them for all of its rows."""
-        if not _columns_of(predicate) <= set(self._contract.partitioned_by):
-            return False
+        """Every condition that pyarrow evaluates exactly as DuckDB would."""
         try:
             to_arrow(predicate, self._schema)
         except Untranslatable:
@@ -82,20 +88,20 @@ class StoredTable(ArrowScanSource):  # type: ignore[misc]
     def stream(self, columns: Sequence[int] | None, filters: Sequence[Node]) -> tuple[object, bool]:
         names = self._schema.names if columns is None else [self._schema.names[i] for i in columns]
         schema = pa.schema([self._schema.field(name) for name in names], metadata=self._schema.metadata)
-        batches = self._batches(names, [to_arrow(node, self._schema) for node in filters])
+        batches = self._batches(_Request.of(names, filters, self._contract))
         return pa.RecordBatchReader.from_batches(schema, batches).__arrow_c_stream__(), columns is not None
 
-    def _batches(self, names: Sequence[str], conditions: Sequence[Any]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, request: "_Request") -> Iterator[pa.RecordBatch]:
         waiting: deque[Future[pa.Table | None]] = deque()
         with ExitStack() as open_files, ThreadPoolExecutor(READ_AHEAD) as pool:
             try:
-                for piece in self._pieces(names, conditions, open_files):
+                for piece in self._pieces(request, open_files):
                     waiting.append(pool.submit(piece))
                     if len(waiting) > READ_AHEAD and (table := waiting.popleft().result()) is not None:
-                        yield from table.to_batches()
+                        yield from request.answer(table).to_batches()
                 while waiting:
                     if (table := waiting.popleft().result()) is not None:
-                        yield from table.to_batches()
+                        yield from request.answer(table).to_batches()
             except Exception as error:
                 self._failure = error
                 raise
@@ -103,32 +109,36 @@ class StoredTable(ArrowScanSource):  # type: ignore[misc]
                 for future in waiting:
                     future.cancel()
 
-    def _pieces(
-        self, names: Sequence[str], conditions: Sequence[Any], open_files: ExitStack
-    ) -> Iterator[Piece]:
+    def _pieces(self, request: "_Request", open_files: ExitStack) -> Iterator[Piece]:
         """What is to be read, piece by piece: row groups of packs and large files, small files whole."""
-        folder = f"{TABLES_PREFIX}/{self._contract.name}"
-        files = {info.key: info for info in self._store.list(folder) if info.key.endswith(SUFFIX)}
-        if conditions:
-            files = self._chosen(files, conditions)
+        if self._listed is None:
+            listed = _Listing(self._store, self._contract)
+            self._listed = listed if self._pinned else None
+        else:
+            listed = self._listed
+        files = listed.fulfilling(request.partition_conditions)
         if len(files) > READ_AHEAD:
-            yield from self._packed_pieces(files, names, open_files)
+            yield from self._packed_pieces(files, request.read, open_files)
         for info in files.values():
             if info.size <= WHOLE_BYTES:
-                yield partial(self._whole, info.key, names)
+                yield partial(self._whole, info.key, request.read)
                 continue
             try:
                 file = _OpenFile(self._store, self._contract, info.key, open_files)
             except ObjectMissing:
                 continue
             for group in range(file.groups):
-                yield partial(file.read, group, names)
+                yield partial(file.read, group, request.read)
 
     def _packed_pieces(
         self, files: dict[str, ObjectInfo], names: Sequence[str], open_files: ExitStack
     ) -> Iterator[Piece]:
         """Row groups of the packs that hold any of the files; those files are taken out of `files`."""
-        for info in self._store.list(f"{PACKS_PREFIX}/{self._contract.name}"):
+        table = self._contract.name
+        wanted = {pack_key(table, month_of(table, key)) for key in files}
+        for info in self._store.list(f"{PACKS_PREFIX}/{table}"):
+            if info.key not in wanted:
+                continue
             try:
                 pack = _OpenFile(self._store, self._contract, info.key, open_files)
                 manifest = read_manifest(pack.footer)
@@ -143,21 +153,6 @@ class StoredTable(ArrowScanSource):  # type: ignore[misc]
                     if is_current:
                         del files[source.key]
 
-    def _chosen(self, files: dict[str, ObjectInfo], conditions: Sequence[Any]) -> dict[str, ObjectInfo]:
-        """The files whose partitions fulfil the conditions."""
-        contract = self._contract
-        values = [contract.partition_values(partition_of(contract.name, key)) for key in files]
-        partitions = pa.table(
-            {
-                name: pa.array([value[place] for value in values], self._schema.field(name).type)
-                for place, name in enumerate(contract.partitioned_by)
-            }
-            | {_KEY: pa.array(files, pa.string())}
-        )
-        for condition in conditions:
-            partitions = partitions.filter(condition)
-        return {key: files[key] for key in partitions[_KEY].to_pylist()}
-
     def _whole(self, key: str, names: Sequence[str]) -> pa.Table | None:
         try:
             return read_file(self._store, self._contract, key, columns=names)
@@ -166,12 +161,75 @@ class StoredTable(ArrowScanSource):  # type: ignore[misc]
             return None
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What a scan is asked for: `columns` of the rows that fulfil all conditions.
+
+    `partition_conditions` are decided by a file's key, `row_conditions` by its rows; `read` are the columns both
+    need from a file.
+    """
+
+    columns: Sequence[str]
+    read: Sequence[str]
+    partition_conditions: Sequence[Any]
+    row_conditions: Sequence[Any]
+
+    @classmethod
+    def of(cls, columns: Sequence[str], filters: Sequence[Node], contract: TableContract) -> "_Request":
+        schema = contract.arrow_schema()
+        needs = [(columns_of(node), to_arrow(node, schema)) for node in filters]
+        by_partition = set(contract.partitioned_by)
+        of_rows = [(names, condition) for names, condition in needs if not names <= by_partition]
+        also = {name for names, _ in of_rows for name in names}.difference(columns)
+        return cls(
+            columns,
+            [*columns, *sorted(also)],
+            [condition for names, condition in needs if names <= by_partition],
+            [condition for _, condition in of_rows],
+        )
+
+    def answer(self, table: pa.Table) -> pa.Table:
+        for condition in self.row_conditions:
+            table = table.filter(condition)
+        return table.select(self.columns)
+
+
+class _Listing:
+    """The files a table had at one moment, and the partitions they hold."""
+
+    def __init__(self, store: ObjectStore, contract: TableContract) -> None:
+        self._contract = contract
+        folder = f"{TABLES_PREFIX}/{contract.name}"
+        self._files = [info for info in store.list(folder) if info.key.endswith(SUFFIX)]
+
+    def fulfilling(self, conditions: Sequence[Any]) -> dict[str, ObjectInfo]:
+        """The files, by key, whose partitions fulfil the conditions."""
+        if not conditions:
+            return {info.key: info for info in self._files}
+        partitions = self._partitions
+        for condition in conditions:
+            partitions = partitions.filter(condition)
+        places = partitions[_PLACE].to_pylist()
+        return {self._files[place].key: self._files[place] for place in places}
+
+    @cached_property
+    def _partitions(self) -> pa.Table:
+        """One row per file: the values of the partition columns, and the file's place in the listing."""
+        contract, schema = self._contract, self._contract.arrow_schema()
+        values = [contract.partition_values(partition_of(contract.name, info.key)) for info in self._files]
+        return pa.table(
+            {
+                name: pa.array([value[place] for value in values], schema.field(name).type)
+                for place, name in enumerate(contract.partitioned_by)
+            }
+            | {_PLACE: pa.array(range(len(values)), pa.int64())}
+        )
+
+
 class _OpenFile:
     """A Parquet file too large to be read whole, in the state in which it was opened; closed with `open_files`."""
 
-    def __init__(
-        self, store: ObjectStore, contract: TableContract, key: str, open_files: ExitStack
-    ) -> None:
+    def __init__(self, store: ObjectStore, contract: TableContract, key: str, open_files: ExitStack) -> None:
         self._contract = contract
         self._named = f"{store.url}/{key}"
         self._key, self._where = key, store.url
@@ -211,11 +269,11 @@ def _current_rows(
     )
 
 
-def _columns_of(predicate: Node) -> set[str]:
+def columns_of(predicate: Node) -> set[str]:
     """Names of the columns a predicate reads."""
     if isinstance(predicate, Col):
         return {predicate.parts[0]}
     found: set[str] = set()
     for child in predicate._children():
-        found |= _columns_of(child)
+        found |= columns_of(child)
     return found

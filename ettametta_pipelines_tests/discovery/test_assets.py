@@ -14,7 +14,13 @@ from ettametta_pipelines.discovery.assets import ASSETS, niche_trends
 from ettametta_pipelines.discovery.contracts import NICHE_TRENDS, TIKTOK_CANDIDATES, TREND_CANDIDATES
 from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.publishing.connections import connect
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.resources import (
+    LakeResource,
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table
@@ -35,6 +41,7 @@ def run(
         run_config=config,
         resources={
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
+            "lake": LakeResource(),
             "state": StateResource(),
             "youtube": YouTubeResource(),
             "tiktok": TikTokResource(),
@@ -91,7 +98,8 @@ def test_the_overview_takes_the_niches_there_are_and_names_the_missing(settings_
     shown = metadata_of(result, "niche_trends")
     assert shown["niches"] == 2
     assert shown["duration_s"] >= 0
-    assert shown["missing"] == "home-cooking, personal-finance, tech-gadgets"
+    assert shown["niches_missing"] == 3
+    assert shown["missing"].splitlines()[0] == "- home-cooking: never run"
 
 
 def test_an_overview_before_any_discovery_is_empty_not_an_error(settings_env: Settings) -> None:
