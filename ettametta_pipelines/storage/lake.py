@@ -7,7 +7,6 @@ mixture, and external access can be shut for good. Called by `ettametta sql`, tr
 many tables.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,7 +18,7 @@ import pyarrow as pa
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.storage.contracts import TableContract, arrow_to_pandas
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
-from ettametta_pipelines.storage.scan import StoredTable
+from ettametta_pipelines.storage.scan import StoredTable, usable_processors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +57,7 @@ class Lake:
     @classmethod
     def over(cls, store: ObjectStore, contracts: Mapping[str, TableContract]) -> "Lake":
         """A view named after each contract; a table that nobody has written yet is an empty view of its type."""
+        # By itself DuckDB counts the machine's processors, not those it may use.
         connection = duckdb.connect(":memory:", config=_FIXED_AT_START | {"threads": usable_processors()})
         tables = {contract.name: StoredTable(store, contract) for contract in contracts.values()}
         for name, table in tables.items():
@@ -147,13 +147,6 @@ class Lake:
             code="bad_sql",
             remedy=f"Use one SELECT over these tables: {', '.join(sorted(self._tables))}.",
         )
-
-
-def usable_processors() -> int:
-    """Processors this process may run on; DuckDB by itself counts the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def open_lake(settings: "Settings", contracts: Mapping[str, TableContract]) -> Lake:

@@ -291,6 +291,11 @@ class ObjectStore:
             folder += "/"
         return self._listed(folder, after)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether reading is a matter of this machine's disk and not of a network."""
+        return isinstance(self._place, Path)
+
     def local_path(self, key: str) -> Path | None:
         """Where the object lies, for programs that want a file; None on S3. Read-only for callers."""
         check_key(key)

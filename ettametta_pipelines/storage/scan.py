@@ -6,6 +6,7 @@ other simple ones by the rows as they are read, the rest by DuckDB. Files come t
 are packed come from their pack, row for row as far as the pack is up to date. Called by `lake.py`.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,13 +36,23 @@ from ettametta_pipelines.storage.parquet import (
     readable,
 )
 
-READ_AHEAD = 8
+# Over a network readers wait; on a disk each beyond the processors only holds memory.
+REMOTE_READERS = 8
+# A query over fewer files does not ask for packs.
+FEW_FILES = 8
 # Smaller objects are read whole, in one request.
 WHOLE_BYTES = 4 << 20
 
 _PLACE = "place in the listing"
 
 Piece = Callable[[], pa.Table | None]
+
+
+def usable_processors() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class StoredTable(ArrowScanSource):
@@ -93,11 +104,12 @@ class StoredTable(ArrowScanSource):
 
     def _batches(self, request: "_Request") -> Iterator[pa.RecordBatch]:
         waiting: deque[Future[pa.Table | None]] = deque()
-        with ExitStack() as open_files, ThreadPoolExecutor(READ_AHEAD) as pool:
+        readers = usable_processors() if self._store.is_local else REMOTE_READERS
+        with ExitStack() as open_files, ThreadPoolExecutor(readers) as pool:
             try:
                 for piece in self._pieces(request, open_files):
                     waiting.append(pool.submit(piece))
-                    if len(waiting) > READ_AHEAD and (table := waiting.popleft().result()) is not None:
+                    if len(waiting) > readers and (table := waiting.popleft().result()) is not None:
                         yield from request.answer(table).to_batches()
                 while waiting:
                     if (table := waiting.popleft().result()) is not None:
@@ -117,7 +129,7 @@ class StoredTable(ArrowScanSource):
         else:
             listed = self._listed
         files = listed.fulfilling(request.partition_conditions)
-        if len(files) > READ_AHEAD:
+        if len(files) > FEW_FILES:
             yield from self._packed_pieces(files, request.read, open_files)
         for info in files.values():
             if info.size <= WHOLE_BYTES:
