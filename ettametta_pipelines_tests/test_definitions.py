@@ -36,6 +36,7 @@ EXPECTED_ASSETS = {
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
+    "upkeep": {"table_packs"},
 }
 
 HEAVY = (
@@ -94,6 +95,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "refresh_publication_metrics", "book_daily_revenue",
         "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
         "calibrate_score",
+        "pack_tables",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -105,6 +107,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_ranking": "50 4 * * *",
         "daily_statistics_retention": "20 6 * * *",
         "nightly_calibration": "30 1 * * *",
+        "nightly_packing": "30 6 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]

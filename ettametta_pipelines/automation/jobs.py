@@ -3,6 +3,8 @@
 A job holds assets of one partitioning only. What is not here is started from the asset graph itself.
 """
 
+import warnings
+
 import dagster as dg
 
 from ettametta_pipelines.partitions import DAY, DAY_NICHE, SOURCE_VIDEO
@@ -18,6 +20,13 @@ SNAPSHOT_JOB = "take_video_snapshots"
 RERANK_JOB = "rank_trends_again"
 RETENTION_JOB = "delete_old_statistics"
 CALIBRATION_JOB = "calibrate_score"
+PACK_JOB = "pack_tables"
+
+# What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
+# chain each run is one partition, as Dagster says here each time the definitions load.
+warnings.filterwarnings(
+    "ignore", f"Asset job {DISCOVERY_JOB} materializes assets with varying BackfillPolicies"
+)
 
 JOBS = [
     dg.define_asset_job(
@@ -100,5 +109,10 @@ JOBS = [
         RETENTION_JOB,
         selection=dg.AssetSelection.assets("statistics_retention"),
         description="Delete others' statistics that have become too old to be kept.",
+    ),
+    dg.define_asset_job(
+        PACK_JOB,
+        selection=dg.AssetSelection.assets("table_packs"),
+        description="Put the small files of months gone by together, so that queries over long ranges stay quick.",
     ),
 ]

@@ -14,12 +14,14 @@ from ettametta_pipelines.automation.jobs import (
     DISCOVERY_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
+    PACK_JOB,
     RERANK_JOB,
     RETENTION_JOB,
     REVENUE_JOB,
     SNAPSHOT_JOB,
 )
 from ettametta_pipelines.partitions import NICHE, day_niche_key
+from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY
@@ -32,6 +34,26 @@ def _local_day(context: dg.ScheduleEvaluationContext, zone: str, days_ago: int) 
     return (tick.astimezone(ZoneInfo(zone)).date() - timedelta(days=days_ago)).isoformat()
 
 
+def _spent_searches(state: StateResource, tick: datetime, settings: Settings) -> str:
+    """In words, that and until when YouTube's searches are spent; empty while one is left."""
+    from ettametta_pipelines.clock import PACIFIC, business_day_bounds, pacific_quota_day
+    from ettametta_pipelines.state.quota import usage
+
+    today = pacific_quota_day(tick)
+    with state.open() as database:
+        (bucket,) = (
+            row for row in usage(database, today) if (row.vendor, row.bucket) == ("youtube", "search")
+        )
+    if bucket.used + bucket.reserved < bucket.limit:
+        return ""
+    reset = business_day_bounds(today, PACIFIC)[1].astimezone(settings.timezone)
+    return (
+        f"YouTube's {bucket.limit} searches of {today} (Pacific) are spent. They come back on "
+        f"{reset:%Y-%m-%d at %H:%M} {settings.business_timezone}; then materialize that day's partitions of "
+        "nightly_discovery."
+    )
+
+
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """All schedules, on wall-clock times of `settings.business_timezone`."""
     zone = settings.business_timezone
@@ -41,11 +63,20 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         name="nightly_discovery",
         job_name=DISCOVERY_JOB,
         cron_schedule="0 2 * * *",
-        description="02:00, one run per niche for the day that just ended: its search window is complete by then.",
+        description=(
+            "02:00, one run per niche for the day that just ended: its search window is complete by then. Skipped, "
+            "saying so, while YouTube has no search left."
+        ),
         **on,
     )
-    def nightly_discovery(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    def nightly_discovery(
+        context: dg.ScheduleEvaluationContext, state: StateResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         day = _local_day(context, zone, days_ago=1)
+        spent = _spent_searches(state, context.scheduled_execution_time, settings)
+        if spent:
+            yield dg.SkipReason(f"{day} was not discovered: {spent}")
+            return
         for niche in NICHE.get_partition_keys():
             yield dg.RunRequest(
                 run_key=f"{day}|{niche}",
@@ -140,6 +171,16 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         day = _local_day(context, zone, days_ago=1)
         return dg.RunRequest(run_key=day, partition_key=day)
 
+    @dg.schedule(
+        name="nightly_packing",
+        job_name=PACK_JOB,
+        cron_schedule="30 6 * * *",
+        description="06:30, after the night's writing: small files of months gone by, where any changed, put together.",
+        **on,
+    )
+    def nightly_packing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
+
     return [
         nightly_discovery,
         morning_overview,
@@ -149,4 +190,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         morning_ranking,
         daily_statistics_retention,
         nightly_calibration,
+        nightly_packing,
     ]

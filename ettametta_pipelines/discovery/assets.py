@@ -5,7 +5,7 @@ on one day, so a niche can be run again alone and a range of days backfilled.
 """
 
 from collections import Counter
-from datetime import date
+from datetime import date, timedelta
 from time import monotonic
 
 import dagster as dg
@@ -21,15 +21,29 @@ from ettametta_pipelines.discovery.contracts import (
 )
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
 from ettametta_pipelines.discovery.signals.assets import ASSETS as SIGNALS
-from ettametta_pipelines.failure_policy import failure_policy
-from ettametta_pipelines.partitions import DAY, DAY_NICHE
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, failure_policy
+from ettametta_pipelines.partitions import DAY, DAY_NICHE, day_niche_key
+from ettametta_pipelines.range_runs import RANGE_POLICY, each_partition
+from ettametta_pipelines.resources import (
+    LakeResource,
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.tables import table_metadata
 
 GROUP = "discovery"
 OWNERS = ["team:discovery"]
 PREVIEW_PICTURES = 8
+# Discovery runs at 02:00; what has not come by six will not be there for the morning look. Any partition counts, so a
+# backfill hides a missing night from this; `every_niche_was_discovered` does not let it.
+FRESH_BY_MORNING = dg.FreshnessPolicy.cron(
+    deadline_cron="0 6 * * *",
+    lower_bound_delta=timedelta(hours=6),
+    timezone=get_settings().business_timezone,
+)
 
 # With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation and needs
 # the type of the value said apart.
@@ -62,6 +76,7 @@ class YouTubeConfig(dg.Config):
     io_manager_key="tables",
     dagster_type=pd.DataFrame,
     metadata=table_metadata(YOUTUBE_CANDIDATES),
+    freshness_policy=FRESH_BY_MORNING,
     check_specs=[
         dg.AssetCheckSpec(
             "statistics_were_read",
@@ -134,6 +149,7 @@ def youtube_candidates(
     kinds={"tiktok", "python"},
     io_manager_key="tables",
     metadata=table_metadata(TIKTOK_CANDIDATES),
+    freshness_policy=FRESH_BY_MORNING,
     description="""
 Posts of our own connected TikTok accounts, published on the partition day, with their statistics at the moment of
 the run. An account belongs to a niche when the niches file lists it under `tiktok_accounts`.
@@ -205,6 +221,8 @@ class TrendConfig(dg.Config):
     io_manager_key="tables",
     dagster_type=pd.DataFrame,
     metadata=table_metadata(TREND_CANDIDATES),
+    freshness_policy=FRESH_BY_MORNING,
+    backfill_policy=RANGE_POLICY,
     check_specs=[
         dg.AssetCheckSpec(
             "something_was_found",
@@ -225,9 +243,10 @@ niches and the same footage uploaded again are marked (`also_in`, `reupload_of`)
 
 **If it fails:** it only computes from stored tables, so a failure is a defect: the message names table and column.
 It can be materialized again for any past day without a single call; where counters were deleted by age, the stored
-signals are ranked again.
+signals are ranked again. A backfill takes a hundred partitions a run and shows no pictures.
 """,
 )
+@each_partition(TREND_CANDIDATES, youtube_candidates=YOUTUBE_CANDIDATES, tiktok_candidates=TIKTOK_CANDIDATES)
 def trend_candidates(
     context: dg.AssetExecutionContext,
     config: TrendConfig,
@@ -247,7 +266,8 @@ def trend_candidates(
         raw += TIKTOK_CANDIDATES.to_arrow(tiktok_candidates).to_pylist()
         ranked = rank_trends(raw, look_around(store.open(), context.partition_key, raw))
         frame = TREND_CANDIDATES.frame(ranked.rows)
-        top = ranked.rows[: config.preview_pictures]
+        # Pictures are fetched from the platforms; a backfill over stored rows asks nobody.
+        top = ranked.rows[: config.preview_pictures if len(context.partition_keys) == 1 else 0]
         hosts = trusted_hosts(get_settings().endpoint(name) for name in ("youtube", "tiktok"))
         pictures = fetch_pictures([row["thumbnail_url"] for row in top], http_hosts=hosts)
     thumbs = [
@@ -284,44 +304,103 @@ def trend_candidates(
     )
 
 
-@dg.asset(
+def _why_missing(instance: dg.DagsterInstance, day: str, niche: str) -> str:
+    """Why a niche has no candidates of a day, as its last run tells."""
+    where = dg.RunsFilter(tags={"dagster/partition": day_niche_key(day, niche)})
+    runs = instance.get_runs(where, limit=1)
+    if not runs:
+        return f"{niche}: never run"
+    code = runs[0].tags.get(FAILURE_CODE_TAG)
+    return f"{niche}: {runs[0].status.value.lower()}" + (f", {code}" if code else "")
+
+
+@dg.asset(  # type: ignore[call-overload]
     partitions_def=DAY,
     group_name=GROUP,
     owners=OWNERS,
-    kinds={"python", "parquet"},
+    kinds={"duckdb", "sql"},
     io_manager_key="tables",
+    dagster_type=pd.DataFrame,
     metadata=table_metadata(NICHE_TRENDS),
     # Dagster maps the day to that day's partitions of every niche by itself.
-    ins={"trend_candidates": dg.AssetIn(metadata={"allow_missing_partitions": True})},
+    deps=["trend_candidates"],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    freshness_policy=FRESH_BY_MORNING,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_niche_was_discovered",
+            asset="niche_trends",
+            description="No niche of the niches file is missing; the metadata says why one is.",
+        ),
+        dg.AssetCheckSpec(
+            "volume_follows_the_trend",
+            asset="niche_trends",
+            description="Every niche has at least half the candidates it had in the median of the last four weeks.",
+        ),
+        dg.AssetCheckSpec(
+            "statistics_are_known",
+            asset="niche_trends",
+            description="At most a tenth of a niche's raw candidates lack views, and half of them likes or comments.",
+        ),
+    ],
     description="""
 The morning look: one line per niche, with how many candidates it has, how fast they move, how many are outliers and
-which video leads. Niches that were not discovered that day are missing here, and *missing* names them.
+which video leads. Niches that were not discovered that day are missing here, and *missing* says why: the last run's
+failure (`quota_exhausted`: YouTube's searches were spent), or that there was none. Computed in SQL over the stored
+candidates; a backfill takes a whole range of days in one run, whose checks look at the last of them.
 
-**If it fails:** it only computes from stored `trend_candidates`; the message names the niche whose table cannot be
-read. Materialize that niche's `trend_candidates` again, then this.
+**If it fails:** it only computes from stored `trend_candidates`; the message names the file that cannot be read.
+Materialize that niche's `trend_candidates` again, then this.
 """,
 )
-def niche_trends(
-    context: dg.AssetExecutionContext, trend_candidates: pd.DataFrame
-) -> dg.MaterializeResult[pd.DataFrame]:
+def niche_trends(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.discovery import report
-    from ettametta_pipelines.discovery.trends import roll_up_niches
+    from ettametta_pipelines.discovery.niche_trends import night_health, roll_up_niches
 
     started = monotonic()
-    with failure_policy(context):
-        rows = roll_up_niches(trend_candidates)
+    with failure_policy(context), lake.open() as tables:
+        days = sorted(date.fromisoformat(key) for key in context.partition_keys)
+        rows = roll_up_niches(tables, days)
         frame = NICHE_TRENDS.frame(rows)
-        missing = sorted(set(load_niches(get_settings().niches_file)) - set(frame["niche"]))
+        health = night_health(tables, days[-1], rows)
+        niches = load_niches(get_settings().niches_file)
+    missing: list[str] = []
+    for day in days:
+        of_day = [row for row in rows if row["day"] == day]
+        absent = sorted(set(niches) - {row["niche"] for row in of_day})
+        missing = [_why_missing(context.instance, day.isoformat(), niche) for niche in absent]
+        compared = (health.usual, health.missing_share) if day == days[-1] else ({}, {})
+        context.add_asset_metadata(
+            {
+                "niches": len(of_day),
+                "missing": dg.MetadataValue.md(report.bullet_list(missing, empty="none")),
+                "niches_missing": len(missing),
+                "candidates": sum(row["candidates"] for row in of_day),
+                "outliers": sum(row["outliers"] for row in of_day),
+                "overview": dg.MetadataValue.md(report.niche_table(of_day, *compared)),
+                "duration_s": round(monotonic() - started, 2),
+            },
+            partition_key=day.isoformat(),
+        )
+    problems = {
+        "every_niche_was_discovered": missing,
+        "volume_follows_the_trend": health.too_few,
+        "statistics_are_known": health.too_unknown,
+    }
     return dg.MaterializeResult(
         value=frame,
-        metadata={
-            "niches": len(frame),
-            "missing": ", ".join(missing) or "none",
-            "candidates": int(frame["candidates"].sum()),
-            "outliers": int(frame["outliers"].sum()),
-            "overview": dg.MetadataValue.md(report.niche_table(rows)),
-            "duration_s": round(monotonic() - started, 2),
-        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=name,
+                passed=not sentences,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={
+                    "day": days[-1].isoformat(),
+                    "niches": dg.MetadataValue.md(report.bullet_list(sentences, empty="none")),
+                },
+            )
+            for name, sentences in problems.items()
+        ],
     )
 
 

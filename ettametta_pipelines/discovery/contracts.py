@@ -58,6 +58,7 @@ def _raw_candidates(name: str, description: str) -> TableContract:
             STATISTICS_DELETED,
         ),
         key=("platform", "video_id"),
+        partitioned_by=("day", "niche"),
     )
 
 
@@ -103,6 +104,7 @@ TREND_CANDIDATES = TableContract(
         STATISTICS_DELETED,
     ),
     key=("platform", "video_id"),
+    partitioned_by=("day", "niche"),
 )
 
 NICHE_TRENDS = TableContract(
@@ -129,6 +131,7 @@ NICHE_TRENDS = TableContract(
         STATISTICS_DELETED,
     ),
     key=("day", "niche"),
+    partitioned_by=("day",),
 )
 
 CONTRACTS: tuple[TableContract, ...] = (

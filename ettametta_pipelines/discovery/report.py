@@ -112,19 +112,29 @@ def _earliest(lines: Sequence[Row]) -> str | None:
     return f"{min(instants):%Y-%m-%d %H:%M} UTC" if instants else None
 
 
-def niche_table(rows: Sequence[Row]) -> str:
-    """One line per niche, the liveliest first."""
+def niche_table(rows: Sequence[Row], usual: Mapping[str, float], missing_share: Mapping[str, float]) -> str:
+    """One line per niche, the liveliest first; a day's rows beside what is usual and what is unknown."""
     return markdown_table(
-        ["Niche", "Candidates", "Median views/h", "Top decile", "Outliers", "Leads"],
+        [
+            "Niche", "Candidates", "Usually", "No views known", "Median views/h", "Top decile", "Outliers", "Leads",
+            "Views/h",
+        ],
         [
             [
                 cell(row["niche"]),
                 number(row["candidates"]),
+                number(usual.get(row["niche"])),
+                _percent(missing_share.get(row["niche"])),
                 number(row["median_velocity_per_hour"]),
                 number(row["top_decile_velocity_per_hour"]),
                 number(row["outliers"]),
                 link(row["top_title"], row["top_url"]),
+                number(row["top_velocity_per_hour"]),
             ]
             for row in sorted(rows, key=lambda row: -row["top_decile_velocity_per_hour"])
         ],
-    )
+    )  # fmt: skip
+
+
+def _percent(share: float | None) -> str:
+    return number(None) if share is None else f"{share:.0%}"

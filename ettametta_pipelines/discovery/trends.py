@@ -1,13 +1,14 @@
-"""Raw candidates of all platforms -> one ranked list per niche and day, and the roll-up over niches.
+"""Raw candidates of all platforms -> one ranked list per niche and day.
 
 Works on stored rows alone, so any past day can be computed again without a call. What the signals mean is in
-`virality.py` and `baselines.py`; which rows stand aside, in `quarantine.py`; where they come from, in the collectors.
+`virality.py` and `baselines.py`; which rows stand aside, in `quarantine.py`; where they come from, in the collectors;
+the roll-up over niches is `niche_trends.py`.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ettametta_pipelines.discovery.baselines import (
     Series,
@@ -31,9 +32,6 @@ from ettametta_pipelines.discovery.virality import (
     trend_strength,
 )
 from ettametta_pipelines.ranking import percentiles_within
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = dict[str, Any]
 Key = tuple[str, str]
@@ -250,33 +248,3 @@ def _observations(raw: Row, row: Row, snapshots: Sequence[Row]) -> list[Observat
 
 def _key(row: Mapping[str, Any]) -> Key:
     return row["platform"], row["video_id"]
-
-
-def roll_up_niches(trends: "pd.DataFrame") -> list[Row]:
-    """One row of `niche_trends` per (day, niche) of the given `trend_candidates`; none for an empty table."""
-    return [
-        _niche_row(day, niche, group) for (day, niche), group in trends.groupby(["day", "niche"], sort=True)
-    ]
-
-
-def _niche_row(day: Any, niche: Any, group: "pd.DataFrame") -> Row:
-    velocity = group["view_velocity_per_hour"]
-    ratios = group["outlier_ratio"].dropna()
-    top = group.sort_values("rank").iloc[0]
-    return {
-        "day": day,
-        "niche": niche,
-        "candidates": len(group),
-        "channels": group[["platform", "channel_id"]].drop_duplicates().shape[0],
-        "views": int(group["views"].sum()),
-        "median_velocity_per_hour": float(velocity.median()),
-        "top_decile_velocity_per_hour": float(velocity.quantile(0.9)),
-        "median_outlier_ratio": float(ratios.median()) if len(ratios) else None,
-        "outliers": int((ratios >= OUTLIER_RATIO).sum()),
-        "baseline_share": float(group["baseline_views"].notna().mean()),
-        "top_video_id": str(top["video_id"]),
-        "top_title": str(top["title"]),
-        "top_url": str(top["url"]),
-        "top_velocity_per_hour": float(top["view_velocity_per_hour"]),
-        "last_observed_at": group["observed_at"].max(),
-    }

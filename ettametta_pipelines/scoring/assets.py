@@ -17,6 +17,7 @@ from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY_NICHE, SOURCE_VIDEO
+from ettametta_pipelines.range_runs import RANGE_POLICY, each_partition
 from ettametta_pipelines.resources import JudgesResource, StoreResource
 from ettametta_pipelines.scoring.contracts import (
     CANDIDATE_ASSESSMENTS,
@@ -196,6 +197,7 @@ class ScoreConfig(dg.Config):
     io_manager_key="tables",
     dagster_type=pd.DataFrame,
     metadata=table_metadata(SCORED_CANDIDATES),
+    backfill_policy=RANGE_POLICY,
     check_specs=[
         dg.AssetCheckSpec(
             "no_unsafe_candidate_has_a_score",
@@ -224,6 +226,9 @@ Only candidates judged safe have a score; *excluded* says why the others have no
 
 **If it fails:** it only computes from stored tables, so a failure is a defect: the message names table and column.
 """,
+)
+@each_partition(
+    SCORED_CANDIDATES, trend_candidates=TREND_CANDIDATES, candidate_assessments=CANDIDATE_ASSESSMENTS
 )
 def scored_candidates(
     context: dg.AssetExecutionContext,

@@ -75,6 +75,7 @@ CANDIDATE_ASSESSMENTS = TableContract(
         *_JUDGED,
     ),
     key=("platform", "video_id"),
+    partitioned_by=("day", "niche"),
 )
 
 SOURCE_ASSESSMENTS = TableContract(
@@ -132,6 +133,7 @@ SCORED_CANDIDATES = TableContract(
         Column("thumbnail_url", "string", "Address of the preview picture", nullable=True),
     ),
     key=("platform", "video_id"),
+    partitioned_by=("day", "niche"),
 )
 
 CREATIVE_BRIEFS = TableContract(
@@ -161,6 +163,7 @@ CREATIVE_BRIEFS = TableContract(
         Column("written_at", "timestamp", "When it was written (UTC)"),
     ),
     key=("brief_id",),
+    partitioned_by=("day", "niche"),
 )
 
 CONTRACTS: tuple[TableContract, ...] = (

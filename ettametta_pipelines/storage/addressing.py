@@ -80,7 +80,7 @@ def _problem(key: str) -> str | None:
         return "it has an empty segment"
     if "." in segments or ".." in segments:
         return "it has a segment . or .."
-    if any(unicodedata.category(character) == "Cc" for character in key):
+    if not key.isprintable() and any(unicodedata.category(character) == "Cc" for character in key):
         return "it has control characters"
     if size > MAX_KEY_BYTES:
         return f"it has {size} bytes, more than {MAX_KEY_BYTES}"

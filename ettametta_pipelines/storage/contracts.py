@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,26 +44,43 @@ def plain_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class TableContract:
-    """Promise of one table. `key` columns together are unique and never null within a partition."""
+    """Promise of one table. `key` columns together are unique and never null within a partition.
+
+    `partitioned_by` names the columns that hold the parts of the partition key, in its order: every row of the
+    partition `2026-01-01|fitness` has that day and that niche. The lake skips files by them, and a run of several
+    partitions divides its rows by them. Only date and string columns can be named; leave it empty for a table whose
+    rows do not repeat their partition.
+    """
 
     name: str
     description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    partitioned_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.columns]
         odd = [name for name in (self.name, *names) if not _NAME.match(name)]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        strangers = [name for name in self.key if name not in names]
+        strangers = [name for name in (*self.key, *self.partitioned_by) if name not in names]
         if odd or repeated or strangers:
             raise self._violation(
                 f"names not in lower_snake_case {odd}, repeated columns {repeated}, "
                 f"key columns that are not columns {strangers}"
             )
+        types = {c.name: (c.type, c.nullable) for c in self.columns}
+        unfit = [n for n in self.partitioned_by if types[n] not in (("string", False), ("date", False))]
+        if unfit:
+            raise self._violation(
+                f"a partition cannot be told by {unfit}; only by required strings and dates"
+            )
 
     def arrow_schema(self) -> "pa.Schema":
         """Arrow schema; timestamps are microseconds UTC, money columns are int64 minor units."""
+        return self._arrow_schema
+
+    @cached_property
+    def _arrow_schema(self) -> "pa.Schema":
         import pyarrow as pa
 
         types: dict[ColumnType, pa.DataType] = {
@@ -138,40 +156,78 @@ class TableContract:
         """No rows, every column with its type."""
         return self.frame([])
 
-    def conform(self, table: "pa.Table", *, source: str) -> "pa.Table":
-        """A stored table as the contract has it now; `source` names the file in errors.
+    def partition_values(self, partition: str) -> tuple[Any, ...]:
+        """Values of the `partitioned_by` columns in a partition: `2026-01-01|fitness` -> (date, "fitness").
 
-        A file older than a nullable column gets that column as null. Any other difference (missing or
-        unexpected columns, another type, nulls where none may be) raises ContractViolation.
+        Raises ContractViolation for a partition that cannot be one of this table.
+        """
+        parts = partition.split("|")
+        kinds = {c.name: c.type for c in self.columns}
+        try:
+            return tuple(
+                date.fromisoformat(part) if kinds[name] == "date" else part
+                for name, part in zip(self.partitioned_by, parts, strict=True)
+            )
+        except ValueError:
+            raise self._violation(
+                f"{partition!r} is no partition of a table kept by {' and '.join(self.partitioned_by)}"
+            ) from None
+
+    def check_stored(self, schema: "pa.Schema", *, source: str) -> None:
+        """Whether a file of this schema can be read as the contract has it now; `source` names it in errors.
+
+        A file older than a nullable column is fine: the column reads as null. A required column that is not there
+        cannot be made up, so the file is refused, as it is for unexpected columns and other types.
+        """
+        wanted = self.arrow_schema()
+        if schema.equals(wanted):
+            return
+        stored = set(schema.names)
+        absent = [c.name for c in self.columns if c.name not in stored and not c.nullable]
+        extra = sorted(stored.difference(wanted.names))
+        retyped = [
+            f"{field.name} is {schema.field(field.name).type}, not {field.type}"
+            for field in wanted
+            if field.name in stored and not schema.field(field.name).type.equals(field.type)
+        ]
+        if absent or extra or retyped:
+            raise self._unfit_file(source, absent, extra, retyped, [])
+
+    def conform(self, table: "pa.Table", *, source: str, columns: Sequence[str] | None = None) -> "pa.Table":
+        """A stored table, or `columns` of it, as the contract has it now; `source` names the file in errors.
+
+        Without `columns` the table must be a whole file (see `check_stored`); with them, the caller has checked
+        the file's schema. Nulls where none may be raise ContractViolation.
         """
         import pyarrow as pa
 
+        if columns is None:
+            self.check_stored(table.schema, source=source)
         schema = self.arrow_schema()
+        fields = [schema.field(name) for name in (schema.names if columns is None else columns)]
         stored = set(table.column_names)
-        absent = [c.name for c in self.columns if c.name not in stored and not c.nullable]
-        extra = sorted(stored.difference(schema.names))
-        retyped = [
-            f"{field.name} is {table.schema.field(field.name).type}, not {field.type}"
-            for field in schema
-            if field.name in stored and not table.schema.field(field.name).type.equals(field.type)
-        ]
         empty = [
             field.name
-            for field in schema
+            for field in fields
             if not field.nullable and field.name in stored and table[field.name].null_count
         ]
-        if absent or extra or retyped or empty:
-            raise self._violation(
-                f"{source} does not fit: missing columns {absent}, unexpected columns {extra}, "
-                f"other types {retyped}, empty values in {empty}",
-                remedy="Materialise that partition again with the current code, or migrate the file.",
-            )
+        if empty:
+            raise self._unfit_file(source, [], [], [], empty)
         return pa.Table.from_arrays(
             [
                 table[field.name] if field.name in stored else pa.nulls(table.num_rows, field.type)
-                for field in schema
+                for field in fields
             ],
-            schema=schema,
+            schema=pa.schema(fields, metadata=schema.metadata),
+        )
+
+    def _unfit_file(
+        self, source: str, absent: list[str], extra: list[str], retyped: list[str], empty: list[str]
+    ) -> ContractViolation:
+        return self._violation(
+            f"{source} does not fit: missing columns {absent}, unexpected columns {extra}, "
+            f"other types {retyped}, empty values in {empty}",
+            remedy="Materialise that partition again with the current code, or migrate the file.",
         )
 
     def _fit(

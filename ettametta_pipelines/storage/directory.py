@@ -10,10 +10,11 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ettametta_pipelines.failures import PermanentError, TransientError
-from ettametta_pipelines.storage.addressing import UNFINISHED
+from ettametta_pipelines.storage.addressing import UNFINISHED, ObjectInfo
 from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors, os_failure
 
 
@@ -95,6 +96,21 @@ def walk_keys(root: Path, prefix: str, after: str | None) -> Iterator[str]:
     Links are followed as the file system does; a link to a directory above itself is not.
     """
     yield from _walk(root / prefix, prefix, after, (os.path.realpath(root / prefix),))
+
+
+def stat_info(path: Path, key: str) -> ObjectInfo | None:
+    """What obstore's `head` would say of a file, at a tenth of its price; None when there is no such file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    microseconds = found.st_mtime_ns // 1000
+    return ObjectInfo(
+        key,
+        found.st_size,
+        f'"{found.st_ino:x}-{microseconds:x}-{found.st_size:x}"',
+        datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds),
+    )
 
 
 def _walk(directory: Path, base: str, after: str | None, above: tuple[str, ...]) -> Iterator[str]:

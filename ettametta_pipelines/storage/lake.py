@@ -1,14 +1,14 @@
 """The lake: DuckDB, in memory, with one view per table contract over the Parquet files of the store.
 
-DuckDB itself touches no file and no network: each view is a stream of Arrow batches that are read through the
-object store, one whole object at a time, and checked against the contract. So the same code serves a directory and
-S3 without DuckDB's extensions, a file replaced during a query is seen as old or new and never as a mixture, and
-external access can be shut for good. Called by `ettametta sql`, trace, the demo, and assets that query many tables.
+DuckDB itself touches no file and no network: each view is an Arrow source (`scan.py`) that reads only the columns
+and partitions a query needs, through the object store, and checks them against the contract. So the same code serves
+a directory and S3 without DuckDB's extensions, a file replaced during a query is seen as old or new and never as a
+mixture, and external access can be shut for good. Called by `ettametta sql`, trace, the demo, and assets that query
+many tables.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,13 @@ import pyarrow as pa
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.storage.contracts import TableContract, arrow_to_pandas
-from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore, open_store
-from ettametta_pipelines.storage.parquet import SUFFIX, TABLES_PREFIX, read_file
+from ettametta_pipelines.storage.objects import ObjectStore, open_store
+from ettametta_pipelines.storage.scan import StoredTable, usable_processors
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ettametta_pipelines.settings import Settings
-
-READ_AHEAD = 8
 
 _FIXED_AT_START: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -49,17 +47,19 @@ class Lake:
     caller's as one more table. It is as locked as `query`: no files, no extensions, no settings.
     """
 
-    def __init__(self, connection: "duckdb.DuckDBPyConnection", tables: "Mapping[str, _StoredTable]") -> None:
+    def __init__(self, connection: "duckdb.DuckDBPyConnection", tables: "Mapping[str, StoredTable]") -> None:
         """Callers use `over` or `open_lake`."""
         self.connection = connection
         self._tables = tables
         self._closed = False
+        self._is_unchanging = False
 
     @classmethod
     def over(cls, store: ObjectStore, contracts: Mapping[str, TableContract]) -> "Lake":
         """A view named after each contract; a table that nobody has written yet is an empty view of its type."""
-        connection = duckdb.connect(":memory:", config=_FIXED_AT_START)
-        tables = {contract.name: _StoredTable(store, contract) for contract in contracts.values()}
+        # By itself DuckDB counts the machine's processors, not those it may use.
+        connection = duckdb.connect(":memory:", config=_FIXED_AT_START | {"threads": usable_processors()})
+        tables = {contract.name: StoredTable(store, contract) for contract in contracts.values()}
         for name, table in tables.items():
             connection.register(name, table)
         for statement in _LOCKS:
@@ -85,10 +85,28 @@ class Lake:
         self._require_one_select(sql)
         given = None if parameters is None else _plain(parameters)
         try:
-            table = self.connection.sql(sql, params=given).to_arrow_table()
+            with self.unchanging():
+                table = self.connection.sql(sql, params=given).to_arrow_table()
         except duckdb.Error as error:
             raise self._read_failure() or self._bad_sql(str(error)) from None
         return _whole_sums(table)
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Every query inside sees the same files, those there were when a table was first looked at."""
+        if self._is_unchanging:
+            yield
+            return
+        self._pin(True)
+        try:
+            yield
+        finally:
+            self._pin(False)
+
+    def _pin(self, pinned: bool) -> None:
+        self._is_unchanging = pinned
+        for table in self._tables.values():
+            table.pin(pinned)
 
     def close(self) -> None:
         """Free the memory. May be repeated; queries afterwards fail."""
@@ -134,59 +152,6 @@ class Lake:
 def open_lake(settings: "Settings", contracts: Mapping[str, TableContract]) -> Lake:
     """The lake over the store that `ETTAMETTA_STORE` names."""
     return Lake.over(open_store(settings), contracts)
-
-
-class _StoredTable:
-    """One table as DuckDB sees it: asked for its schema to plan a query, and for a fresh stream for each scan."""
-
-    def __init__(self, store: ObjectStore, contract: TableContract) -> None:
-        self._store = store
-        self._contract = contract
-        self._failure: Exception | None = None
-
-    def __arrow_c_schema__(self) -> object:
-        return self._contract.arrow_schema().__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(self._contract.arrow_schema(), self._batches())
-        return reader.__arrow_c_stream__(requested_schema)
-
-    def take_failure(self) -> Exception | None:
-        failure, self._failure = self._failure, None
-        return failure
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for table in self._files():
-                yield from table.to_batches()
-        except Exception as error:
-            self._failure = error
-            raise
-
-    def _files(self) -> Iterator[pa.Table]:
-        """The table's files in key order, a few of them read ahead of the query."""
-        folder = f"{TABLES_PREFIX}/{self._contract.name}"
-        waiting: deque[Future[pa.Table | None]] = deque()
-        with ThreadPoolExecutor(READ_AHEAD) as pool:
-            try:
-                for info in self._store.list(folder):
-                    if info.key.endswith(SUFFIX):
-                        waiting.append(pool.submit(self._read, info.key))
-                    if len(waiting) > READ_AHEAD and (table := waiting.popleft().result()) is not None:
-                        yield table
-                while waiting:
-                    if (table := waiting.popleft().result()) is not None:
-                        yield table
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    def _read(self, key: str) -> pa.Table | None:
-        try:
-            return read_file(self._store, self._contract, key)
-        except ObjectMissing:
-            # Removed since it was listed.
-            return None
 
 
 def _plain(parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any] | dict[str, Any]:

@@ -7,6 +7,7 @@ the lake.
 
 import logging
 import mimetypes
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import lru_cache
@@ -17,14 +18,16 @@ from urllib.parse import unquote, urlsplit
 from ettametta_pipelines.failures import OutcomeUnknownError, PermanentError, PipelineError, TransientError
 from ettametta_pipelines.storage.addressing import AwsOptions, ObjectInfo, check_key, is_key
 from ettametta_pipelines.storage.bucket import PART_SIZE, Bucket
-from ettametta_pipelines.storage.directory import SourceFile, walk_keys, write_atomically
+from ettametta_pipelines.storage.directory import SourceFile, stat_info, walk_keys, write_atomically
 from ettametta_pipelines.storage.object_errors import (
     ObjectExists,
     ObjectMissing,
     RangeBeyondEnd,
+    missing,
     obstore_errors,
     os_errors,
 )
+from ettametta_pipelines.storage.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
@@ -174,6 +177,14 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """The whole object in memory. Raises ObjectMissing."""
+        if isinstance(self._place, Path):
+            # Several times faster than obstore, which counts where a query reads thousands of small files.
+            check_key(key)
+            with os_errors("read", key, self.url):
+                try:
+                    return (self._place / key).read_bytes()
+                except (FileNotFoundError, NotADirectoryError):
+                    raise missing(key, self.url) from None
         response = self._open(key)
         with obstore_errors("read", key, self.url):
             return response.bytes().to_bytes()
@@ -228,6 +239,40 @@ class ObjectStore:
         except RangeBeyondEnd:
             return b""
 
+    def snapshot(self, key: str) -> "Snapshot":
+        """The object as it is now, to be read in ranges and closed. Raises ObjectMissing.
+
+        A range of an S3 object that has been replaced meanwhile raises TransientError `object_replaced`.
+        """
+        check_key(key)
+        if isinstance(self._place, Path):
+            with os_errors("read", key, self.url):
+                try:
+                    return Snapshot.of_descriptor(os.open(self._place / key, os.O_RDONLY))
+                except (FileNotFoundError, NotADirectoryError):
+                    raise missing(key, self.url) from None
+        info = self.head(key)
+        return Snapshot(info.size, lambda start, length: self._range_of(info, start, length))
+
+    def _range_of(self, info: ObjectInfo, start: int, length: int) -> bytes:
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        try:
+            with obstore_errors("read", info.key, self.url):
+                found = obstore.get(
+                    self._store, info.key, options={"range": (start, start + length), "if_match": info.etag}
+                )
+                return found.bytes().to_bytes()
+        except PipelineError as error:
+            if isinstance(error.__context__, PreconditionError):
+                raise TransientError(
+                    f"{info.key!r} in {self.url} was replaced while it was being read.",
+                    code="object_replaced",
+                    remedy="Try again.",
+                ) from error
+            raise
+
     def download(self, key: str, path: Path) -> ObjectInfo:
         """Copy an object to a file, which appears whole or not at all; its folder is made if need be."""
         response = self._open(key)
@@ -245,6 +290,11 @@ class ObjectStore:
             check_key(folder)
             folder += "/"
         return self._listed(folder, after)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether reading is a matter of this machine's disk and not of a network."""
+        return isinstance(self._place, Path)
 
     def local_path(self, key: str) -> Path | None:
         """Where the object lies, for programs that want a file; None on S3. Read-only for callers."""
@@ -339,10 +389,11 @@ class ObjectStore:
             )
 
     def _found(self, folder: str, after: str | None) -> Iterator[tuple[str, ObjectInfo | None]]:
-        """Names below a folder in order, with what the listing itself tells: on S3 all, in a directory nothing."""
+        """Names below a folder in order, with what is known of each; None for a file that has just gone."""
         if isinstance(self._place, Path):
             with os_errors("list", folder, self.url):
-                yield from ((key, None) for key in walk_keys(self._place, folder, after))
+                for key in walk_keys(self._place, folder, after):
+                    yield key, stat_info(self._place / key, key)
         else:
             yield from ((info.key, info) for info in self._place.walk(folder, after))
 

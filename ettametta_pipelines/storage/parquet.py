@@ -3,14 +3,17 @@
 No Dagster and no SQL: the IO manager in `tables.py` and the lake both go through these functions.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.storage.contracts import TableContract
+from ettametta_pipelines.storage.contracts import ContractViolation, TableContract
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from ettametta_pipelines.storage.objects import ObjectStore
 
@@ -39,6 +42,11 @@ def table_key(asset: str, partition: str | None) -> str:
     return "/".join((TABLES_PREFIX, asset, *segments)) + SUFFIX
 
 
+def partition_of(asset: str, key: str) -> str:
+    """The partition whose file has this key: the inverse of `table_key`."""
+    return key.removeprefix(f"{TABLES_PREFIX}/{asset}/").removesuffix(SUFFIX).replace("/", "|")
+
+
 def write_table(
     store: "ObjectStore", contract: TableContract, frame: "pd.DataFrame", partition: str | None
 ) -> str:
@@ -50,10 +58,26 @@ def write_table(
     import pyarrow.parquet as pq
 
     key = table_key(contract.name, partition)
+    table = contract.to_arrow(frame)
+    if contract.partitioned_by and table.num_rows:
+        _require_own_rows(contract, table, str(partition))
     sink = pa.BufferOutputStream()
-    pq.write_table(contract.to_arrow(frame), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     store.put(key, sink.getvalue().to_pybytes())
     return key
+
+
+def _require_own_rows(contract: TableContract, table: "pa.Table", partition: str) -> None:
+    """Rows of another partition would be skipped, or found, by the wrong queries."""
+    values = contract.partition_values(partition)
+    for name, value in zip(contract.partitioned_by, values, strict=True):
+        strangers = [found for found in table[name].unique().to_pylist() if found != value]
+        if strangers:
+            raise ContractViolation(
+                f"Table {contract.name}: partition {partition} holds rows whose {name} is {strangers[0]}.",
+                code="table_contract_violation",
+                remedy="Fix the asset that produced the rows: each row belongs to the partition it names.",
+            )
 
 
 def read_table(store: "ObjectStore", contract: TableContract, partition: str | None) -> "pd.DataFrame":
@@ -67,21 +91,48 @@ def read_table(store: "ObjectStore", contract: TableContract, partition: str | N
     return contract.to_pandas(table)
 
 
-def read_file(store: "ObjectStore", contract: TableContract, key: str) -> "pa.Table":
-    """One stored file as the contract has it now. Raises ObjectMissing, ContractViolation, or `corrupt_table`."""
+def read_file(
+    store: "ObjectStore", contract: TableContract, key: str, *, columns: Sequence[str] | None = None
+) -> "pa.Table":
+    """One stored file, or some columns of it, as the contract has it now.
+
+    Raises ObjectMissing, ContractViolation, or `corrupt_table`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     data = store.get(key)
+    source = f"{store.url}/{key}"
+    with readable(key, store.url):
+        file = pq.ParquetFile(pa.BufferReader(data))
+        contract.check_stored(file.schema_arrow, source=source)
+        names = [column.name for column in contract.columns] if columns is None else columns
+        table = read_columns(file, names)
+    return contract.conform(table, source=source, columns=names)
+
+
+def read_columns(file: "pq.ParquetFile", names: Sequence[str], group: int | None = None) -> "pa.Table":
+    """Those of the columns that the file has, of one row group or of all. Several threads read at once already."""
+    there = set(file.schema_arrow.names)
+    wanted = [name for name in names if name in there]
+    if group is None:
+        return file.read(columns=wanted, use_threads=False)
+    return file.read_row_group(group, columns=wanted, use_threads=False)
+
+
+@contextmanager
+def readable(key: str, where: str) -> Iterator[None]:
+    """What pyarrow says of a file it cannot read leaves as PermanentError `corrupt_table`."""
+    import pyarrow as pa
+
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        yield
     except (pa.ArrowException, OSError) as error:
         raise PermanentError(
-            f"{key} in {store.url} is no readable Parquet file: {error}",
+            f"{key} in {where} is no readable Parquet file: {error}",
             code="corrupt_table",
             remedy="Materialise that partition again; restore the file from a backup if that is not possible.",
         ) from error
-    return contract.conform(table, source=f"{store.url}/{key}")
 
 
 def missing_partition(asset: str, partition: str | None, where: str) -> PartitionMissing:

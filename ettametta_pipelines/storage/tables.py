@@ -5,16 +5,17 @@ failures. Made by `definitions.py` under the resource key `tables`; assets name 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from ettametta_pipelines.failure_policy import definite_failure
 from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
-from ettametta_pipelines.storage.contracts import Column, TableContract
+from ettametta_pipelines.storage.contracts import Column, ContractViolation, TableContract
 from ettametta_pipelines.storage.parquet import PartitionMissing, read_table, table_key, write_table
 
 if TYPE_CHECKING:
@@ -49,23 +50,20 @@ class ParquetTables(dg.IOManager):
         with _step_policy(context):
             contract = self._contract_of(context)
             partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
-            if len(partitions) != 1:
-                raise PermanentError(
-                    f"{contract.name} was run for {len(partitions)} partitions at once, but a table is written "
-                    "one partition at a time.",
-                    code="several_partitions_written",
-                    remedy="Run one partition per run: give the asset no single-run backfill policy.",
-                )
             frame = _frame_of(contract, obj)
             store = _persistently(context, self._open)
-            key = _persistently(context, lambda: write_table(store, contract, frame, partitions[0]))
-            rows = "dagster/row_count" if partitions[0] is None else "dagster/partition_row_count"
-            context.add_output_metadata(
-                {
-                    "dagster/uri": dg.MetadataValue.text(f"{store.url}/{key}"),
-                    rows: dg.MetadataValue.int(len(obj)),
-                }
-            )
+            if len(partitions) == 1:
+                key = _persistently(context, lambda: write_table(store, contract, frame, partitions[0]))
+                rows = "dagster/row_count" if partitions[0] is None else "dagster/partition_row_count"
+                context.add_output_metadata(
+                    {
+                        "dagster/uri": dg.MetadataValue.text(f"{store.url}/{key}"),
+                        rows: dg.MetadataValue.int(len(obj)),
+                    }
+                )
+                return
+            for partition, rows_of in _divide(contract, frame, [str(p) for p in partitions]).items():
+                _persistently(context, partial(write_table, store, contract, rows_of, partition))
 
     def load_input(self, context: dg.InputContext) -> "pd.DataFrame":
         import pandas as pd
@@ -147,6 +145,35 @@ def _frame_of(contract: TableContract, obj: Any) -> "pd.DataFrame":
         code="no_table_returned",
         remedy="Return MaterializeResult(value=frame); for no rows, the contract's empty() frame.",
     )
+
+
+def _divide(
+    contract: TableContract, frame: "pd.DataFrame", partitions: Sequence[str]
+) -> "dict[str, pd.DataFrame]":
+    """The rows of each of a run's partitions, an empty table where there are none.
+
+    Raises before anything is written for a table whose rows do not tell their partition, and for rows of a
+    partition the run is not for. Each file is written in one step; a run that ends half-way leaves whole partitions
+    only, some of them from before, and may be repeated.
+    """
+    if not contract.partitioned_by:
+        raise PermanentError(
+            f"{contract.name} was run for {len(partitions)} partitions at once, but its rows do not tell which of "
+            "them they belong to.",
+            code="several_partitions_written",
+            remedy="Run one partition per run, or declare partitioned_by in the table's contract.",
+        )
+    names = list(contract.partitioned_by)
+    found = dict(iter(frame.groupby(names, sort=False)))
+    wanted = {contract.partition_values(partition): partition for partition in partitions}
+    strangers = [values for values in found if values not in wanted]
+    if strangers:
+        raise ContractViolation(
+            f"Table {contract.name}: rows of {strangers[0]} in a run for {len(partitions)} other partitions.",
+            code="table_contract_violation",
+            remedy="Fix the asset that produced the rows: a run writes the partitions it is for.",
+        )
+    return {partition: found.get(values, frame.iloc[:0]) for values, partition in wanted.items()}
 
 
 def _allows_missing(context: dg.InputContext) -> bool:

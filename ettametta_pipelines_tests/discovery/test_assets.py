@@ -20,7 +20,13 @@ from ettametta_pipelines.discovery.assets import (
 from ettametta_pipelines.discovery.contracts import NICHE_TRENDS, TIKTOK_CANDIDATES, TREND_CANDIDATES
 from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.publishing.connections import connect
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.resources import (
+    LakeResource,
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table
@@ -42,6 +48,7 @@ def run(
         resources={
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
             "store": StoreResource(),
+            "lake": LakeResource(),
             "state": StateResource(),
             "youtube": YouTubeResource(),
             "tiktok": TikTokResource(),
@@ -98,7 +105,35 @@ def test_the_overview_takes_the_niches_there_are_and_names_the_missing(settings_
     shown = metadata_of(result, "niche_trends")
     assert shown["niches"] == 2
     assert shown["duration_s"] >= 0
-    assert shown["missing"] == "home-cooking, personal-finance, tech-gadgets"
+    assert shown["niches_missing"] == 3
+    assert shown["missing"].splitlines()[0] == "- home-cooking: never run"
+
+
+def test_the_overview_says_why_a_niche_is_missing(
+    settings_env: Settings, leave_quota: LeaveQuota, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_policy, "MAX_WAIT_S", 0.0)
+    leave_quota("search", 0)
+    with dg.DagsterInstance.ephemeral() as instance:
+        discover("fitness", instance=instance)
+        result = run([niche_trends], TODAY, instance=instance)
+    shown = metadata_of(result, "niche_trends")["missing"].splitlines()
+    assert shown[:2] == ["- fitness: failure, quota\\_exhausted", "- home-cooking: never run"]
+    (check,) = [
+        c for c in result.get_asset_check_evaluations() if c.check_name == "every_niche_was_discovered"
+    ]
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
+
+
+def test_the_checks_of_the_night_look_at_volume_and_statistics(settings_env: Settings) -> None:
+    discover("fitness")
+    result = run([niche_trends], TODAY)
+    passed = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
+    assert passed == {
+        "every_niche_was_discovered": False, "volume_follows_the_trend": True, "statistics_are_known": True,
+    }  # fmt: skip
+    assert "| fitness |" in metadata_of(result, "niche_trends")["overview"]
 
 
 def test_an_overview_before_any_discovery_is_empty_not_an_error(settings_env: Settings) -> None:

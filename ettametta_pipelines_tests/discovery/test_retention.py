@@ -1,6 +1,6 @@
 """Others' statistics leave the tables by age: repeatable, partition by partition, own posts untouched."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from ettametta_pipelines.discovery.contracts import (
     TREND_CANDIDATES,
     YOUTUBE_CANDIDATES,
 )
+from ettametta_pipelines.discovery.niche_trends import roll_up_niches
 from ettametta_pipelines.discovery.retention import Deletion, delete_old_statistics
 from ettametta_pipelines.discovery.signals.assets import statistics_retention
 from ettametta_pipelines.discovery.signals.contracts import STATISTICS_RETENTION, VIDEO_SNAPSHOTS
-from ettametta_pipelines.discovery.trends import rank_trends, roll_up_niches
-from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.discovery.trends import rank_trends
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.storage.lake import Lake
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table, write_table
 from ettametta_pipelines_tests.discovery.rows import NOW, raw, snapshot
@@ -37,11 +39,15 @@ def store(tmp_path: Path) -> ObjectStore:
 
 
 def fill(store: ObjectStore, rows: list[dict[str, Any]], partition: str = PART) -> None:
-    """The tables that hold statistics, made of these raw rows."""
+    """The tables that hold statistics, made of these raw rows, which are put into the partition."""
+    day, niche = partition.split("|")
+    rows = [row | {"day": date.fromisoformat(day), "niche": niche} for row in rows]
     ranked = TREND_CANDIDATES.frame(rank_trends(rows).rows)
     write_table(store, YOUTUBE_CANDIDATES, YOUTUBE_CANDIDATES.frame(rows), partition)
     write_table(store, TREND_CANDIDATES, ranked, partition)
-    write_table(store, NICHE_TRENDS, NICHE_TRENDS.frame(roll_up_niches(ranked)), partition.split("|")[0])
+    with Lake.over(store, ALL_TABLES) as lake:
+        rolled = [row for row in roll_up_niches(lake, [date.fromisoformat(day)]) if row["niche"] == niche]
+    write_table(store, NICHE_TRENDS, NICHE_TRENDS.frame(rolled), day)
 
 
 def delete(store: ObjectStore, *, now: datetime = IN_30_DAYS, **options: Any) -> Deletion:
@@ -154,7 +160,8 @@ def test_the_asset_deletes_reports_and_can_be_switched_off(
     def run() -> dict[str, Any]:
         resources = {
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
-            "store": StoreResource(), "state": StateResource(), "youtube": StateResource(), "tiktok": StateResource(),
+            "store": StoreResource(), "state": StateResource(), "lake": LakeResource(),
+            "youtube": StateResource(), "tiktok": StateResource(),
         }  # fmt: skip
         result = dg.materialize(ASSETS, selection=[statistics_retention], resources=resources)
         assert all(check.passed for check in result.get_asset_check_evaluations())

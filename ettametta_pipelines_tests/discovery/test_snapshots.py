@@ -27,7 +27,7 @@ from ettametta_pipelines.discovery.youtube_collector import (
     YouTubeCollector,
 )
 from ettametta_pipelines.partitions import day_niche_key
-from ettametta_pipelines.resources import StateResource, StoreResource, YouTubeResource
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import open_store
@@ -50,6 +50,7 @@ def run(asset: dg.AssetsDefinition, partition: str, **config: Any) -> dg.Execute
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
             "store": StoreResource(),
             "state": StateResource(),
+            "lake": LakeResource(),
             "youtube": YouTubeResource(),
             "tiktok": StateResource(),
         },

@@ -5,12 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from ettametta_pipelines.discovery.contracts import (
-    NICHE_TRENDS,
     TIKTOK_CANDIDATES,
     TREND_CANDIDATES,
     YOUTUBE_CANDIDATES,
 )
-from ettametta_pipelines.discovery.trends import rank_trends, roll_up_niches
+from ettametta_pipelines.discovery.trends import rank_trends
 
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
 
@@ -92,21 +91,6 @@ def test_a_publication_seconds_ahead_of_our_clock_counts_as_just_published() -> 
 
 def test_nothing_in_gives_nothing_out() -> None:
     assert rank_trends([]).rows == []
-    assert roll_up_niches(TREND_CANDIDATES.empty()) == []
-
-
-def test_the_roll_up_has_one_row_per_niche_and_leaves_the_unknown_empty() -> None:
-    fitness = rank_trends(
-        [raw(f"f{i}", views=1000 * (i + 1), channel_id=f"UC{i % 2}") for i in range(4)]
-    ).rows
-    travel = rank_trends([raw("t", niche="travel", baseline_views=None)]).rows
-    frame = NICHE_TRENDS.frame(roll_up_niches(TREND_CANDIDATES.frame(fitness + travel))).set_index("niche")
-    assert frame.loc["fitness", "candidates"] == 4
-    assert frame.loc["fitness", "channels"] == 2
-    assert frame.loc["fitness", "views"] == 10_000
-    assert frame.loc["fitness", "top_video_id"] == "f3"
-    assert frame.loc["travel", "baseline_share"] == 0
-    assert frame.loc["travel", ["median_outlier_ratio"]].isna().all()
 
 
 def test_both_collectors_promise_the_same_columns() -> None:

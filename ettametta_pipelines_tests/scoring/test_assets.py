@@ -14,6 +14,7 @@ from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
 from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.resources import (
     JudgesResource,
+    LakeResource,
     StateResource,
     StoreResource,
     TikTokResource,
@@ -48,6 +49,7 @@ def run(
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
             "store": StoreResource(),
             "state": StateResource(),
+            "lake": LakeResource(),
             "youtube": YouTubeResource(),
             "tiktok": TikTokResource(),
             "judges": JudgesResource(),

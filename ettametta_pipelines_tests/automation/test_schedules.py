@@ -1,0 +1,95 @@
+"""The night by the operator's clock: once each night of the year, skipped with a reason when nothing can be spent."""
+
+from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from ettametta_pipelines.automation.schedules import build_schedules
+from ettametta_pipelines.clock import pacific_quota_day
+from ettametta_pipelines.definitions import build_definitions
+from ettametta_pipelines.partitions import NICHE
+from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.models import ApiQuota
+from ettametta_pipelines.state.quota import reserve
+from ettametta_pipelines.state.session import StateDatabase, open_state
+
+NIGHT = datetime(2026, 11, 20, 2, tzinfo=UTC)
+
+
+def tick(name: str, at: datetime, zone: str = "UTC") -> Any:
+    """What the daemon would get from the schedule at this instant, in an operator's zone."""
+    settings = Settings(_env_file=None, ETTAMETTA_BUSINESS_TIMEZONE=zone)
+    repository = build_definitions(settings).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=at, repository_def=repository,
+            resources={"state": StateResource()},
+        )  # fmt: skip
+        return repository.get_schedule_def(name).evaluate_tick(context)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
+def test_every_day_of_a_year_is_discovered_once_also_where_clocks_change(
+    settings_env: Settings, zone: str
+) -> None:
+    timezone = ZoneInfo(zone)
+    start = datetime(2026, 1, 1, tzinfo=timezone)
+    (nightly,) = [s for s in build_schedules(settings_env) if s.name == "nightly_discovery"]
+    ticks = schedule_execution_time_iterator(start.timestamp(), nightly.cron_schedule, zone)
+    nights = list(takewhile(lambda at: at.astimezone(timezone).year == 2026, ticks))
+    days = [at.astimezone(timezone).date() for at in nights]
+    # Where the clock jumps over two in the morning, the night's run starts when the jump is over.
+    assert days == [date(2026, 1, 1) + timedelta(days=n) for n in range(365)]
+    assert all(at.astimezone(timezone).hour in (2, 3) for at in nights)
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "day"),
+    [
+        ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC), "2026-03-28"),
+        ("Europe/Berlin", datetime(2026, 10, 25, 0, tzinfo=UTC), "2026-10-24"),
+        ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC), "2026-10-24"),
+        ("America/New_York", datetime(2026, 3, 8, 7, tzinfo=UTC), "2026-03-07"),
+        ("America/New_York", datetime(2026, 11, 1, 7, tzinfo=UTC), "2026-10-31"),
+    ],
+)
+def test_the_night_of_a_change_belongs_to_the_day_that_ended(
+    settings_env: Settings, zone: str, at: datetime, day: str
+) -> None:
+    requests = tick("nightly_discovery", at, zone).run_requests or []
+    assert [r.partition_key for r in requests] == [f"{day}|{niche}" for niche in NICHE.get_partition_keys()]
+    # Asked twice in the hour that comes twice, the second has the same keys and starts nothing.
+    assert [r.run_key for r in requests] == [r.partition_key for r in requests]
+
+
+def leave_searches(database: StateDatabase, left: int) -> None:
+    reserve(database, "youtube", "search", 1, lambda: NIGHT)
+    with database.session() as session:
+        session.execute(
+            sa.update(ApiQuota)
+            .where(ApiQuota.bucket == "search", ApiQuota.quota_day == pacific_quota_day(NIGHT))
+            .values(used=ApiQuota.limit - left, reserved=0)
+        )
+
+
+def test_a_night_without_a_search_left_is_skipped_and_says_until_when(settings_env: Settings) -> None:
+    with open_state(settings_env) as database:
+        leave_searches(database, 0)
+    data = tick("nightly_discovery", NIGHT, "Europe/Berlin")
+    assert data.run_requests == []
+    said = str(data.skip_message)
+    assert "2026-11-19 was not discovered: YouTube's 100 searches of 2026-11-19 (Pacific) are spent." in said
+    assert "They come back on 2026-11-20 at 09:00 Europe/Berlin" in said
+
+
+def test_one_search_left_is_a_night(settings_env: Settings) -> None:
+    with open_state(settings_env) as database:
+        leave_searches(database, 1)
+    assert len(tick("nightly_discovery", NIGHT).run_requests or []) == len(NICHE.get_partition_keys())
