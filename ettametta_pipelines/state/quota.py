@@ -112,10 +112,10 @@ def release_in(session: Session, reservation: Reservation) -> None:
     _settle(session, reservation, spent=0)
 
 
-def left_in(session: Session, vendor: str, bucket: str, clock: Clock) -> int:
-    """What can be granted right now. Holds the bucket's row until the transaction ends, so that it stays true."""
+def standing_in(session: Session, vendor: str, bucket: str, clock: Clock) -> QuotaUsage:
+    """Today's bucket right now. Holds its row until the transaction ends, so that it stays true."""
     row = _locked(session, vendor, bucket, pacific_quota_day(clock()))
-    return 0 if row.closed_at else row.limit - row.used - row.reserved
+    return QuotaUsage(vendor, bucket, row.quota_day, row.limit, row.used, row.reserved, row.closed_at)
 
 
 def lease(
@@ -123,12 +123,19 @@ def lease(
 ) -> Lease:
     """Lease `amount`, or what there is of it but `at_least`. Raises QuotaExhausted when there is less."""
     with db.session() as session:
-        there = max(at_least, min(amount, left_in(session, vendor, bucket, clock)))
+        there = max(at_least, min(amount, standing_in(session, vendor, bucket, clock).left))
         return lease_in(session, vendor, bucket, there, clock, holder=holder)
 
 
 def lease_in(
-    session: Session, vendor: str, bucket: str, amount: int, clock: Clock, *, holder: str, for_s: float = LEASE_S
+    session: Session,
+    vendor: str,
+    bucket: str,
+    amount: int,
+    clock: Clock,
+    *,
+    holder: str,
+    for_s: float = LEASE_S,
 ) -> Lease:
     """Lease exactly `amount` for `holder` within the caller's transaction. Raises QuotaExhausted."""
     row = _take(session, vendor, bucket, amount, clock)
@@ -274,7 +281,9 @@ def _take(session: Session, vendor: str, bucket: str, amount: int, clock: Clock)
         .execution_options(synchronize_session=False)
     ).first()
     if granted is None:
-        raise _exhausted(f"The {vendor}.{bucket} quota of {row.quota_day} has fewer than {amount} left.", row, now)
+        raise _exhausted(
+            f"The {vendor}.{bucket} quota of {row.quota_day} has fewer than {amount} left.", row, now
+        )
     return row
 
 

@@ -4,7 +4,7 @@
 Answers come back as values with integers and instants already read. Quota is not touched here: a caller reserves
 what `METHOD_BUCKETS` says before each request, for which `YouTubeData.without_retries` sends one a call. Uploads are
 driven by hand, one request per call, so that whoever holds the session URI can go on with them in another process.
-None of the three is thread-safe.
+Each may be shared between threads.
 """
 
 import html
@@ -141,6 +141,7 @@ class PlaylistVideo:
     published_at: datetime | None
     privacy: str | None
     thumbnail_url: str | None = None
+    channel_title: str = ""
 
 
 @dataclass(frozen=True)
@@ -641,6 +642,7 @@ def _playlist_page(
             published_at=_instant(item["contentDetails"].get("videoPublishedAt")),
             privacy=item.get("status", {}).get("privacyStatus"),
             thumbnail_url=_thumbnail(item["snippet"]),
+            channel_title=str(item["snippet"].get("videoOwnerChannelTitle", "")),
         )
         for item in _items(answer)
     ]

@@ -64,7 +64,7 @@ def _search_columns() -> list[sa.Column[object]]:
 
 
 def downgrade() -> None:
-    for table in ("channel_uploads", "parked_searches", "searches_made", "quota_leases"):
-        op.drop_table(table)
+    for name in ("channel_uploads", "parked_searches", "searches_made", "quota_leases"):
+        op.drop_table(name)
     with op.batch_alter_table("api_quota") as table:
         table.drop_column("closed_at")
