@@ -2,6 +2,7 @@
 
 from ettametta_pipelines.discovery.contracts import CONTRACTS as DISCOVERY
 from ettametta_pipelines.media.contracts import CONTRACTS as MEDIA
+from ettametta_pipelines.operations.contracts import CONTRACTS as OPERATIONS
 from ettametta_pipelines.publishing.contracts import CONTRACTS as PUBLISHING
 from ettametta_pipelines.renders.contracts import CONTRACTS as RENDERS
 from ettametta_pipelines.revenue.contracts import CONTRACTS as REVENUE
@@ -9,5 +10,6 @@ from ettametta_pipelines.scoring.contracts import CONTRACTS as SCORING
 from ettametta_pipelines.storage.contracts import TableContract
 
 ALL_TABLES: dict[str, TableContract] = {
-    contract.name: contract for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE)
+    contract.name: contract
+    for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *OPERATIONS)
 }

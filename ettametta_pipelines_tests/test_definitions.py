@@ -18,6 +18,7 @@ EXPECTED_ASSETS = {
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
+    "operations": {"api_quota_usage"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
 }
 
@@ -74,7 +75,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {
         "nightly_discovery", "niche_overview", "ingest_upload", "publish_video",
-        "refresh_publication_metrics", "book_daily_revenue",
+        "refresh_publication_metrics", "book_daily_revenue", "quota_usage",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -82,6 +83,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_overview": "0 5 * * *",
         "hourly_publication_metrics": "15 * * * *",
         "nightly_books": "30 3 * * *",
+        "hourly_quota_usage": "50 * * * *",
+        "parked_searches": "20 0 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]

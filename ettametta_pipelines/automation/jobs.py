@@ -14,6 +14,7 @@ INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+QUOTA_JOB = "quota_usage"
 
 JOBS = [
     dg.define_asset_job(
@@ -70,5 +71,11 @@ JOBS = [
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
         description="Book one business day from the payment ledgers. Safe to repeat: a closed day books the same.",
+    ),
+    dg.define_asset_job(
+        QUOTA_JOB,
+        selection=dg.AssetSelection.assets("api_quota_usage"),
+        partitions_def=DAY,
+        description="How much of the vendors' daily quotas is spent, by whom, and when parked searches will be made.",
     ),
 ]

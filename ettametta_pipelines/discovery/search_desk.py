@@ -115,7 +115,9 @@ class SearchDesk:
             granted = min(may, wants) if is_news or may >= wants else 0
             plan.chosen, plan.left_out = ranked[:granted], ranked[granted:]
             if plan.chosen:
-                plan.lease = quota.lease_in(session, *BUCKET, granted, self._clock, holder=niche.slug)
+                # A backfill does not eat into the niche's own share of news.
+                holder = niche.slug if is_news else f"{niche.slug} (backfill)"
+                plan.lease = quota.lease_in(session, *BUCKET, granted, self._clock, holder=holder)
             # A share that the bucket cannot pay, or a backfilled day, is owed; what the share never held is not.
             owed = min(wants, shares[niche.slug] - spent.get(niche.slug, 0)) if is_news else wants
             plan.parked = ranked[granted : max(granted, owed)]
@@ -179,12 +181,22 @@ class SearchDesk:
 
 @dataclass(frozen=True)
 class Backlog:
-    """Parked work: partitions owed searches, oldest first, and what a day leaves for backfills."""
+    """Parked work: (day, niche) -> searches owed, oldest first, and what a day leaves for backfills."""
 
-    searches: int
-    partitions: tuple[tuple[date, str], ...]
+    today: date
+    owed: Mapping[tuple[date, str], int]
     per_day: int
     left_today: int
+
+    @property
+    def due(self) -> list[tuple[date, str]]:
+        """Partitions that today's rest can pay in full, oldest first, those left out that news makes up for."""
+        chosen, left = [], self.left_today
+        for partition, searches_owed in self.owed.items():
+            if searches_owed <= left and (self.today - partition[0]).days > NEWS_DAYS:
+                chosen.append(partition)
+                left -= searches_owed
+        return chosen
 
 
 def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, policy: SearchPolicy) -> Backlog:
@@ -202,7 +214,7 @@ def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, poli
         "", shares=shares, spent=spent, left=left, rerun_reserve=policy.rerun_reserve, is_news=False
     )
     per_day = max(0, quota.DAILY_LIMITS[BUCKET] - policy.rerun_reserve - sum(shares.values()))
-    return Backlog(owed.total(), tuple(sorted(owed)), per_day, free)
+    return Backlog(today, dict(sorted(owed.items())), per_day, free)
 
 
 def refused(plan: SearchPlan, clock: Clock) -> QuotaExhausted:
@@ -212,7 +224,9 @@ def refused(plan: SearchPlan, clock: Clock) -> QuotaExhausted:
     return QuotaExhausted(
         f"No search is left for {plan.niche} on {plan.day}: {plan.summary}",
         code="quota_exhausted",
-        remedy="Its searches are parked and made first when the quota is new, after midnight Pacific.",
+        remedy="Its searches are parked and made first when the quota is new, after midnight Pacific."
+        if plan.parked
+        else "Wait for midnight Pacific, or keep more for re-runs (rerun_reserve).",
         retry_after_s=seconds_to_quota_reset(clock),
     )
 

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.discovery.contracts import YOUTUBE_CANDIDATES
-from ettametta_pipelines.discovery.niches import Niche
-from ettametta_pipelines.discovery.window import publication_window
 from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
+from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.quota_plan import possible_searches
 from ettametta_pipelines.discovery.search_desk import SearchDesk
+from ettametta_pipelines.discovery.window import publication_window
 from ettametta_pipelines.discovery.youtube_collector import (
     CollectionLimits,
     YouTubeCollection,
