@@ -118,7 +118,14 @@ class GoogleService:
         self._clock = clock
         self._transport = _Transport(endpoint, headers)
         described = {**_packaged_document(document), "rootUrl": endpoint.base_url.rstrip("/") + "/"}
-        self.api: Any = build_from_document(described, http=self._transport)
+        self._api: Any = build_from_document(described, http=self._transport)
+        self._resources: dict[str, Any] = {}
+
+    def resource(self, name: str) -> Any:
+        """One collection of the API, such as `videos`. Kept: the SDK builds all its methods anew on every mention."""
+        if name not in self._resources:
+            self._resources[name] = getattr(self._api, name)()
+        return self._resources[name]
 
     def read(self, request: Any, doing: str) -> dict[str, Any]:
         """Run a request that changes nothing, again after transient failures."""

@@ -1,7 +1,10 @@
 """Collecting a niche's YouTube candidates, over the sandbox."""
 
+from dataclasses import replace
 from datetime import UTC, timedelta
+from functools import partial
 from math import ceil
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -257,7 +260,8 @@ SEARCH = "/youtube/v3/search"
 
 
 def metered(settings: Settings, state: StateDatabase) -> MeteredYouTube:
-    return MeteredYouTube(YouTubeData(settings.endpoint("youtube")), state, utc_now)
+    endpoint = replace(settings.endpoint("youtube"), timeout_s=2.0)
+    return MeteredYouTube(YouTubeData(endpoint), state, utc_now)
 
 
 GONE = "UU" + "x" * 22
@@ -310,3 +314,99 @@ def test_a_dropped_answer_counts_as_charged(
         metered(settings_env, state).uploads(GONE, 5)
     assert len(sandbox.requests("youtube")) == 2
     assert used(state)["units"] == (2, 0)
+
+
+ONCE = {"headers": {"Retry-After": "0"}}
+PASSING = {
+    "429": {"status": 429, **ONCE},
+    "500": {"status": 500, **ONCE},
+    "503 twice": {"status": 503, "times": 2, **ONCE},
+    "half an answer": {"status": 200, "body": '{"kind": "youtube#searchListResponse", "items": [{"id"'},
+    "closed without an answer": {"action": "drop_before"},
+    "too slow": {"action": "delay", "delay_s": 2.5},
+}
+
+
+@pytest.mark.parametrize("path", ["/search", ":batchGetStats"])
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_passing_trouble_costs_what_was_sent_and_changes_nothing(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest, path: str, fault: dict[str, Any]
+) -> None:
+    sandbox.fault("youtube", path_regex=path, **fault)
+    found = collect(settings_env, state, niche(queries=("yoga",)))
+    assert all(row["views"] is not None for row in found.rows)
+    assert len({row["channel_id"] for row in found.rows if row["baseline_views"] is not None}) == 4
+    spent = used(state)
+    # The sandbox writes a request down when it ends, one that was given up too.
+    deadline = monotonic() + 10
+    sent = sum(amount for amount, _ in spent.values())
+    while len(sandbox.requests("youtube")) < sent and monotonic() < deadline:
+        sleep(0.05)
+    assert sent == len(sandbox.requests("youtube"))
+    assert all(reserved == 0 for _, reserved in spent.values())
+
+
+@pytest.mark.parametrize("path", ["/search", "/playlistItems", ":batchGetStats"])
+def test_a_lasting_trouble_ends_the_run_with_everything_booked_and_nothing_held(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest, path: str
+) -> None:
+    sandbox.fault("youtube", path_regex=path, times=None, status=500, headers={"Retry-After": "0"})
+    with pytest.raises(TransientError, match="HTTP 500"):
+        collect(settings_env, state, niche())
+    spent = used(state)
+    assert sum(amount for amount, _ in spent.values()) == len(sandbox.requests("youtube"))
+    assert all(reserved == 0 for _, reserved in spent.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "bucket"), [("/playlistItems", "units"), (":batchGetStats", "batch_get_stats")]
+)
+def test_a_bucket_somebody_else_has_spent_is_closed_for_everybody_and_said(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest, path: str, bucket: str
+) -> None:
+    body = {"error": {"code": 403, "message": "Quota.", "errors": [{"reason": "quotaExceeded"}]}}
+    sandbox.fault("youtube", path_regex=path, times=None, status=403, body=body)
+    found = collect(settings_env, state, niche())
+    assert found.rows
+    assert any(f"{bucket} quota: YouTube says that it is spent today" in line for line in found.left_out)
+    asked = sandbox.count("youtube", "GET", path)
+    collect(settings_env, state, niche(slug="gym"))
+    assert sandbox.count("youtube", "GET", path) == asked
+    (closed,) = [row for row in usage(state, pacific_quota_day(utc_now())) if row.closed_at]
+    assert (closed.bucket, closed.left) == (bucket, 0)
+
+
+def test_a_day_in_the_past_is_searched_whole_or_not_at_all(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota, sandbox: SandboxUnderTest
+) -> None:
+    leave_quota("search", 13)
+    with pytest.raises(QuotaExhausted, match="this day is a backfill"):
+        collect(settings_env, state, niche(), days_ago=30)
+    assert sandbox.requests("youtube") == []
+    leave_quota("search", 14)
+    assert collect(settings_env, state, niche(), days_ago=30).searches_made == 2
+
+
+def test_a_search_missed_last_night_is_made_up_for_back_to_its_day(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
+) -> None:
+    leave_quota("search", 1)
+    collect(settings_env, state, niche(), days_ago=1)
+    leave_quota("search", 100)
+    found = collect(settings_env, state, niche())
+    missed = [row for row in found.rows if "query: mobility (US)" in row["found_by"]]
+    yesterday = utc_now() - timedelta(hours=24)
+    assert min(row["published_at"] for row in missed) < yesterday
+    others = [row for row in found.rows if row not in missed]
+    assert all(row["published_at"] >= yesterday for row in others)
+
+
+def test_calls_side_by_side_use_a_connection_each_and_come_back_in_order(
+    settings_env: Settings, state: StateDatabase
+) -> None:
+    ids = [row["video_id"] for row in collect(settings_env, state, niche()).rows]
+    with metered(settings_env, state) as youtube:
+        answers = youtube.all_of(
+            [("batch_get_stats", partial(youtube.batch_get_stats, [video_id])) for video_id in ids]
+        )
+    assert [[stats.video_id for stats in answer or []] for answer in answers] == [[i] for i in ids]
