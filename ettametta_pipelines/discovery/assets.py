@@ -84,7 +84,8 @@ statistics **at the moment of the run** (`observed_at`) and what their channels 
 has that day's videos and today's counts; nothing pretends to have been seen in the past.
 
 All niches share 100 searches a day. Each has a share by weight and by what its searches brought lately, and makes
-the most promising of its searches: *plan* says which and why. Every call is paid from the shared quota before it is
+the most promising of its searches: *plan* says which and why (a new video counts 1, an outlier 5, and a search that
+was not made for four days twice as much). Every call is paid from the shared quota before it is
 made. When a bucket is spent, the partition holds what was found so far, *left_out* names the rest, and searches that
 were promised are parked: the niche's next night makes them first, back to the day they were missed on. A backfilled
 day gets all its searches or none.

@@ -43,10 +43,14 @@ class PlannedSearch:
 
 @dataclass(frozen=True)
 class PastSearch:
-    """One search that was made: when, and what it brought. `outliers` is None while not known."""
+    """One search that was made for `day`, and what it brought. `outliers` is None while not known.
+
+    Staleness goes by `day`: a backfill of last month does not make tonight's search any fresher.
+    """
 
     niche: str
     search: PlannedSearch
+    day: date
     quota_day: date
     new: int
     outliers: int | None
@@ -92,10 +96,14 @@ def night_shares(
     has waited longest, then to the larger claim. Only days before `today` count, so every run of one day works out
     the same shares, whoever has run before it.
     """
-    past = [p for p in history if p.quota_day < today]
-    claims = {slug: niche.weight * _yield_factor(slug, past) for slug, niche in niches.items()}
+    past: dict[str, list[PastSearch]] = {}
+    for made in history:
+        if made.quota_day < today:
+            past.setdefault(made.niche, []).append(made)
+    mean = _mean_worth([p for searches_ in past.values() for p in searches_])
+    claims = {s: niche.weight * _yield_factor(past.get(s, []), mean) for s, niche in niches.items()}
     wants = {slug: wanted_searches(niche, per_weight) for slug, niche in niches.items()}
-    last = {slug: max((p.quota_day for p in past if p.niche == slug), default=date.min) for slug in niches}
+    last = {slug: max((p.day for p in past.get(slug, [])), default=date.min) for slug in niches}
     shares = dict.fromkeys(niches, 0)
     left = min(searches, sum(wants.values()))
     while left > 0:
@@ -128,18 +136,18 @@ def rank_searches(
     what was never made counts as made `HISTORY_DAYS` ago, so it comes up soon.
     """
     own = [p for p in history if p.niche == niche.slug]
-    mean = _mean(own, of=1.0 if not own else sum(p.worth for p in own) / len(own))
+    mean = _mean_worth(own) or 1.0
     choices = []
     for search in possible_searches(niche):
         made = [p for p in own if p.search == search]
         expected = _mean(made, of=mean)
-        days = min(((today - p.quota_day).days for p in made), default=HISTORY_DAYS)
+        days = min(((today - p.day).days for p in made), default=HISTORY_DAYS)
         if search in parked:
             reason = f"parked for {parked[search]} when the quota was spent"
         elif not made:
             reason = "not made in the last four weeks"
         else:
-            reason = f"{expected:.1f} expected of {len(made)} made, the last {_days_ago(days)}"
+            reason = f"{expected:.1f} expected of {len(made)} made, the last for {_days_ago(days)}"
         score = expected * (1 + days / STALENESS_DAYS)
         choices.append(Choice(search, score, reason, parked.get(search)))
     return sorted(choices, key=lambda c: (c.parked_for or date.max, -c.score))
@@ -170,14 +178,14 @@ def allowance(
     return max(0, left - all_waiting - rerun_reserve)
 
 
-def _yield_factor(slug: str, past: Sequence[PastSearch]) -> float:
-    if not past:
-        return 1.0
-    mean = sum(p.worth for p in past) / len(past)
+def _yield_factor(own: Sequence[PastSearch], mean: float) -> float:
     if mean == 0:
         return 1.0
-    ratio = _mean([p for p in past if p.niche == slug], of=mean) / mean
-    return min(max(ratio, 1 - YIELD_SWING), 1 + YIELD_SWING)
+    return min(max(_mean(own, of=mean) / mean, 1 - YIELD_SWING), 1 + YIELD_SWING)
+
+
+def _mean_worth(past: Sequence[PastSearch]) -> float:
+    return sum(p.worth for p in past) / len(past) if past else 0.0
 
 
 def _mean(past: Sequence[PastSearch], *, of: float) -> float:

@@ -235,7 +235,7 @@ def _history(session: "Session", today: date) -> list[PastSearch]:
     return [
         PastSearch(
             row.niche, PlannedSearch(row.query, row.region or None, row.language or None),
-            row.quota_day, row.new, row.outliers,
+            row.day, row.quota_day, row.new, row.outliers,
         )
         for row in searches.made_since(session, today - timedelta(days=HISTORY_DAYS))
     ]  # fmt: skip

@@ -23,7 +23,7 @@ def forecast(waiting: Backlog, queued: Mapping[tuple[date, str], int]) -> tuple[
     searches = sum(todo.values())
     if not todo:
         return "No search is parked or queued.", None
-    what = f"{searches} searches of {len(todo)} partitions are parked or queued"
+    what = f"{searches} searches of {len(todo)} {'partition' if len(todo) == 1 else 'partitions'} are parked or queued"
     rest = max(0, searches - waiting.left_today)
     if rest and not waiting.per_day:
         return f"{what}; the niches' news takes the whole quota, so they would never be made.", None

@@ -29,7 +29,8 @@ def niche(slug: str = "fitness", queries: int = 6, **changes: Any) -> Niche:
 def made(
     search: PlannedSearch, *, days_ago: int, new: int, outliers: int = 0, niche: str = "fitness"
 ) -> PastSearch:
-    return PastSearch(niche, search, TODAY - timedelta(days=days_ago), new, outliers)
+    day = TODAY - timedelta(days=days_ago)
+    return PastSearch(niche, search, day, day, new, outliers)
 
 
 def shares(
@@ -107,6 +108,13 @@ def test_what_brought_most_comes_first_until_something_else_has_waited_long_enou
     ranked = rank_searches(both, weak_waited, {}, today=TODAY)
     assert ranked[0].search == weak
     assert "20 days ago" in ranked[0].reason
+
+
+def test_a_backfill_leaves_tonights_staleness_alone() -> None:
+    one, two = possible_searches(niche(queries=2))
+    backfilled = PastSearch("fitness", one, TODAY - timedelta(days=25), TODAY, 5, 0)
+    ranked = rank_searches(niche(queries=2), [made(two, days_ago=1, new=5), backfilled], {}, today=TODAY)
+    assert ranked[0].search == one
 
 
 def test_parked_searches_are_served_first_the_oldest_before_all() -> None:
