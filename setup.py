@@ -35,6 +35,7 @@ setup(
         "numpy",
         "obstore",
         "onnxruntime",
+        "openai",
         "pandas",
         "pillow",
         "psycopg[binary]",

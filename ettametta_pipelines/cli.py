@@ -244,6 +244,9 @@ def upload(
         typer.Option(metavar="TEXT|@FILE", help="Text to be spoken where the recipe has a voice-over."),
     ] = None,
     language: Annotated[str | None, typer.Option(help="Language of that text, such as en or pt-BR.")] = None,
+    brief: Annotated[
+        str | None, typer.Option(help="The brief_id it was made after, so that scores learn from its views.")
+    ] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -273,6 +276,7 @@ def upload(
             "broll_keywords": broll_keywords,
             "voice_over": read_text(voice_over) if voice_over else None,
             "language": language,
+            "brief_id": brief,
         },
         captions=captions,
     )

@@ -19,7 +19,7 @@ from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.resources import (
-    GeminiResource,
+    JudgesResource,
     LakeResource,
     PexelsResource,
     ShopifyResource,
@@ -31,6 +31,8 @@ from ettametta_pipelines.resources import (
 )
 from ettametta_pipelines.revenue.assets import ASSETS as REVENUE
 from ettametta_pipelines.scoring.assets import ASSETS as SCORING
+from ettametta_pipelines.scoring.assets import SOURCE_ASSETS
+from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRATION
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
 
@@ -45,13 +47,23 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "state": StateResource(),
         "youtube": YouTubeResource(),
         "tiktok": TikTokResource(),
-        "gemini": GeminiResource(),
+        "judges": JudgesResource(),
         "stripe": StripeResource(),
         "shopify": ShopifyResource(),
         "pexels": PexelsResource(),
     }
     return dg.Definitions(
-        assets=[*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *OPERATIONS],
+        assets=[
+            *DISCOVERY,
+            *SCORING,
+            *SOURCE_ASSETS,
+            *CALIBRATION,
+            *MEDIA,
+            *RENDERS,
+            *PUBLISHING,
+            *REVENUE,
+            *OPERATIONS,
+        ],
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,

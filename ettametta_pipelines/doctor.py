@@ -14,6 +14,9 @@ from ettametta_pipelines.settings import VENDORS, Settings
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.tokens import RefreshingApp
 
+# Long enough for a cheap question; answers of models may take longer.
+PROBE_TIMEOUT_S = 30.0
+
 Standing = Literal["live", "sandbox", "missing", "broken"]
 
 
@@ -104,10 +107,27 @@ def _probe_client_credentials(app: "RefreshingApp") -> str:
 
 
 def _probe_gemini(settings: Settings) -> str:
-    from ettametta_pipelines.vendors.gemini import GeminiClient
+    from ettametta_pipelines.vendors.judges import gemini_client
 
-    GeminiClient(settings.endpoint("gemini"), model=settings.gemini_model).count_tokens("ping")
-    return f"answers for {settings.gemini_model}"
+    client = gemini_client(settings, timeout_s=PROBE_TIMEOUT_S)
+    client.count_tokens("ping")
+    return f"answers for {client.model}"
+
+
+def _probe_openai(settings: Settings) -> str:
+    return _probe_chat(settings, "openai")
+
+
+def _probe_groq(settings: Settings) -> str:
+    return _probe_chat(settings, "groq")
+
+
+def _probe_chat(settings: Settings, provider: Literal["openai", "groq"]) -> str:
+    from ettametta_pipelines.vendors.judges import chat_client
+
+    client = chat_client(settings, provider, timeout_s=PROBE_TIMEOUT_S)
+    client.check_model()
+    return f"answers for {client.model}"
 
 
 def _probe_stripe(settings: Settings) -> str:
@@ -152,6 +172,8 @@ PROBES: dict[str, Callable[[Settings], str]] = {
     "google": _probe_google,
     "tiktok": _probe_tiktok,
     "gemini": _probe_gemini,
+    "openai": _probe_openai,
+    "groq": _probe_groq,
     "stripe": _probe_stripe,
     "shopify": _probe_shopify,
     "pexels": _probe_pexels,

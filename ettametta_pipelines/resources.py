@@ -5,6 +5,7 @@ moment, so nothing secret can appear in run configuration or in the UI. Imports 
 the methods for the same reason definitions load quickly.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -13,10 +14,10 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.settings import get_settings
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.scoring.chain import Chain
     from ettametta_pipelines.state.session import StateDatabase
     from ettametta_pipelines.storage.lake import Lake
     from ettametta_pipelines.storage.objects import ObjectStore
-    from ettametta_pipelines.vendors.gemini import GeminiClient
     from ettametta_pipelines.vendors.pexels import PexelsClient
     from ettametta_pipelines.vendors.shopify import ShopifyClient
     from ettametta_pipelines.vendors.stripe import StripeClient
@@ -77,14 +78,16 @@ class TikTokResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return TikTokApp(get_settings().endpoint("tiktok"))
 
 
-class GeminiResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Gemini, for vision judgement and briefs."""
+class JudgesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The models that judge and write (Gemini, OpenAI, Groq), paid from an account's daily budget."""
 
-    def client(self) -> "GeminiClient":
-        from ettametta_pipelines.vendors.gemini import GeminiClient
+    def chain(self, models: Sequence[str], *, account: str) -> "Chain":
+        from ettametta_pipelines.clock import utc_now
+        from ettametta_pipelines.scoring.chain import open_chain
+        from ettametta_pipelines.state.session import open_state
 
         settings = get_settings()
-        return GeminiClient(settings.endpoint("gemini"), model=settings.gemini_model)
+        return open_chain(settings, models, open_state(settings), account=account, clock=utc_now)
 
 
 class StripeResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -7,17 +7,19 @@ set, else the local sandbox; `ettametta doctor` and resource metadata say which.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ettametta_pipelines.failures import PermanentError
 
 VendorMode = Literal["sandbox", "live"]
+Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 
 class SettingsError(PermanentError):
@@ -59,6 +61,14 @@ VENDORS: dict[str, VendorSpec] = {
         VendorSpec(
             "gemini", "https://generativelanguage.googleapis.com/", ("gemini_api_key",), "gemini_base_url", "gemini",
             "vision judgement of candidates and creative briefs",
+        ),
+        VendorSpec(
+            "openai", "https://api.openai.com/v1/", ("openai_api_key",), "openai_base_url", "openai/v1",
+            "judges and writes where Gemini does not answer",
+        ),
+        VendorSpec(
+            "groq", "https://api.groq.com/openai/v1/", ("groq_api_key",), "groq_base_url", "groq/openai/v1",
+            "judges and writes where neither Gemini nor OpenAI answers",
         ),
         VendorSpec(
             "stripe", "https://api.stripe.com", ("stripe_secret_key",), "stripe_base_url", "stripe",
@@ -130,6 +140,10 @@ class Settings(BaseSettings):
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
     encoder: str = Field(default="x264", alias="ETTAMETTA_ENCODER")
+    # The platform's amendment on derived metrics and storage was accepted; see docs/discovery.md.
+    keep_statistics: bool = Field(default=False, alias="ETTAMETTA_KEEP_STATISTICS")
+    # Closed to commercial use by TikTok; see docs/discovery.md.
+    tiktok_research_api: bool = Field(default=False, alias="ETTAMETTA_TIKTOK_RESEARCH_API")
 
     youtube_api_key: SecretStr | None = None
     google_client_id: SecretStr | None = None
@@ -137,7 +151,18 @@ class Settings(BaseSettings):
     tiktok_client_key: SecretStr | None = None
     tiktok_client_secret: SecretStr | None = None
     gemini_api_key: SecretStr | None = None
-    gemini_model: str = Field(default="gemini-3.5-flash-lite", alias="GEMINI_MODEL")
+    gemini_model: str = ""
+    openai_api_key: SecretStr | None = None
+    openai_model: str = ""
+    groq_api_key: SecretStr | None = None
+    groq_model: str = ""
+    models_file: Path | None = Field(default=None, alias="ETTAMETTA_MODELS")
+    # US dollars a day for answers of models: all accounts together, each account, accounts with their own limit.
+    model_budget: Dollars = Field(default=Decimal(10), alias="ETTAMETTA_MODEL_BUDGET_USD")
+    account_model_budget: Dollars = Field(default=Decimal(5), alias="ETTAMETTA_ACCOUNT_MODEL_BUDGET_USD")
+    account_model_budgets: Annotated[dict[str, Dollars], NoDecode] = Field(
+        default={}, alias="ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD"
+    )
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
@@ -154,6 +179,8 @@ class Settings(BaseSettings):
     google_token_url: str = "https://oauth2.googleapis.com/token"
     tiktok_base_url: str = ""
     gemini_base_url: str = ""
+    openai_base_url: str = ""
+    groq_base_url: str = ""
     stripe_base_url: str = ""
     shopify_base_url: str = ""
     pexels_base_url: str = ""
@@ -174,6 +201,16 @@ class Settings(BaseSettings):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("not an IANA time zone such as Europe/Berlin") from error
         return value
+
+    @field_validator("account_model_budgets", mode="before")
+    @classmethod
+    def _budgets_by_account(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not (account.strip() and amount.strip()) for account, _, amount in pairs):
+            raise ValueError("must be account=dollars, with commas between, such as acme=10,beta=2.50")
+        return {account.strip(): amount.strip() for account, _, amount in pairs}
 
     @field_validator("store_url")
     @classmethod
@@ -223,6 +260,11 @@ class Settings(BaseSettings):
     @property
     def timezone(self) -> ZoneInfo:
         return ZoneInfo(self.business_timezone)
+
+    def model_budget_microusd(self, account: str | None = None) -> int:
+        """What answers of models may cost in a day, in millionths of a US dollar: an account's, or everybody's."""
+        own = self.account_model_budgets.get(account or "", self.account_model_budget)
+        return int((self.model_budget if account is None else own) * 1_000_000)
 
     @property
     def sandbox_url(self) -> str:

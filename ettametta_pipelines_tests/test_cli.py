@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from ettametta_pipelines.cli import app
 from ettametta_pipelines.settings import VENDORS, Settings
 from ettametta_pipelines.storage.objects import open_store
+from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
 runner = CliRunner()
 
@@ -51,6 +52,24 @@ def test_doctor_fails_when_something_configured_does_not_answer(
     assert rows["gemini"]["standing"] == "broken"
     assert rows["gemini"]["remedy"]
     assert "canary-key-value" not in answer.output
+
+
+def test_doctor_asks_each_model_that_has_a_key_a_free_question(
+    settings_env: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ettametta_pipelines.settings import get_settings
+
+    for name, path in {"OPENAI": "openai/v1/", "GROQ": "groq/openai/v1/"}.items():
+        monkeypatch.setenv(f"{name}_API_KEY", "a-key-of-the-test")
+        monkeypatch.setenv(f"{name}_BASE_URL", f"{sandbox.url}/{path}")
+    monkeypatch.setenv("GROQ_MODEL", "openai/gpt-oss-120b")
+    get_settings.cache_clear()
+    answer = runner.invoke(app, ["doctor", "--json"])
+    rows = {row["integration"]: row for row in json.loads(answer.stdout)["integrations"]}
+    assert rows["openai"]["standing"] == "live"
+    assert "answers for gpt-6-luna" in rows["openai"]["why"]
+    assert (rows["groq"]["standing"], "GROQ_MODEL" in rows["groq"]["remedy"]) == ("broken", True)
+    assert sandbox.count("openai", "POST", "/chat/completions") == 0
 
 
 def test_upload_puts_the_file_and_its_sidecar_where_the_sensor_looks(

@@ -13,8 +13,25 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.definitions import defs
 
 EXPECTED_ASSETS = {
-    "discovery": {"youtube_candidates", "tiktok_candidates", "trend_candidates", "niche_trends"},
-    "scoring": {"candidate_assessments", "scored_candidates", "creative_briefs"},
+    "discovery": {
+        "youtube_candidates",
+        "tiktok_candidates",
+        "trend_candidates",
+        "niche_trends",
+        "video_snapshots",
+        "quarantined_candidates",
+        "statistics_retention",
+    },
+    "scoring": {
+        "candidate_assessments",
+        "scored_candidates",
+        "creative_briefs",
+        "source_assessments",
+        "post_outcomes",
+        "score_quality",
+        "score_challenger",
+        "score_weights",
+    },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
@@ -23,7 +40,7 @@ EXPECTED_ASSETS = {
 }
 
 HEAVY = (
-    "googleapiclient", "google.genai", "google.auth", "stripe", "shopify", "boto3", "botocore", "kubernetes",
+    "googleapiclient", "google.genai", "google.auth", "openai", "stripe", "shopify", "boto3", "botocore", "kubernetes",
     "duckdb", "av", "torch", "obstore", "PIL", "fastapi", "httpx", "alembic", "imageio_ffmpeg", "ffmpeg",
 )  # fmt: skip
 
@@ -76,6 +93,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     assert jobs == {
         "nightly_discovery", "niche_overview", "ingest_upload", "publish_video",
         "refresh_publication_metrics", "book_daily_revenue", "quota_usage",
+        "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
+        "calibrate_score",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -85,6 +104,10 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_books": "30 3 * * *",
         "hourly_quota_usage": "50 * * * *",
         "parked_searches": "20 0 * * *",
+        "hourly_snapshots": "40 * * * *",
+        "morning_ranking": "50 4 * * *",
+        "daily_statistics_retention": "20 6 * * *",
+        "nightly_calibration": "30 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]

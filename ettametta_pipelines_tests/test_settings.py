@@ -61,6 +61,11 @@ def test_a_bad_value_in_dotenv_names_variable_value_and_remedy(tmp_path: Path) -
         ("ETTAMETTA_STORE", "ftp://bucket"),
         ("ETTAMETTA_UI_PORT", "70000"),
         ("ETTAMETTA_CURRENCY", "euro"),
+        ("ETTAMETTA_MODEL_BUDGET_USD", "-1"),
+        ("ETTAMETTA_MODEL_BUDGET_USD", "NaN"),
+        ("ETTAMETTA_ACCOUNT_MODEL_BUDGET_USD", "a lot"),
+        ("ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD", "acme"),
+        ("ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD", "acme=5,beta=-1"),
     ],
 )
 def test_values_out_of_range_are_refused_when_read(

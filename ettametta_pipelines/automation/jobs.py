@@ -15,6 +15,10 @@ PUBLISH_JOB = "publish_video"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
 QUOTA_JOB = "quota_usage"
+SNAPSHOT_JOB = "take_video_snapshots"
+RERANK_JOB = "rank_trends_again"
+RETENTION_JOB = "delete_old_statistics"
+CALIBRATION_JOB = "calibrate_score"
 
 JOBS = [
     dg.define_asset_job(
@@ -23,6 +27,7 @@ JOBS = [
             "youtube_candidates",
             "tiktok_candidates",
             "trend_candidates",
+            "quarantined_candidates",
             "candidate_assessments",
             "scored_candidates",
             "creative_briefs",
@@ -66,6 +71,13 @@ JOBS = [
         description="Read the statistics of our own posts.",
     ),
     dg.define_asset_job(
+        CALIBRATION_JOB,
+        selection=dg.AssetSelection.assets("post_outcomes", "score_quality", "score_challenger"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Lay what became of our posts to the scores they were picked by, and test the challenger.",
+    ),
+    dg.define_asset_job(
         REVENUE_JOB,
         selection=dg.AssetSelection.assets("stripe_ledger", "shopify_ledger", "daily_revenue"),
         partitions_def=DAY,
@@ -77,5 +89,23 @@ JOBS = [
         selection=dg.AssetSelection.assets("api_quota_usage"),
         partitions_def=DAY,
         description="How much of the vendors' daily quotas is spent, by whom, and when parked searches will be made.",
+    ),
+    dg.define_asset_job(
+        SNAPSHOT_JOB,
+        selection=dg.AssetSelection.assets("video_snapshots"),
+        partitions_def=DAY,
+        description="Read the statistics of candidates that have just reached a fixed age.",
+    ),
+    dg.define_asset_job(
+        RERANK_JOB,
+        selection=dg.AssetSelection.assets("trend_candidates"),
+        partitions_def=DAY_NICHE,
+        tags=NIGHTLY_PRIORITY,
+        description="Rank a day's stored candidates again with the snapshots taken since. Costs no call.",
+    ),
+    dg.define_asset_job(
+        RETENTION_JOB,
+        selection=dg.AssetSelection.assets("statistics_retention"),
+        description="Delete others' statistics that have become too old to be kept.",
     ),
 ]

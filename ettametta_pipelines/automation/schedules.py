@@ -10,11 +10,15 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import (
+    CALIBRATION_JOB,
     DISCOVERY_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
     QUOTA_JOB,
+    RERANK_JOB,
+    RETENTION_JOB,
     REVENUE_JOB,
+    SNAPSHOT_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.discovery.niches import load_niches
@@ -132,6 +136,55 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
                 tags={NICHE_TAG: niche},
             )
 
+    @dg.schedule(
+        name="hourly_snapshots",
+        job_name=SNAPSHOT_JOB,
+        cron_schedule="40 * * * *",
+        description="Twenty to every hour: statistics of candidates that have just reached a fixed age.",
+        **on,
+    )
+    def hourly_snapshots(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=0)
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), partition_key=day)
+
+    @dg.schedule(
+        name="morning_ranking",
+        job_name=RERANK_JOB,
+        cron_schedule="50 4 * * *",
+        description="04:50, one run per niche: last night's candidates ranked again with the snapshots since, for the "
+        "overview at five.",
+        **on,
+    )
+    def morning_ranking(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        day = _local_day(context, zone, days_ago=1)
+        for niche in NICHE.get_partition_keys():
+            yield dg.RunRequest(
+                run_key=f"{day}|{niche}",
+                partition_key=day_niche_key(day, niche),
+                tags={NICHE_TAG: niche, **NIGHTLY_PRIORITY},
+            )
+
+    @dg.schedule(
+        name="daily_statistics_retention",
+        job_name=RETENTION_JOB,
+        cron_schedule="20 6 * * *",
+        description="06:20, every day: others' statistics leave the tables before they are 30 days old.",
+        **on,
+    )
+    def daily_statistics_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="nightly_calibration",
+        job_name=CALIBRATION_JOB,
+        cron_schedule="30 1 * * *",
+        description="01:30, after the day's last metrics and before discovery, whose scores use what it decides.",
+        **on,
+    )
+    def nightly_calibration(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=1)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
     return [
         nightly_discovery,
         morning_overview,
@@ -139,4 +192,8 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_books,
         hourly_quota_usage,
         parked_searches,
+        hourly_snapshots,
+        morning_ranking,
+        daily_statistics_retention,
+        nightly_calibration,
     ]

@@ -20,9 +20,10 @@ from ettametta_pipelines.discovery.contracts import (
     YOUTUBE_CANDIDATES,
 )
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
+from ettametta_pipelines.discovery.signals.assets import ASSETS as SIGNALS
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY, DAY_NICHE
-from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.tables import table_metadata
 
@@ -115,7 +116,9 @@ def youtube_candidates(
         with MeteredYouTube(
             client, db, utc_now, holder=niche.slug, side_by_side=config.side_by_side
         ) as metered:
-            found = YouTubeCollector(metered, desk, niche, window, clock=utc_now, limits=limits).collect(day)
+            found = YouTubeCollector(metered, niche, window, clock=utc_now, limits=limits, desk=desk).collect(
+                day
+            )
         frame = YOUTUBE_CANDIDATES.frame(found.rows)
     known = int(frame["views"].notna().sum())
     return dg.MaterializeResult(
@@ -157,8 +160,9 @@ def youtube_candidates(
 Posts of our own connected TikTok accounts, published on the partition day, with their statistics at the moment of
 the run. An account belongs to a niche when the niches file lists it under `tiktok_accounts`.
 
-Only own posts: TikTok's Research API could search, but is closed to commercial use, and its pages are not scraped.
-Without a connected account the table is empty and *left_out* says how to connect one; nothing else waits for it.
+Only own posts: TikTok's Research API could search, but is closed to commercial use (`ETTAMETTA_TIKTOK_RESEARCH_API`
+is off; docs/discovery.md says more), and its pages are not scraped. Without a connected account the table is empty and
+*left_out* says how to connect one; nothing else waits for it.
 
 **If it fails:** TikTok did not answer, which is tried again by itself. An account whose consent has ended does not
 fail the run; it is named in *left_out* with the command that reconnects it.
@@ -189,6 +193,7 @@ def tiktok_candidates(
             },
             creator_of=lambda account: app.creator(access_token(db, app, account, "tiktok")),
             clock=utc_now,
+            research=app.research_videos if get_settings().tiktok_research_api else None,
         )
         frame = TIKTOK_CANDIDATES.frame(found.rows)
     return dg.MaterializeResult(
@@ -197,6 +202,7 @@ def tiktok_candidates(
             "published": report.window_line(window),
             "candidates": len(frame),
             "accounts_read": ", ".join(found.accounts_read) or "none",
+            "research_api": "on" if get_settings().tiktok_research_api else "off",
             "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
             "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),
             "duration_s": round(monotonic() - started, 2),
@@ -217,6 +223,7 @@ class TrendConfig(dg.Config):
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "parquet"},
+    deps=["video_snapshots"],
     io_manager_key="tables",
     dagster_type=pd.DataFrame,
     metadata=table_metadata(TREND_CANDIDATES),
@@ -228,24 +235,30 @@ class TrendConfig(dg.Config):
         )
     ],
     description="""
-All platforms' candidates in one list, each video once, strongest first. **Views/h** is the mean since publication,
-from one observation. **× usual** is `views / (max(usual, 500) · age / (age + 36 h))`: views against what the channel's
-other recent uploads had at the same age; empty where fewer than five are known, never zero. Rank is by the mean
-percentile of both within a platform, so no giant drowns the rest. These columns are ours, not the platforms'.
+All platforms' candidates in one list, each video once, strongest first. **Views/h** is the speed between the last two
+observations (`video_snapshots`), since publication only where there is one; *velocity_basis* says which. **× usual** is
+views against what the channel's other recent uploads had at the same age, from snapshots of them or along the growth
+curve, pulled towards 1 as far as the channel is little known; empty where nothing is known, never zero. Rank is by the
+mean percentile of both within a platform, so no giant drowns the rest; every part is a column, *why* says it in words.
+These columns are ours, not the platforms'.
 
-Live streams, hidden counts and impossible values are left out and counted under *excluded*.
+What cannot be ranked is counted under *excluded* and stands in `quarantined_candidates`. The same video in other
+niches and the same footage uploaded again are marked (`also_in`, `reupload_of`), not dropped.
 
 **If it fails:** it only computes from stored tables, so a failure is a defect: the message names table and column.
-It can be materialized again for any past day without a single call.
+It can be materialized again for any past day without a single call; where counters were deleted by age, the stored
+signals are ranked again.
 """,
 )
 def trend_candidates(
     context: dg.AssetExecutionContext,
     config: TrendConfig,
+    store: StoreResource,
     youtube_candidates: pd.DataFrame,
     tiktok_candidates: pd.DataFrame,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.surroundings import look_around
     from ettametta_pipelines.discovery.trends import rank_trends
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.vendors.pictures import Picture, fetch_pictures, trusted_hosts
@@ -254,7 +267,7 @@ def trend_candidates(
     with failure_policy(context):
         raw = YOUTUBE_CANDIDATES.to_arrow(youtube_candidates).to_pylist()
         raw += TIKTOK_CANDIDATES.to_arrow(tiktok_candidates).to_pylist()
-        ranked = rank_trends(raw)
+        ranked = rank_trends(raw, look_around(store.open(), context.partition_key, raw))
         frame = TREND_CANDIDATES.frame(ranked.rows)
         top = ranked.rows[: config.preview_pictures]
         hosts = trusted_hosts(get_settings().endpoint(name) for name in ("youtube", "tiktok"))
@@ -273,6 +286,10 @@ def trend_candidates(
             "duplicates": ranked.duplicates,
             "excluded": ranked.excluded,
             "known_outlier_ratios": int(frame["outlier_ratio"].notna().sum()),
+            "velocity_from": dict(Counter(row["velocity_basis"] or "unknown" for row in ranked.rows)),
+            "baselines_from": dict(Counter(row["baseline_basis"] or "unknown" for row in ranked.rows)),
+            "also_in_other_niches": sum(bool(row["also_in"]) for row in ranked.rows),
+            "reuploads": sum(row["reupload_of"] is not None for row in ranked.rows),
             "top_views_per_hour": max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0),
             "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
             "pictures": dg.MetadataValue.md(strip or "none could be shown"),
@@ -330,4 +347,4 @@ def niche_trends(
     )
 
 
-ASSETS = [youtube_candidates, tiktok_candidates, trend_candidates, niche_trends]
+ASSETS = [youtube_candidates, tiktok_candidates, trend_candidates, niche_trends, *SIGNALS]

@@ -5,6 +5,13 @@ Declarations only. Raw tables hold what a platform answered, at the instant it a
 from stored rows without a single call.
 """
 
+from ettametta_pipelines.discovery.signals.contracts import (
+    QUARANTINED_CANDIDATES,
+    SIGNAL_COLUMNS,
+    STATISTICS_DELETED,
+    STATISTICS_RETENTION,
+    VIDEO_SNAPSHOTS,
+)
 from ettametta_pipelines.storage.contracts import Column, TableContract
 
 _IDENTITY = (
@@ -48,6 +55,7 @@ def _raw_candidates(name: str, description: str) -> TableContract:
             *_BASELINE,
             Column("found_by", "string_list", "Queries, watched channels or accounts that led to it"),
             _THUMBNAIL,
+            STATISTICS_DELETED,
         ),
         key=("platform", "video_id"),
     )
@@ -67,13 +75,13 @@ TREND_CANDIDATES = TableContract(
         *_IDENTITY,
         Column("age_h", "float64", "Hours between publication and observation"),
         Column("duration_s", "float64", "Length in seconds", nullable=True),
-        Column("views", "int64", "View count when observed"),
+        Column("views", "int64", "View count when observed; empty once deleted by age", nullable=True),
         Column("likes", "int64", "Like count; empty when hidden", nullable=True),
         Column("comments", "int64", "Comment count; empty when hidden", nullable=True),
         Column(
             "view_velocity_per_hour",
             "float64",
-            "Ours: mean views per hour since publication, from this one observation",
+            "Ours: views per hour between the last two observations, or since publication where there is one",
         ),
         Column(
             "engagement_rate", "float64", "Ours: (likes + comments) / views; empty if hidden", nullable=True
@@ -81,17 +89,18 @@ TREND_CANDIDATES = TableContract(
         Column(
             "outlier_ratio",
             "float64",
-            "Ours: views divided by what the channel's other uploads had at the same age; empty if unknown",
+            "Ours: views divided by what the channel's other uploads had at the same age, shrunk towards 1 as far "
+            "as the channel is little known; empty if unknown",
             nullable=True,
         ),
         *_BASELINE,
         Column("trend_strength", "float64", "Ours: mean percentile of velocity and outlier ratio, 0..1"),
         Column("rank", "int64", "1 is the strongest of the partition; no two share a rank"),
         Column("found_by", "string_list", "Queries, watched channels or accounts that led to it"),
-        Column(
-            "methodology", "string", "Version of the formulas and of the platform's way of counting views"
-        ),
+        Column("methodology", "string", "Version of our formulas"),
         _THUMBNAIL,
+        *SIGNAL_COLUMNS,
+        STATISTICS_DELETED,
     ),
     key=("platform", "video_id"),
 )
@@ -104,7 +113,9 @@ NICHE_TRENDS = TableContract(
         Column("niche", "string", "Niche slug"),
         Column("candidates", "int64", "Trend candidates found"),
         Column("channels", "int64", "Different channels among them"),
-        Column("views", "int64", "Views of all candidates together when observed"),
+        Column(
+            "views", "int64", "Views of all candidates together; empty once deleted by age", nullable=True
+        ),
         Column("median_velocity_per_hour", "float64", "Median view velocity"),
         Column("top_decile_velocity_per_hour", "float64", "View velocity that one candidate in ten exceeds"),
         Column("median_outlier_ratio", "float64", "Median of the known outlier ratios", nullable=True),
@@ -115,6 +126,7 @@ NICHE_TRENDS = TableContract(
         Column("top_url", "string", "Its public page"),
         Column("top_velocity_per_hour", "float64", "Its view velocity"),
         Column("last_observed_at", "timestamp", "Latest observation among the candidates (UTC)"),
+        STATISTICS_DELETED,
     ),
     key=("day", "niche"),
 )
@@ -124,4 +136,7 @@ CONTRACTS: tuple[TableContract, ...] = (
     TIKTOK_CANDIDATES,
     TREND_CANDIDATES,
     NICHE_TRENDS,
+    VIDEO_SNAPSHOTS,
+    QUARANTINED_CANDIDATES,
+    STATISTICS_RETENTION,
 )

@@ -3,6 +3,7 @@
 Presentation only; the numbers come ready from the collectors and `trends.py`. Called by `assets.py`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,23 +59,74 @@ def raw_table(rows: Sequence[Row], limit: int = TOP) -> str:
 
 
 def trend_table(rows: Sequence[Row], limit: int = TOP) -> str:
-    """The strongest candidates and why each stands where it does."""
+    """The strongest candidates with what their rank is made of, and why in words. No counter of the platform's."""
     return markdown_table(
-        ["#", "Video", "Platform", "Views", "Views/h", "× usual", "Age h", "Strength"],
+        ["#", "Video", "Channel", "Views/h", "Gaining", "× usual", "Age h", "Strength", "Why"],
         [
             [
                 str(row["rank"]),
-                link(row["title"], row["url"]),
-                row["platform"],
-                number(row["views"]),
+                link(row["title"] or "(no title)", row["url"]),
+                cell(row["channel_title"], limit=30),
                 number(row["view_velocity_per_hour"]),
+                number(row["view_acceleration_per_hour2"], digits=1),
                 number(row["outlier_ratio"], digits=1),
                 number(row["age_h"]),
                 number(row["trend_strength"], digits=2),
+                cell(row["why"], limit=320),
             ]
             for row in rows[:limit]
         ],
     )
+
+
+def snapshot_table(rows: Sequence[Row]) -> str:
+    """How many of an hour's snapshots stand for which age."""
+    slots = sorted({row["slot_h"] for row in rows})
+    statuses = ("seen", "views_unknown", "gone")
+    counted = Counter((row["slot_h"], row["status"]) for row in rows)
+    return markdown_table(
+        ["Age h", "Seen", "Views unknown", "Gone"],
+        [[str(slot), *(number(counted[slot, status]) for status in statuses)] for slot in slots],
+    )
+
+
+def quarantine_table(rows: Sequence[Row], limit: int = TOP) -> str:
+    """Candidates that stand aside, and why."""
+    return markdown_table(
+        ["Video", "Platform", "Reason", "In words"],
+        [
+            [
+                link(row["title"] or "(no title)", row["url"]),
+                cell(row["platform"]),
+                cell(row["reason_code"]),
+                cell(row["reason"], limit=160),
+            ]
+            for row in rows[:limit]
+        ],
+    )
+
+
+def retention_table(lines: Sequence[Row]) -> str:
+    """What is held and what was deleted, by table."""
+    tables = sorted({line["table_name"] for line in lines})
+    return markdown_table(
+        ["Table", "Partitions", "Rows with statistics", "Rows deleted so far", "Next deletion"],
+        [
+            [
+                cell(table),
+                number(len(mine := [line for line in lines if line["table_name"] == table])),
+                number(sum(line["rows_with_statistics"] for line in mine)),
+                number(sum(line["deleted_rows"] for line in mine)),
+                cell(_earliest(mine)),
+            ]
+            for table in tables
+        ],
+    )
+
+
+def _earliest(lines: Sequence[Row]) -> str | None:
+    instants = [line["delete_after"] for line in lines if line["delete_after"] is not None]
+    return f"{min(instants):%Y-%m-%d %H:%M} UTC" if instants else None
 
 
 def niche_table(rows: Sequence[Row]) -> str:

@@ -1,8 +1,9 @@
 """Collects the posts of our own connected TikTok accounts for one niche and day, through the Display API.
 
 Only own posts: TikTok's Research API, which could search, is closed to commercial use, and the platform's pages
-are not scraped. An account that is not connected, or whose consent has ended, is named and skipped: the other
-accounts, and the other platforms, go on. Called by `assets.py`, which lends the connections.
+are not scraped. Whoever holds a research grant sets ETTAMETTA_TIKTOK_RESEARCH_API; then `research` is lent and the
+niche's queries are searched too. An account that is not connected, or whose consent has ended, is named and skipped:
+the other accounts, and the other platforms, go on. Called by `assets.py`, which lends the connections.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +21,11 @@ from ettametta_pipelines.untrusted import plain_text
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ettametta_pipelines.vendors.tiktok import TikTokCreator, TikTokVideo
+    from ettametta_pipelines.vendors.tiktok import ResearchVideo, TikTokCreator, TikTokVideo
 
 Row = dict[str, Any]
+# (keyword, first day, last day) -> public videos of those UTC days.
+Research = Callable[[str, date, date], "list[ResearchVideo]"]
 
 # Twenty posts a page: enough for a day's posts and a baseline, few enough for 30 accounts in a minute.
 MAX_PAGES = 3
@@ -57,10 +60,12 @@ def collect_tiktok(
     connected: Mapping[str, TikTokAccount],
     creator_of: "Callable[[str], TikTokCreator]",
     clock: Clock,
+    research: "Research | None" = None,
 ) -> TikTokCollection:
     """Posts published in `window` by the niche's accounts, with statistics as of now.
 
     `creator_of` gives the client of an account and may raise NeedsPersonError. Other failures of TikTok are raised.
+    `research` searches the public videos of some days by keyword; None while that capability is off.
     """
     outcome = TikTokCollection()
     for account in niche.tiktok_accounts:
@@ -81,9 +86,58 @@ def collect_tiktok(
             for video in videos
             if window.start <= video.created_at < window.end
         ]
+    if research is not None:
+        _search(niche, day, window, research, clock, outcome)
     if not niche.tiktok_accounts:
         outcome.left_out.append(_none_listed(niche, connected))
     return outcome
+
+
+def _search(
+    niche: Niche, day: date, window: Window, research: "Research", clock: Clock, outcome: TikTokCollection
+) -> None:
+    """Add what the Research API finds for the niche's queries; a refusal is named and leaves the own posts alone."""
+    found: dict[str, Row] = {row["video_id"]: row for row in outcome.rows}
+    for query in niche.queries:
+        try:
+            videos = research(query, window.start.date(), window.end.date())
+        except NeedsPersonError as error:
+            outcome.left_out.append(
+                f"searching: {error.message} The Research API is for non-commercial research; "
+                "unset ETTAMETTA_TIKTOK_RESEARCH_API without such a grant."
+            )
+            return
+        now = clock()
+        for video in videos:
+            if not window.start <= video.created_at < window.end:
+                continue
+            row = found.setdefault(video.id, _research_row(day, niche, video, now))
+            row["found_by"] = list(dict.fromkeys([*row["found_by"], f"research: {query}"]))
+    outcome.rows = list(found.values())
+
+
+def _research_row(day: date, niche: Niche, video: "ResearchVideo", now: "datetime") -> Row:
+    return {
+        "day": day,
+        "niche": niche.slug,
+        "platform": "tiktok",
+        "video_id": video.id,
+        "url": f"https://www.tiktok.com/@{video.username}/video/{video.id}",
+        "title": plain_text(video.description, TITLE_CHARS),
+        "channel_id": video.username,
+        "channel_title": plain_text(video.username, NAME_CHARS),
+        "published_at": video.created_at,
+        "observed_at": now,
+        "duration_s": None,
+        "views": video.views,
+        "likes": video.likes,
+        "comments": video.comments,
+        "live": None,
+        "baseline_views": None,
+        "baseline_uploads": 0,
+        "found_by": [],
+        "thumbnail_url": None,
+    }
 
 
 def _none_listed(niche: Niche, connected: Mapping[str, TikTokAccount]) -> str:

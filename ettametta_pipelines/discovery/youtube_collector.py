@@ -96,20 +96,23 @@ class _Observed:
 
 
 class YouTubeCollector:
-    """One collection: a niche, a window, a budget. Make a new one for each run of the partition."""
+    """One collection: a niche, a window, a budget. Make a new one for each run of the partition.
+
+    `desk` knows the niches that share the searches; without one this niche has them to itself.
+    """
 
     def __init__(
         self,
         youtube: MeteredYouTube,
-        desk: SearchDesk,
         niche: Niche,
         window: Window,
         *,
         clock: Clock,
         limits: CollectionLimits = CollectionLimits(),
+        desk: SearchDesk | None = None,
     ) -> None:
         self._youtube = youtube
-        self._desk = desk
+        self._desk = desk or SearchDesk(youtube.db, {niche.slug: niche}, clock=clock)
         self._niche = niche
         self._window = window
         self._clock = clock

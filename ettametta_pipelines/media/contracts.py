@@ -43,6 +43,7 @@ SOURCE_MEDIA = TableContract(
         ),
         Column("voice_over", "string", "Text to be spoken over it; empty when it has none", nullable=True),
         Column("language", "string", "Language of that text, if stated, e.g. en or pt-BR", nullable=True),
+        Column("brief_id", "string", "Creative brief it was made after, if stated", nullable=True),
         Column("container", "string", "mov (MP4, QuickTime) or matroska" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("video_codec", "string", "e.g. h264" + _KNOWN_IF_ACCEPTED, nullable=True),
         Column("audio_codec", "string", "e.g. aac; empty without sound", nullable=True),

@@ -269,6 +269,7 @@ def _row(upload: Upload, size: int, verdict: ProbeVerdict, sidecar: Sidecar | No
         "broll_keywords": sidecar.broll_keywords if sidecar else None,
         "voice_over": sidecar.voice_over if sidecar else None,
         "language": sidecar.language if sidecar else None,
+        "brief_id": sidecar.brief_id if sidecar else None,
     }
 
 

@@ -70,6 +70,8 @@ class Sidecar(BaseModel):
     # A text to be spoken where the recipe has a voice-over, and the language it is written in.
     voice_over: Annotated[Line, Field(max_length=5_000)] | None = None
     language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
+    # The creative brief it was made after; by it the post's outcome is laid to the candidate's score.
+    brief_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
 
     @model_validator(mode="after")
     def _states_captions_once(self) -> "Sidecar":

@@ -181,8 +181,8 @@ def render(
 
 
 def default_workers(formats: int) -> int:
-    """Segments to make at once: an ffmpeg keeps about as many processors busy as it makes formats, 200 MB for each."""
-    return min(MOST_WORKERS, max(1, processors() // formats))
+    """Segments to make at once: an ffmpeg has a busy thread for each format and one for all, and 200 MB a format."""
+    return min(MOST_WORKERS, max(1, processors() // (formats + 1)))
 
 
 def _prepare(

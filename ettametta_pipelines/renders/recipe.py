@@ -7,6 +7,7 @@ carried out is `graph.py`'s business.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -290,18 +291,7 @@ def with_captions(recipe: Recipe, style: str) -> Recipe:
 
     Raises RecipeError `bad_recipe` naming the styles.
     """
-    if style == "none":
-        return recipe.model_copy(update={"captions": None})
-    stated = recipe.captions.model_dump() if recipe.captions else {}
-    try:
-        captions = Captions.model_validate(stated | {"style": style})
-    except ValidationError as error:
-        raise RecipeError(
-            f"{plain_text(style, 60)!r} is no style of captions.",
-            code="bad_recipe",
-            remedy=f"Use one of {', '.join(get_args(CaptionStyle))}, or none.",
-        ) from error
-    return recipe.model_copy(update={"captions": captions})
+    return _with(recipe, Captions, "style", style, "style of captions", get_args(CaptionStyle))
 
 
 def with_broll(recipe: Recipe, source: str) -> Recipe:
@@ -309,18 +299,26 @@ def with_broll(recipe: Recipe, source: str) -> Recipe:
 
     Raises RecipeError `bad_recipe` naming the sources.
     """
-    if source == "none":
-        return recipe.model_copy(update={"broll": None})
-    stated = recipe.broll.model_dump() if recipe.broll else {}
+    return _with(recipe, Broll, "source", source, "source of cutaways", get_args(BrollSource))
+
+
+def _with(
+    recipe: Recipe, part: type[Captions | Broll], field: str, value: str, what: str, values: Sequence[str]
+) -> Recipe:
+    """The recipe whose part (named as its class, in small letters) has this value; `none` takes the part away."""
+    name = part.__name__.lower()
+    if value == "none":
+        return recipe.model_copy(update={name: None})
+    stated = getattr(recipe, name)
     try:
-        broll = Broll.model_validate(stated | {"source": source})
+        changed = part.model_validate((stated.model_dump() if stated else {}) | {field: value})
     except ValidationError as error:
         raise RecipeError(
-            f"{plain_text(source, 60)!r} is no source of cutaways.",
+            f"{plain_text(value, 60)!r} is no {what}.",
             code="bad_recipe",
-            remedy=f"Use one of {', '.join(get_args(BrollSource))}, or none.",
+            remedy=f"Use one of {', '.join(values)}, or none.",
         ) from error
-    return recipe.model_copy(update={"broll": broll})
+    return recipe.model_copy(update={name: changed})
 
 
 def with_voice_over(recipe: Recipe) -> Recipe:

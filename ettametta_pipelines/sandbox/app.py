@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.sandbox import elevenlabs, gemini, pexels, shopify, stripe, tiktok, youtube
+from ettametta_pipelines.sandbox import elevenlabs, gemini, openai, pexels, shopify, stripe, tiktok, youtube
 from ettametta_pipelines.sandbox.core import FaultMiddleware, Faults, SandboxStore, control_router
 
 DEFAULT_SEED = 20_260
@@ -16,6 +16,8 @@ DEFAULT_SEED = 20_260
 VENDOR_ROUTERS = {
     "youtube": youtube.router,
     "gemini": gemini.router,
+    "openai": openai.openai_router,
+    "groq": openai.groq_router,
     "tiktok": tiktok.router,
     "stripe": stripe.router,
     "shopify": shopify.router,

@@ -1,4 +1,4 @@
-"""The mind of the sandboxed Gemini: values for any JSON schema, drawn from the request itself.
+"""The mind of the sandboxed models (Gemini, OpenAI, Groq): values for any JSON schema, drawn from the request itself.
 
 Pictures are measured (light, colour, edges), the prompt's own data is read (a title, what it is about), and field
 names say what is wanted: a `hook` is judged by the title's wording, `aesthetics` by the picture. The same request
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 from ettametta_pipelines.sandbox.core import seeded_rng
@@ -62,6 +63,12 @@ _HOOK_LINES = (
     "Nobody shows you this part of {a}", "{A}: wait for the last second", "You have been doing {a} backwards",
     "What happens to {a} after 24 hours?", "Three seconds decide {a}", "The quiet trick behind {a}",
 )  # fmt: skip
+_DIRECTIONS = (
+    "Open on the result, then show how {a} got there; cut on the movement and keep the words off faces.",
+    "Start in the middle of {a}, no greeting; hold each shot under two seconds until {b} is done.",
+    "One idea about {a} per shot, the question on screen first, the answer with the last cut.",
+    "Frame {b} close and upright, let the first sound be that of {a}, end where it began.",
+)
 _REASONS = (
     "It opens on {a} without an introduction, so the promise is clear at once.",
     "The title leaves a gap about {a} that only watching closes.",
@@ -142,6 +149,11 @@ def measure(data: bytes) -> PictureFacts:
         contrast=min(1.0, ImageStat.Stat(grey).stddev[0] / 80),
         dominant=dominant if names[dominant] > 8 else "grey",
     )
+
+
+def hook_of_title(title: str) -> float:
+    """What a title's wording does to keep a viewer, 0 for nothing."""
+    return sum(weight for pattern, weight in _HOOKS if re.search(pattern, title.lower()))
 
 
 def answer(schema: Mapping[str, Any], question: Question) -> Any:
@@ -240,6 +252,9 @@ class _Filler:
             found = [
                 "#" + re.sub(r"\W", "", word) for word in [*words, "learnontiktok", "behindthescenes", "diy"]
             ]
+        elif "title" in name:
+            names = _subject_names(self._question)
+            found = [line.format(**names) for line in self._question.rng(name).sample(_HOOK_LINES, 5)]
         elif "keyword" in name or "broll" in name:
             found = [words[0], *(f"{word} close-up" for word in words[1:3]), *words[1:], *extra]
         else:
@@ -259,10 +274,7 @@ class _Filler:
         """Where on a scale a quality of this name lies, 0..1."""
         chance = self._question.rng(name, "score").uniform(-0.08, 0.08)
         if "hook" in name or "curios" in name or "retention" in name:
-            strength = sum(
-                weight for pattern, weight in _HOOKS if re.search(pattern, self._question.title.lower())
-            )
-            return 0.32 + strength + 0.18 * self._picture("contrast") + chance
+            return 0.32 + hook_of_title(self._question.title) + 0.18 * self._picture("contrast") + chance
         if any(word in name for word in ("aesthetic", "quality", "visual", "beauty", "clarity")):
             # Middling light judges best; very dark or washed-out pictures judge worst.
             exposure = 1 - abs(self._picture("light") - 0.55) * 1.6
@@ -299,6 +311,8 @@ class _Filler:
         named = {str(option).lower(): option for option in options}
         if "safe" in named and ("unsafe" in named or "safety" in name.lower()):
             return named.get("unsafe", options[-1]) if self._unsafe() else named["safe"]
+        if {"slow", "fast"} <= set(named):
+            return named[self._pacing(named)]
         if set(named) & set(_MOODS):
             return named.get(self._mood(list(named)), options[0])
         if {"cinematic", "punchy"} & set(named):
@@ -306,6 +320,15 @@ class _Filler:
             wanted = "punchy" if brisk else ("cinematic" if self._picture("light") < 0.5 else "clean")
             return named.get(wanted, options[0])
         return self._question.rng(name, "choice").choice(options)
+
+    def _pacing(self, known: Mapping[str, Any]) -> str:
+        """Several frames that differ much are fast, alike are slow; one still cannot tell."""
+        pictures = self._question.pictures
+        if len(pictures) < 2:
+            return "unclear" if "unclear" in known else "slow"
+        change = sum(abs(a.light - b.light) + abs(a.edges - b.edges) for a, b in pairwise(pictures))
+        mean = change / (len(pictures) - 1)
+        return "fast" if mean > 0.15 else "slow" if mean < 0.04 or "steady" not in known else "steady"
 
     def _mood(self, known: Sequence[str]) -> str:
         lowered = self._question.title.lower()
@@ -325,6 +348,11 @@ class _Filler:
         if "safety" in lowered or "unsafe" in lowered:
             found = _UNSAFE.search(self._question.title)
             text = f"The title speaks of {found[0].lower()}." if found else ""
+        elif "on_screen" in lowered or "ocr" in lowered:
+            # The sandbox's thumbnails have their title drawn on them.
+            text = self._question.title[:80] if self._question.pictures else ""
+        elif "direction" in lowered or "advice" in lowered:
+            text = rng.choice(_DIRECTIONS).format(**names)
         elif "reason" in lowered or "why" in lowered or "explan" in lowered:
             text = rng.choice(_REASONS).format(**names)
         elif "hook" in lowered or "title" in lowered or "headline" in lowered:

@@ -103,6 +103,7 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
     uploads = Uploads(store, clock)
     for method, path, handler in tiktok.methods():
         api.add_api_route(path, _endpoint(handler, path, store, clock), methods=[method], name=path)
+    api.add_api_route("/v2/research/video/query/", _research_endpoint(store), methods=["POST"])
     api.add_api_route("/v2/oauth/token/", _token_endpoint(store, clock), methods=["POST"])
     api.add_api_route("/upload/{publish_id}", uploads.put, methods=["PUT"])
     _add_pages(api, store, clock, seed, public_url)
@@ -173,6 +174,10 @@ def _token_endpoint(store: SandboxStore, clock: Clock) -> Callable[[Request], Aw
             if match is None:
                 return _flat("invalid_grant", "Authorization code is expired.", 400)
             return JSONResponse(_issue_tokens(store, match[1], now))
+        if form.get("grant_type") == "client_credentials":
+            return JSONResponse(
+                {"access_token": "clt.sandbox", "expires_in": ACCESS_LIFE_S, "token_type": "Bearer"}
+            )
         if form.get("grant_type") == "refresh_token":
             grant = store.get("tiktok_refresh", form.get("refresh_token", ""))
             if grant is None or grant["expires_at"] <= now:
@@ -184,6 +189,20 @@ def _token_endpoint(store: SandboxStore, clock: Clock) -> Callable[[Request], Aw
     def _flat(error: str, description: str, status: int) -> Response:
         log_id = f"{store.counter('tiktok_requests'):020d}"
         return JSONResponse({"error": error, "error_description": description, "log_id": log_id}, status)
+
+    return endpoint
+
+
+def _research_endpoint(store: SandboxStore) -> Callable[[], Awaitable[Response]]:
+    """The Research API as an app without a research grant meets it: a client token has not its scope."""
+
+    async def endpoint() -> Response:
+        error = {
+            "code": "scope_not_authorized",
+            "message": "The client did not authorize the scope required for completing this request.",
+            "log_id": f"{store.counter('tiktok_requests'):020d}",
+        }
+        return JSONResponse({"data": {}, "error": error}, 401)
 
     return endpoint
 

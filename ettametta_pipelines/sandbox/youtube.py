@@ -101,7 +101,7 @@ class YouTubeSandbox:
         self.accounts = Accounts(store, clock, seed)
         self.uploads = Uploads(store, clock, seed, upload_url=f"{url}/upload/youtube/v3/videos")
         self.catalog = Catalog(seed, remember=self._remember_subject, recall=self._recall_subject)
-        self.resources = Resources(self.accounts, self.uploads, url=url, clock=clock, seed=seed)
+        self.resources = Resources(self.accounts, self.uploads, self.catalog, url=url, clock=clock, seed=seed)
         self.pages = Pages(store, self.accounts, self.uploads, self.catalog, self.resources, clock)
 
     def _remember_subject(self, code: str, subject: str) -> None:

@@ -8,6 +8,7 @@ only the wording of a subject has to be remembered (`remember`, `recall`).
 
 import hashlib
 import math
+import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -157,12 +158,15 @@ class CatalogVideo:
     def is_creative_commons(self) -> bool:
         return seeded_rng(self.channel.seed, self.id, "license").random() < 0.06
 
+    @cached_property
+    def pull(self) -> float:
+        """How far its views lie above its channel's usual, at any age."""
+        return _draw_pull(seeded_rng(self.channel.seed, self.id, "statistics"))
+
     def statistics(self, now: datetime) -> Statistics:
         """Counters at `now`: they rise fast in the first days and never fall."""
         rng = seeded_rng(self.channel.seed, self.id, "statistics")
-        pull = math.exp(NormalDist(0, 0.55).inv_cdf(rng.uniform(0.001, 0.999)))
-        if rng.random() < OUTLIER_CHANCE:
-            pull *= rng.uniform(4, 30)
+        pull = _draw_pull(rng)
         hours = max(0.0, (now - self.published_at).total_seconds() / 3600)
         settling = rng.uniform(18, 80)
         reached = 1 - math.exp(-((hours / settling) ** 0.8)) + 0.12 * math.log1p(hours / 720)
@@ -282,6 +286,11 @@ class _Uploads(Sequence[CatalogVideo]):
         if isinstance(at, slice):
             return [self._make(self._channel, number) for number in self._numbers[at]]
         return self._make(self._channel, self._numbers[at])
+
+
+def _draw_pull(rng: random.Random) -> float:
+    pull = math.exp(NormalDist(0, 0.55).inv_cdf(rng.uniform(0.001, 0.999)))
+    return pull * rng.uniform(4, 30) if rng.random() < OUTLIER_CHANCE else pull
 
 
 def subject_of(query: str) -> str:

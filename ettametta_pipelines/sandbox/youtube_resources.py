@@ -6,12 +6,15 @@ One shape for the catalogue's videos and for the accounts' own; counters are str
 import base64
 import html
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from ettametta_pipelines.clock import Clock, rfc3339
+from ettametta_pipelines.sandbox import audience
 from ettametta_pipelines.sandbox.core import seeded_rng
 from ettametta_pipelines.sandbox.youtube_accounts import Accounts, OwnChannel
 from ettametta_pipelines.sandbox.youtube_catalog import (
+    Catalog,
     CatalogChannel,
     CatalogVideo,
     Statistics,
@@ -34,8 +37,11 @@ Video = CatalogVideo | dict[str, Any]
 class Resources:
     """Builds resources; `url` is where the sandboxed YouTube itself is reached."""
 
-    def __init__(self, accounts: Accounts, uploads: Uploads, *, url: str, clock: Clock, seed: int) -> None:
+    def __init__(
+        self, accounts: Accounts, uploads: Uploads, catalog: Catalog, *, url: str, clock: Clock, seed: int
+    ) -> None:
         self._accounts = accounts
+        self._catalog = catalog
         self._uploads = uploads
         self.url = url
         self._clock = clock
@@ -123,10 +129,20 @@ class Resources:
         if isinstance(video, CatalogVideo):
             counted = video.statistics(now)
         else:
-            counted = Statistics(*view_statistics(video, now, self._seed))
+            counted = Statistics(*self._own_statistics(video, now))
         counters = {"viewCount": counted.views, "likeCount": counted.likes, "favoriteCount": 0}
         counters["commentCount"] = counted.comments
         return {name: str(value) for name, value in counters.items() if value is not None}
+
+    def _own_statistics(self, video: dict[str, Any], now: datetime) -> tuple[int, int, int]:
+        snippet = video.get("snippet", {})
+        linked = audience.made_after(snippet.get("description", ""))
+        example = self._catalog.video(linked, now) if linked else None
+        if example is None:
+            appeal = audience.appeal(snippet.get("title", ""))
+        else:
+            appeal = audience.appeal(example.title, example.pull)
+        return view_statistics(video, now, self._seed, appeal)
 
     def status(self, video: Video, *, owner: bool) -> dict[str, Any]:
         if isinstance(video, CatalogVideo):
@@ -166,7 +182,7 @@ class Resources:
             mine = self._uploads.videos_of(channel.account)
             uploads = sum(is_public(video, now) for video in mine)
             handle, country, started = f"@{channel.account}", "US", channel.created_at
-            views = sum(view_statistics(video, now, self._seed)[0] for video in mine)
+            views = sum(self._own_statistics(video, now)[0] for video in mine)
             hidden, subscribers = False, int(views * 0.01)
             about = ""
         statistics: dict[str, Any] = {

@@ -303,15 +303,20 @@ def is_public(video: dict[str, Any], now: datetime) -> bool:
     return bool(status["privacyStatus"] == "public")
 
 
-def view_statistics(video: dict[str, Any], now: datetime, seed: int) -> tuple[int, int, int]:
-    """(views, likes, comments) of an uploaded video: they grow with its age; a private video has none."""
+def view_statistics(
+    video: dict[str, Any], now: datetime, seed: int, appeal: float = 1.0
+) -> tuple[int, int, int]:
+    """(views, likes, comments) of an uploaded video: they grow with its age; a private video has none.
+
+    `appeal` is a factor on its views (`audience.py`); its own luck, another, varies about as much.
+    """
     status = video["status"]
     if status["privacyStatus"] == "private" and not is_public(video, now):
         return 0, 0, 0
     rng = seeded_rng(seed, "own statistics", video["id"])
     hours = max(0.0, (now - parse_instant(video["published_at"])).total_seconds() / 3600)
     pace = rng.uniform(80, 1800) * (0.05 if status["privacyStatus"] == "unlisted" else 1.0)
-    views = int(pace * (hours + 0.1) ** 0.8)
+    views = int(pace * appeal * (hours + 0.1) ** 0.8)
     return views, int(views * rng.uniform(0.02, 0.09)), int(views * rng.uniform(0.001, 0.008))
 
 

@@ -1,8 +1,8 @@
 """Signals and judgement -> one score with its parts.
 
 Every part is a percentile within its partition, so a judge that gives everybody 0.8 and a niche with a hundred
-times the views both count the same. Weights are data with a version; a learned blend replaces this table, not the
-code around it. Pure functions over rows of `trend_candidates` and `candidate_assessments`.
+times the views both count the same. Weights are data with a version; learned ones (`learning.py`) replace this table,
+not the code around it. Pure functions over rows of `trend_candidates` and `candidate_assessments`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,12 +45,14 @@ def score_candidates(
     assessments: Iterable[Row],
     *,
     weights: Weights = WEIGHTS,
+    challenger: Weights | None = None,
     allow_unjudged: bool = False,
 ) -> list[Row]:
     """Rows of `scored_candidates`, best first, the excluded ones last in trend order.
 
     A candidate has a score only if it was judged and found safe; `allow_unjudged` also admits those whose safety
     only a local heuristic has looked at. An unknown part stays empty, counts as 0.5 and is named in `neutral_parts`.
+    What `challenger` would say stands beside the score and moves no rank.
     """
     judged = {(a["platform"], a["video_id"]): a for a in assessments}
     pairs = [(c, judged.get((c["platform"], c["video_id"]))) for c in candidates]
@@ -74,6 +76,11 @@ def score_candidates(
                 "neutral_parts": [part for part, value in own.items() if value is None],
                 "weights_version": weights.version,
                 "score": None if excluded else weighted_mean(own, weights.shares),
+                "challenger_score": weighted_mean(own, challenger.shares)
+                if challenger and not excluded
+                else None,
+                "challenger_version": challenger.version if challenger else None,
+                "observed_at": candidate.get("observed_at"),
                 "excluded": excluded[0] if excluded else None,
                 "excluded_reason": excluded[1] if excluded else None,
             }

@@ -1,8 +1,8 @@
 """From the best candidates to creative briefs: what to make, in words the render and synthesis rooms take.
 
-A brief describes original footage inspired by what works; it never asks for a copy. Model answers are held to
-what the next room accepts (presets, hashtag form, lengths) and refused when too little is left. Called by
-`assets.py`; the model behind it is `vendors/gemini.py`.
+A brief describes original footage inspired by what works; it never asks for a copy. Answers are held to what the next
+rooms and the platforms accept (presets, hashtag form, lengths, no links) and refused when too little is left. Called by
+`assets.py`; who is asked and paid is `chain.py`'s, what stands in without a model `templates.py`'s.
 """
 
 import hashlib
@@ -11,25 +11,36 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from ettametta_pipelines.clock import Clock
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError
+from ettametta_pipelines.scoring import templates
 from ettametta_pipelines.scoring.assessment import fenced
+from ettametta_pipelines.scoring.chain import Chain, Question
 from ettametta_pipelines.untrusted import plain_text
-
-if TYPE_CHECKING:
-    from ettametta_pipelines.vendors.gemini import GeminiClient
 
 Row = dict[str, Any]
 
-PROVIDER = "gemini"
-PROMPT_VERSION = "brief-1"
+PROMPT_VERSION = "brief-2"
+PURPOSE = "brief"
+MAX_HOOK_CHARS = 80
+# YouTube's limit for titles, and it takes no angle brackets in them.
+MAX_TITLE_CHARS = 100
+MAX_TITLES = 5
+MAX_PROMPT_CHARS = 2000
 MAX_KEYWORDS = 8
 MAX_HASHTAGS = 8
 MAX_HASHTAG_CHARS = 30
+
+# An address in a post sends viewers where a stranger's words or a model's guess wanted them.
+_LINK = re.compile(
+    r"https?:|www\.|\b[\w-]+\.(?:com|net|org|info|biz|io|co|me|tv|gg|ly|to|cc|ai|xyz|app|dev|page|site|online|shop"
+    r"|store|link|club|top|eu|de|uk|fr|ru|cn|in|br)\b(?!\.\w)",
+    re.IGNORECASE,
+)
 
 # The presets of the render room, and what each is for: the model chooses by these words.
 RECIPES: Mapping[str, str] = {
@@ -44,6 +55,7 @@ class BriefDraft(BaseModel):
 
     prompt: str = Field(description="Shot-by-shot description of an original 15 to 30 second vertical video")
     hook_text: str = Field(description="Words on screen in the first two seconds, at most 80 characters")
+    title_candidates: list[str] = Field(description="3 titles for the new video, at most 100 characters each")
     broll_keywords: list[str] = Field(description="3 to 8 search words for supporting stock footage")
     hashtags: list[str] = Field(description="3 to 8 hashtags, each one word")
     recipe: Literal["clean", "cinematic", "punchy"] = Field(description="The render recipe that fits best")
@@ -52,7 +64,7 @@ class BriefDraft(BaseModel):
 _QUESTION = """\
 You write creative briefs for an agency that makes original short videos about {niche}.
 One video is doing well with this audience. Say why people stay, and brief an original video that works for the same \
-reason: new footage, new words, no person, brand, logo or music of the video named or imitated.
+reason: new footage, new words, no person, brand, logo or music of the video named or imitated. No links and no @names.
 
 Recipes:
 {recipes}
@@ -97,6 +109,7 @@ class Briefs:
     rows: list[Row]
     failed: list[FailedBrief]
     reused: int
+    by_template: int
     cost_microusd: int
 
 
@@ -104,82 +117,111 @@ def write_briefs(
     picks: Sequence[Row],
     *,
     niche_title: str,
-    client: "GeminiClient",
+    chain: Chain,
+    template_may_write: bool,
     earlier: Sequence[Row],
     clock: Clock,
 ) -> Briefs:
     """One brief per pick (rows of `scored_candidates` with a score); briefs in `earlier` are kept if still valid.
 
-    A refused or unusable answer costs that one brief and is reported. Raises NeedsPersonError at once, and the
-    first failure when no brief at all could be had.
+    Where no model writes, the template does if it may, else that one brief is missing and reported. Raises
+    NeedsPersonError at once, and the first failure when no brief at all could be had.
     """
     known = {
         row["brief_id"]: row
         for row in earlier
-        if (row["provider"], row["requested_model"], row["prompt_version"])
-        == (PROVIDER, client.model, PROMPT_VERSION)
+        if row["prompt_version"] == PROMPT_VERSION and chain.knows(row["provider"], row["requested_model"])
     }
     rows: list[Row] = []
     failed: list[FailedBrief] = []
-    reused = cost = 0
+    reused = by_template = cost = 0
     for pick in picks:
         identity = brief_id(pick["day"], pick["niche"], pick["platform"], pick["video_id"])
         if identity in known:
             rows.append(dict(known[identity]) | {"score": pick["score"]})
             reused += 1
             continue
-        try:
-            row = _written(pick, identity, niche_title, client, clock)
-        except NeedsPersonError:
-            raise
-        except PipelineError as error:
-            failed.append(FailedBrief(pick["title"], pick["video_id"], error))
-        else:
-            rows.append(row)
-            cost += row["cost_microusd"]
+        row, failure = _written(pick, identity, niche_title, chain, clock)
+        cost += row["cost_microusd"]
+        if isinstance(failure, NeedsPersonError):
+            raise failure
+        if failure is not None and not template_may_write:
+            failed.append(FailedBrief(pick["title"], pick["video_id"], failure))
+            continue
+        if failure is not None:
+            row |= _by_template(pick, identity, niche_title) | {"reason_code": failure.code}
+            by_template += 1
+        rows.append(row)
     if failed and not rows:
         raise failed[0].error
-    return Briefs(rows, failed, reused, cost)
+    return Briefs(rows, failed, reused, by_template, cost)
 
 
-def _written(pick: Row, identity: str, niche_title: str, client: "GeminiClient", clock: Clock) -> Row:
-    answer = client.generate_json(build_prompt(niche_title, pick), schema=BriefDraft)
-    assert isinstance(answer.value, BriefDraft)
-    return (
-        {name: pick[name] for name in ("day", "niche", "platform", "video_id", "score")}
-        | check_draft(answer.value, pick["video_id"])
-        | {
-            "brief_id": identity,
-            "provider": PROVIDER,
-            "model": answer.model,
-            "requested_model": client.model,
-            "prompt_version": PROMPT_VERSION,
-            "cost_microusd": answer.cost_microusd,
-            "written_at": clock(),
-        }
+def _written(
+    pick: Row, identity: str, niche_title: str, chain: Chain, clock: Clock
+) -> tuple[Row, PipelineError | None]:
+    """The brief a model wrote, or what asking cost and why there is none."""
+    asked = chain.ask(
+        lambda _: Question(build_prompt(niche_title, pick)),
+        schema=BriefDraft,
+        purpose=PURPOSE,
+        subject=f"{pick['platform']}:{pick['video_id']}",
+        check=lambda draft: check_draft(draft, pick["video_id"]),
     )
+    row = {name: pick[name] for name in ("day", "niche", "platform", "video_id", "score")} | asked.columns()
+    row |= {
+        "brief_id": identity,
+        "prompt_version": PROMPT_VERSION,
+        "written_by": "model",
+        "written_at": clock(),
+    }
+    return row | (asked.value or {}), asked.error
+
+
+def _by_template(pick: Row, identity: str, niche_title: str) -> Row:
+    draft = BriefDraft.model_validate(templates.write_template(pick, niche_title, identity))
+    return check_draft(draft, pick["video_id"]) | {
+        "written_by": "template",
+        "provider": templates.PROVIDER,
+        "model": templates.MODEL,
+        "requested_model": templates.MODEL,
+    }
 
 
 def check_draft(draft: BriefDraft, video_id: str) -> Row:
+    """What of a draft can be used, brought to form. Raises PermanentError `brief_unusable` naming what is missing."""
+    titles = [plain_text(title, MAX_TITLE_CHARS) for title in draft.title_candidates]
     checked = {
-        "prompt": plain_text(draft.prompt, 2000),
-        "hook_text": plain_text(draft.hook_text, 80),
-        "broll_keywords": _distinct([plain_text(word, 40) for word in draft.broll_keywords], MAX_KEYWORDS),
+        "prompt": _without_links(plain_text(draft.prompt, MAX_PROMPT_CHARS)),
+        "hook_text": _without_links(plain_text(draft.hook_text, MAX_HOOK_CHARS)),
+        "title_candidates": _distinct(
+            [_without_links(re.sub(r"[<>]", "", title).strip()) for title in titles], MAX_TITLES
+        ),
+        "broll_keywords": _distinct(
+            [_without_links(plain_text(word, 40)) for word in draft.broll_keywords], MAX_KEYWORDS
+        ),
         "hashtags": _distinct([hashtag(tag) for tag in draft.hashtags], MAX_HASHTAGS),
         "recipe": draft.recipe,
     }
     empty = [name for name, value in checked.items() if not value]
     if empty:
         raise PermanentError(
-            f"The brief for {video_id} came back without {' and '.join(empty)}.",
+            f"The brief for {video_id} came back without usable {' and '.join(empty)}.",
             code="brief_unusable",
             remedy="Materialize creative_briefs again; briefs already written are kept.",
         )
     return checked
 
 
+def _without_links(text: str) -> str:
+    """The text, or nothing where it holds an address: what is left of a cut one may lead elsewhere."""
+    return "" if _LINK.search(text) else text
+
+
 def hashtag(text: str) -> str:
     """`#word` of letters, digits and underscores, at most 30 characters; "" when nothing usable is left."""
+    if _LINK.search(text):
+        return ""
     word = re.sub(r"\W", "", unicodedata.normalize("NFKC", plain_text(text, 100)))[:MAX_HASHTAG_CHARS]
     return f"#{word}" if word and not word.isdigit() else ""
 

@@ -3,6 +3,7 @@
 Presentation only; the numbers come ready from the other files of this room. Called by `assets.py`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,16 @@ def usd(microusd: int) -> float:
     return microusd / 1_000_000
 
 
+def links_left(rows: Sequence[Row]) -> str:
+    """Which models were asked in vain, why, and how often."""
+    counted = Counter(link for row in rows for link in row.get("links_left") or [])
+    return ", ".join(f"{link} ({count})" for link, count in counted.most_common()) or "none"
+
+
 def assessment_table(rows: Sequence[Row], limit: int = TOP) -> str:
     """Every judgement with its reason, or why there is none."""
     return markdown_table(
-        ["#", "Video", "Hook", "Looks", "Mood", "Safety", "Why", "Judged by"],
+        ["#", "Video", "Hook", "Looks", "Mood", "Safety", "Why", "To make", "Judged by", "USD"],
         [
             [
                 str(row["rank"]),
@@ -31,11 +38,20 @@ def assessment_table(rows: Sequence[Row], limit: int = TOP) -> str:
                 cell(row.get("mood")),
                 cell(row.get("safety")),
                 cell(row.get("hook_reason") or row.get("reason"), limit=120),
-                cell(f"{row['provider']} {row['model']}"),
+                cell(row.get("edit_direction"), limit=120),
+                cell(_judged_by(row)),
+                number(usd(row["cost_microusd"]), digits=5),
             ]
             for row in rows[:limit]
         ],
     )
+
+
+def _judged_by(row: Row) -> str:
+    if row["status"] != "assessed":
+        return f"nobody ({', '.join(row.get('links_left') or [])})"
+    left = f" (after {', '.join(row['links_left'])})" if row.get("links_left") else ""
+    return f"{row['provider']} {row['model']}{left}"
 
 
 def score_table(rows: Sequence[Row], limit: int = TOP) -> str:
@@ -74,15 +90,17 @@ def exclusion_table(rows: Sequence[Row], limit: int = TOP) -> str:
 def brief_table(rows: Sequence[Row], limit: int = TOP) -> str:
     """What to make, in one line each."""
     return markdown_table(
-        ["Score", "Hook", "Recipe", "B-roll", "Hashtags", "Prompt"],
+        ["Score", "Hook", "Title", "Recipe", "B-roll", "Hashtags", "Prompt", "Written by"],
         [
             [
                 number(row["score"], digits=3),
                 cell(row["hook_text"]),
+                cell((row.get("title_candidates") or [None])[0]),
                 row["recipe"],
                 cell(", ".join(row["broll_keywords"]), limit=80),
                 cell(" ".join(row["hashtags"]), limit=80),
                 cell(row["prompt"], limit=240),
+                cell(f"{row.get('written_by') or 'model'} {row['model']}"),
             ]
             for row in rows[:limit]
         ],

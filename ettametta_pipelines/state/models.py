@@ -1,8 +1,8 @@
 """Tables of the relational state, as typed SQLAlchemy models, and database time.
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
-moved: `quota.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing. A change here needs a
-revision under `migrations/versions`; a test compares the two.
+moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing. A change here
+needs a revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -287,3 +287,48 @@ class ChannelUploads(Base):
     channel_id: Mapped[str] = mapped_column(primary_key=True)
     observed_at: Mapped[datetime]
     uploads: Mapped[list[Any]]
+
+
+class ModelSpending(Base):
+    """Money spent on models' answers in one business day, in millionths of a US dollar; account `*` is everybody.
+
+    `mode` keeps the sandbox's play money apart from real money. Limits are settings and not here.
+    """
+
+    __tablename__ = "model_spending"
+    __table_args__ = (
+        UniqueConstraint("mode", "account_id", "day"),
+        CheckConstraint("spent_microusd >= 0 AND reserved_microusd >= 0", name="not_negative"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    day: Mapped[date]
+    spent_microusd: Mapped[int] = mapped_column(BigInteger)
+    reserved_microusd: Mapped[int] = mapped_column(BigInteger)
+
+
+class ModelClaim(Base):
+    """One paid question, claimed before it is asked: reserved, then settled, parked or released.
+
+    `cost_microusd` is what it cost by the answer's usage; of a parked claim, whose answer was lost, what was reserved.
+    """
+
+    __tablename__ = "model_claims"
+    __table_args__ = (Index(None, "day", "state"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    day: Mapped[date]
+    provider: Mapped[str]
+    model: Mapped[str]
+    purpose: Mapped[str]
+    subject: Mapped[str]
+    state: Mapped[str]
+    reserved_microusd: Mapped[int] = mapped_column(BigInteger)
+    cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
+    reason_code: Mapped[str | None]
+    claimed_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]

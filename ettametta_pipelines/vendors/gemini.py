@@ -1,22 +1,32 @@
 """Gemini on an API key, through google-genai: structured answers about text, pictures and public videos, with their
 price.
 
-The SDK's own retries stay off; ours are bounded and honour the wait Google names. A repeated question is a second
-charge of a fraction of a cent and changes nothing, so lost answers are asked for again too.
+The SDK's own retries stay off; ours are bounded and honour the wait Google names. Answers with status 429, 500 and 503
+cost nothing and are waited out; a question whose answer was lost may have been charged and is not sent again from here.
 """
 
 import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.failures import FailureKind, PermanentError, PipelineError, TransientError
+from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.settings import VendorEndpoint
+from ettametta_pipelines.vendors.answers import (
+    MAX_OUTPUT_TOKENS,
+    Image,
+    StructuredAnswer,
+    Usage,
+    answer_lost,
+    highest_cost,
+    unusable,
+    usage_at,
+    validated,
+)
 from ettametta_pipelines.vendors.google_api import seconds_to_quota_reset
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
@@ -24,9 +34,10 @@ from ettametta_pipelines.vendors.http import (
     is_loopback,
     network_error,
     quiet_request_logs,
-    redact,
+    unreadable_answer,
     vendor_error,
 )
+from ettametta_pipelines.vendors.models import ModelPrice, Provider, models_of, price_of
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -34,32 +45,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VENDOR = "Gemini"
-# Bounds what one answer can cost; thinking counts too.
-MAX_OUTPUT_TOKENS = 8192
-
-
-@dataclass(frozen=True)
-class TokenPrice:
-    """List price in millionths of a US dollar per million tokens (so 0.30 USD is 300_000)."""
-
-    prompt: int
-    output: int
-
-
-# Pricing page as of October 2026. Dated and preview names (`-001`, `-preview-...`) cost what their model costs.
-PRICES: Mapping[str, TokenPrice] = {
-    "gemini-4-argon": TokenPrice(2_000_000, 10_000_000),
-    "gemini-3.8-flash": TokenPrice(750_000, 3_750_000),
-    "gemini-3.5-flash-lite": TokenPrice(300_000, 2_500_000),
-    "gemini-3.1-flash-lite": TokenPrice(250_000, 1_500_000),
-}
+# What comes with these statuses was not carried out, or is not charged (Gemini API pricing: failed requests).
+UNCHARGED_STATUSES = frozenset({429, 500, 503})
 
 _BLOCKED = ErrorRule(
     FailureKind.PERMANENT,
     "gemini_blocked",
-    "Gemini will not answer about this content; the other candidates go on.",
+    "Gemini will not answer about this content; the other questions go on.",
 )
-_UNFINISHED = ErrorRule(FailureKind.TRANSIENT, "gemini_unfinished", "It is tried again by itself.")
+_UNFINISHED = ErrorRule(FailureKind.TRANSIENT, "gemini_unfinished", "Run again; this answer broke off.")
 # Why an answer ended -> what that means. STOP is the only one whose text counts.
 FINISH_REASONS: Mapping[str, ErrorRule] = {
     "MAX_TOKENS": ErrorRule(
@@ -101,27 +95,26 @@ REASONS: Mapping[str, ErrorRule] = {
 }
 
 
-@dataclass(frozen=True)
-class GeminiAnswer:
-    """A validated answer: `value` is of the schema asked for, `cost_microusd` by the list price, rounded up."""
-
-    value: BaseModel
-    model: str
-    prompt_tokens: int
-    output_tokens: int
-    cost_microusd: int
-
-
 class GeminiClient:
-    """One model behind one endpoint. May be shared by threads.
+    """One model behind one endpoint. May be shared by threads. `prices` are the packaged ones unless given.
 
     Raises PermanentError `gemini_price_unknown` for a model without a price: nothing is bought blindly.
     """
 
-    def __init__(self, endpoint: VendorEndpoint, model: str, *, clock: Clock = utc_now) -> None:
+    provider: Provider = "gemini"
+    watches_videos = True
+
+    def __init__(
+        self,
+        endpoint: VendorEndpoint,
+        model: str,
+        *,
+        prices: Mapping[str, ModelPrice] | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
         self.endpoint = endpoint
         self.model = model.removeprefix("models/")
-        self._price = price_of(self.model)
+        self._price = price_of("gemini", self.model, models_of("gemini").prices if prices is None else prices)
         self._clock = clock
         self._lock = threading.Lock()
         self._made: Client | None = None
@@ -151,18 +144,25 @@ class GeminiClient:
             ),
         )
 
+    def highest_cost(
+        self, prompt: str, *, schema: type[BaseModel], pictures: int = 0, video_s: float = 0.0
+    ) -> int:
+        """Most one such question can cost, in millionths of a US dollar."""
+        return highest_cost(self._price, prompt, schema, pictures, video_s)
+
     def generate_json(
         self,
         prompt: str,
         *,
         schema: type[BaseModel],
-        images: Sequence[tuple[str, bytes]] = (),
+        images: Sequence[Image] = (),
         video_uri: str | None = None,
         seed: int | None = None,
-    ) -> GeminiAnswer:
+    ) -> StructuredAnswer:
         """Ask `prompt` about `images` ((mime type, bytes) pairs) and a public YouTube video, answered in `schema`.
 
-        Anything but a finished, valid answer raises: blocked or cut answers are permanent, unreadable ones transient.
+        Anything but a finished, valid answer raises: UnusableAnswer when blocked or cut, UnfinishedAnswer when outside
+        the schema, OutcomeUnknownError when the answer was lost and may have been charged.
         """
         from google.genai import types
 
@@ -181,33 +181,37 @@ class GeminiClient:
                 model=self.model, contents=types.Content(role="user", parts=parts), config=config
             ),
             "answer a question",
+            repeatable=False,
         )
-        usage = response.usage_metadata
-        prompt_tokens = (usage and usage.prompt_token_count) or 0
-        output_tokens = ((usage and usage.candidates_token_count) or 0) + (
-            (usage and usage.thoughts_token_count) or 0
-        )
-        return GeminiAnswer(
-            value=_validated(_finished_text(response), schema),
+        usage = self._usage(response)
+        return StructuredAnswer(
+            value=validated(VENDOR, _finished_text(response, usage), schema, usage),
             model=response.model_version or self.model,
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
-            cost_microusd=cost_microusd(self._price, prompt_tokens, output_tokens),
+            usage=usage,
         )
+
+    def _usage(self, response: Any) -> Usage:
+        counted = response.usage_metadata
+        output = ((counted and counted.candidates_token_count) or 0) + (
+            (counted and counted.thoughts_token_count) or 0
+        )
+        return usage_at(self._price, (counted and counted.prompt_token_count) or 0, output)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text for this model; free of charge, so also the way to see whether the key works."""
         response = self._ask(
-            lambda: self._client.models.count_tokens(model=self.model, contents=text), "count tokens"
+            lambda: self._client.models.count_tokens(model=self.model, contents=text),
+            "count tokens",
+            repeatable=True,
         )
         return response.total_tokens or 0
 
-    def _ask(self, request: Callable[[], T], doing: str) -> T:
+    def _ask(self, request: Callable[[], T], doing: str, *, repeatable: bool) -> T:
         return call_with_retries(
-            lambda: self._ask_once(request, doing), retries=self.endpoint.max_retries, seed=doing
+            lambda: self._ask_once(request, doing, repeatable), retries=self.endpoint.max_retries, seed=doing
         )
 
-    def _ask_once(self, request: Callable[[], T], doing: str) -> T:
+    def _ask_once(self, request: Callable[[], T], doing: str, repeatable: bool) -> T:
         import httpx
         import httpx2
         from google.genai import errors
@@ -216,18 +220,27 @@ class GeminiClient:
         try:
             return request()
         except errors.APIError as error:
+            if not repeatable and error.code >= 500 and error.code not in UNCHARGED_STATUSES:
+                raise answer_lost(VENDOR, f"answered HTTP {error.code}") from None
             raise self._refusal(error, doing) from None
         except (httpx.TransportError, httpx2.TransportError) as error:
-            unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx2.ConnectError, httpx2.ConnectTimeout)
+            unsent = isinstance(
+                error, httpx.ConnectError | httpx.ConnectTimeout | httpx2.ConnectError | httpx2.ConnectTimeout
+            )
+            late = isinstance(error, httpx.TimeoutException | httpx2.TimeoutException)
+            if not unsent and not repeatable:
+                raise answer_lost(
+                    VENDOR, "did not answer in time" if late else "broke the connection"
+                ) from None
             raise network_error(
-                error,
-                VENDOR,
-                doing,
-                base_url=self.endpoint.base_url,
-                was_sent=not isinstance(error, unsent),
-                repeatable=True,
-                timed_out=isinstance(error, httpx.TimeoutException | httpx2.TimeoutException),
-            ) from None
+                error, VENDOR, doing, base_url=self.endpoint.base_url,
+                was_sent=not unsent, repeatable=repeatable, timed_out=late,
+            ) from None  # fmt: skip
+        except ValueError:
+            # A success in status alone; it was charged all the same.
+            if repeatable:
+                raise unreadable_answer(VENDOR, doing) from None
+            raise answer_lost(VENDOR, "sent something unreadable") from None
 
     def _refusal(self, error: Any, doing: str) -> PipelineError:
         details = _details(error)
@@ -247,57 +260,17 @@ class GeminiClient:
         )
 
 
-def price_of(model: str) -> TokenPrice:
-    """Price of a model by name; PermanentError `gemini_price_unknown` when the table has none."""
-    base = re.sub(r"-(\d{3}|preview(-[\w-]+)?)$", "", model)
-    price = PRICES.get(base)
-    if price is None:
-        raise PermanentError(
-            f"The price of Gemini model {model!r} is not known.",
-            code="gemini_price_unknown",
-            remedy=f"Set GEMINI_MODEL to one of {', '.join(PRICES)}, or add its price to PRICES.",
-        )
-    return price
-
-
-def cost_microusd(price: TokenPrice, prompt_tokens: int, output_tokens: int) -> int:
-    """Cost in millionths of a dollar, rounded up: a bill is never smaller than what is booked for it."""
-    return -(-(prompt_tokens * price.prompt + output_tokens * price.output) // 1_000_000)
-
-
-def _finished_text(response: Any) -> str:
+def _finished_text(response: Any, usage: Usage) -> str:
     feedback = response.prompt_feedback
     if not response.candidates:
         blocked = str(getattr(feedback, "block_reason", None) or "no candidate")
-        raise _unusable(_BLOCKED, blocked.removeprefix("BlockedReason."))
+        raise unusable(VENDOR, _BLOCKED, blocked.removeprefix("BlockedReason."), usage)
     finish = response.candidates[0].finish_reason
     name = str(getattr(finish, "value", finish) or "FINISH_REASON_UNSPECIFIED")
     if name != "STOP":
-        raise _unusable(FINISH_REASONS.get(name, _BLOCKED), name)
+        raise unusable(VENDOR, FINISH_REASONS.get(name, _BLOCKED), name, usage)
     content = response.candidates[0].content
     return "".join(part.text or "" for part in (content.parts if content else None) or [] if not part.thought)
-
-
-def _unusable(rule: ErrorRule, why: str) -> PipelineError:
-    kinds: dict[FailureKind, type[PipelineError]] = {FailureKind.TRANSIENT: TransientError}
-    return kinds.get(rule.kind, PermanentError)(
-        f"Gemini ended its answer with {why}, so there is nothing to use.", code=rule.code, remedy=rule.remedy
-    )
-
-
-def _validated(text: str, schema: type[BaseModel]) -> BaseModel:
-    try:
-        return schema.model_validate_json(text)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'answer'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
-        )
-        raise TransientError(
-            f"Gemini's answer does not fit {schema.__name__} ({redact(problems)}).",
-            code="gemini_answer_invalid",
-            remedy="It is asked again by itself; if it lasts, the model cannot keep to this schema.",
-        ) from None
 
 
 def _details(error: Any) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ Each may be shared between threads.
 """
 
 import html
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,12 +48,15 @@ METHOD_BUCKETS: Mapping[str, tuple[str, int]] = {
     "set_thumbnail": ("units", 50),
 }
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Privacy = Literal["public", "unlisted", "private"]
 
 _DURATION = re.compile(
     r"P(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?"
 )
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _SECONDS = {"weeks": 604_800, "days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
 # Best picture a viewer of a list would see; larger ones are missing for many videos.
 _THUMBNAIL_ORDER = ("high", "medium", "default", "standard", "maxres")
@@ -245,7 +249,7 @@ class YouTubeData:
         )
         answer = self._google.read(request, "search for videos")
         return SearchPage(
-            videos=tuple(_found(item["id"]["videoId"], item["snippet"]) for item in _items(answer)),
+            videos=tuple(_readable_hits(_items(answer))),
             next_page_token=answer.get("nextPageToken"),
             total=int(answer.get("pageInfo", {}).get("totalResults", 0)),
         )
@@ -623,7 +627,7 @@ def _batch_get_stats(google: GoogleService, ids: Sequence[str]) -> list[VideoSta
         part="snippet,contentDetails,statistics", id=",".join(ids)
     )
     answer = google.read(request, "give statistics of videos")
-    return _in_order(ids, {item["id"]: _stats(item) for item in _items(answer)})
+    return _in_order(ids, {item["id"]: _stats(item) for item in _items(answer) if "id" in item})
 
 
 def _playlist_page(
@@ -665,7 +669,19 @@ def _check_ids(ids: Sequence[str]) -> None:
         raise ValueError(f"between 1 and {MAX_IDS_PER_CALL} ids per call, not {len(ids)}")
 
 
+def _readable_hits(items: Iterable[Mapping[str, Any]]) -> Iterable[FoundVideo]:
+    """Hits that name a video, a channel and a date; the others are logged and left out, nothing can be made of them."""
+    for item in items:
+        try:
+            yield _found(str(item["id"]["videoId"]), item["snippet"])
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("A hit of a YouTube search cannot be read and is left out: %r.", error)
+
+
 def _found(video_id: str, snippet: Mapping[str, Any]) -> FoundVideo:
+    published_at = _instant(snippet["publishedAt"])
+    if published_at is None:
+        raise ValueError(f"{video_id} has no date of publication")
     # Search results are the one place where YouTube sends text with HTML entities.
     return FoundVideo(
         video_id=video_id,
@@ -673,7 +689,7 @@ def _found(video_id: str, snippet: Mapping[str, Any]) -> FoundVideo:
         description=html.unescape(str(snippet.get("description", ""))),
         channel_id=str(snippet["channelId"]),
         channel_title=html.unescape(str(snippet.get("channelTitle", ""))),
-        published_at=datetime.fromisoformat(snippet["publishedAt"]),
+        published_at=published_at,
         thumbnail_url=_thumbnail(snippet),
         live=snippet.get("liveBroadcastContent", "none") != "none",
     )
@@ -685,17 +701,22 @@ def _thumbnail(snippet: Mapping[str, Any]) -> str | None:
 
 
 def _stats(item: Mapping[str, Any]) -> VideoStats:
-    counters = item.get("statistics", {})
-    duration = item.get("contentDetails", {}).get("duration")
-    snippet = item.get("snippet", {})
+    counters = item.get("statistics") or {}
+    duration = (item.get("contentDetails") or {}).get("duration")
+    snippet = item.get("snippet") or {}
     return VideoStats(
         video_id=str(item["id"]),
         published_at=_instant(snippet.get("publishTime") or snippet.get("publishedAt")),
-        duration_s=parse_duration(duration) if duration else None,
+        duration_s=_duration(duration),
         views=_integer(counters, "viewCount"),
         likes=_integer(counters, "likeCount"),
         comments=_integer(counters, "commentCount"),
     )
+
+
+def _duration(text: object) -> int | None:
+    """Seconds, or None for what YouTube may one day write differently: a length is worth no failed night."""
+    return parse_duration(text) if isinstance(text, str) and _DURATION.fullmatch(text) else None
 
 
 def _channel(item: Mapping[str, Any]) -> Channel:
@@ -715,9 +736,15 @@ def _channel(item: Mapping[str, Any]) -> Channel:
 
 
 def _integer(values: Mapping[str, Any], name: str) -> int | None:
-    """Counters are strings on the wire."""
-    return int(values[name]) if name in values else None
+    """Counters are strings on the wire; what is no whole number of 64 bits is as unknown as what is missing."""
+    text = str(values.get(name, ""))
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else None
 
 
 def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """An instant with its time zone; None for what is none, as for what is missing."""
+    try:
+        instant = datetime.fromisoformat(text) if text else None
+    except (ValueError, TypeError):
+        return None
+    return instant if instant is not None and instant.tzinfo is not None else None

@@ -95,7 +95,7 @@ def collect(
     with StateDatabase(database) as db:
         desk = SearchDesk(db, niches, clock=clock)
         with MeteredYouTube(client, db, clock, holder=slug, side_by_side=side_by_side) as youtube:
-            found = YouTubeCollector(youtube, desk, niches[slug], window, clock=clock).collect(day)
+            found = YouTubeCollector(youtube, niches[slug], window, clock=clock, desk=desk).collect(day)
     return [row["video_id"] for row in found.rows]
 
 

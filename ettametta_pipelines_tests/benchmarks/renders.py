@@ -40,6 +40,9 @@ from ettametta_pipelines.storage.objects import ObjectStore
 ROUNDS = 3
 PROCESSORS = 2
 SEED = 7
+MINUTE = 60
+# An hour, which `RENDER_LENGTHS=10,60,300,3600` adds, takes as long as all else together.
+LENGTHS = [int(seconds) for seconds in os.environ.get("RENDER_LENGTHS", "10,60,300").split(",")]
 EVERYTHING = Recipe.model_validate(
     {
         "name": "everything",
@@ -65,7 +68,10 @@ PEERS = os.environ.get("PEERS_PYTHON", sys.executable)
 def footage(folder: Path, seconds: int, size: str = "1920x1080") -> Path:
     """The same spheres over and over with new noise, H.264 and AAC."""
     target = folder / f"{size}_{seconds}.mp4"
-    if not target.is_file():
+    if not target.is_file() and seconds > MINUTE:
+        minute = footage(folder, MINUTE, size)
+        run("-stream_loop", "-1", "-i", str(minute), "-t", str(seconds), "-c", "copy", str(target))
+    elif not target.is_file():
         sample = make_samples(folder / "samples")[1]
         run(
             "-stream_loop", "-1", "-i", str(sample), "-t", str(seconds), "-r", "30",
@@ -79,6 +85,11 @@ def cues(seconds: float) -> tuple[Cue, ...]:
     return tuple(
         Cue(at + 0.2, at + 1.8, f"What is said at {at} seconds", ()) for at in range(0, int(seconds), 2)
     )
+
+
+def srt(cue: Cue) -> str:
+    times = (f"00:00:{at:06.3f}".replace(".", ",") for at in (cue.start_s, cue.end_s))
+    return f"{' --> '.join(times)}\n{cue.text}"
 
 
 def cutaways(folder: Path, seconds: int) -> list[Cutaway]:
@@ -205,8 +216,8 @@ def one_run_or_three(folder: Path) -> dict[str, float]:
     source = footage(folder, 20)
     shares, together, apart = [], [], []
     with fresh(folder) as out:
-        captions, recipe = out / "captions.json", out / "everything.json"
-        captions.write_bytes(canonical_bytes(cues(20)))
+        captions, recipe = out / "captions.srt", out / "everything.json"
+        captions.write_text("\n".join(f"{n}\n{srt(cue)}\n" for n, cue in enumerate(cues(20), 1)))
         recipe.write_text(EVERYTHING.model_dump_json())
 
         def run_of(formats: Sequence[str]) -> float:
@@ -284,16 +295,13 @@ def by_size(folder: Path) -> dict[str, float]:
 
 
 def by_length(folder: Path) -> dict[str, float]:
-    """Seconds of work per second of footage and memory, one format."""
+    """Seconds of work per second of footage and memory, one format, two segments at a time."""
     figures = {}
     for seconds in LENGTHS:
-        took, memory = rendering(footage(folder, seconds), folder, ("1x1",))
+        took, memory = rendering(footage(folder, seconds), folder, ("1x1",), workers=PROCESSORS)
         figures[f"{seconds} s: work per second"] = took / seconds
         figures[f"{seconds} s: peak memory, MB"] = memory
     return figures
-
-
-LENGTHS = (10, 60, 300)
 
 
 def analysis(folder: Path) -> dict[str, float]:

@@ -10,7 +10,13 @@ import pytest
 from ettametta_pipelines import failure_policy
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.discovery.assets import ASSETS, niche_trends
+from ettametta_pipelines.discovery.assets import (
+    ASSETS,
+    niche_trends,
+    tiktok_candidates,
+    trend_candidates,
+    youtube_candidates,
+)
 from ettametta_pipelines.discovery.contracts import NICHE_TRENDS, TIKTOK_CANDIDATES, TREND_CANDIDATES
 from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.publishing.connections import connect
@@ -35,6 +41,7 @@ def run(
         run_config=config,
         resources={
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
+            "store": StoreResource(),
             "state": StateResource(),
             "youtube": YouTubeResource(),
             "tiktok": TikTokResource(),
@@ -45,7 +52,7 @@ def run(
 
 
 def discover(niche: str, day: str = TODAY, **options: Any) -> dg.ExecuteInProcessResult:
-    assets = [asset for asset in ASSETS if asset is not niche_trends]
+    assets = [youtube_candidates, tiktok_candidates, trend_candidates]
     return run(assets, day_niche_key(day, niche), config=LIMITS, **options)
 
 

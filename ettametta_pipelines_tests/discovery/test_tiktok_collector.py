@@ -103,3 +103,41 @@ def test_tiktok_being_down_is_worth_another_try(settings_env: Settings, sandbox:
     sandbox.fault("tiktok", path_regex="/video/list", times=None, status=503)
     with pytest.raises(TransientError):
         at_tiktok.collect(niche("wander"))
+
+
+def test_without_the_switch_nobody_asks_the_research_api(
+    settings_env: Settings, sandbox: SandboxUnderTest
+) -> None:
+    assert not settings_env.tiktok_research_api
+    Connected(settings_env, "wander").collect(niche("wander"))
+    assert sandbox.count("tiktok", "POST", "/v2/research/") == 0
+
+
+def test_an_app_without_a_research_grant_is_told_so_and_keeps_its_own_posts(settings_env: Settings) -> None:
+    ours = Connected(settings_env, "wander")
+    found = ours.collect(niche("wander"), research=ours.app.research_videos)
+    assert len(found.rows) >= 5
+    assert "non-commercial research" in found.left_out[0]
+
+
+def test_with_a_research_grant_the_niches_queries_are_searched(
+    settings_env: Settings, sandbox: SandboxUnderTest
+) -> None:
+    made = int((utc_now() - timedelta(hours=3)).timestamp())
+    videos = [
+        {
+            "id": 7,
+            "create_time": made,
+            "username": "other",
+            "video_description": "Pack \u202elight",
+            "view_count": 9,
+        },
+        {"id": 8, "create_time": made - 90 * 86_400, "username": "other"},
+    ]
+    answer = {"data": {"videos": videos, "has_more": False}, "error": {"code": "ok"}}
+    sandbox.fault("tiktok", path_regex="research", status=200, body=answer)
+    ours = Connected(settings_env)
+    found = ours.collect(niche(), research=ours.app.research_videos)
+    (row,) = TIKTOK_CANDIDATES.rows(TIKTOK_CANDIDATES.frame(found.rows))
+    assert (row["video_id"], row["views"], row["likes"], row["title"]) == ("7", 9, None, "Pack light")
+    assert row["found_by"] == ["research: packing"]

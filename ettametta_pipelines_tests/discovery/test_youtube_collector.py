@@ -56,7 +56,7 @@ def collect(
     window = publication_window(day, settings.timezone, utc_now())
     desk = SearchDesk(state, {wanted.slug: wanted}, clock=utc_now)
     with metered(settings, state) as youtube:
-        return YouTubeCollector(youtube, desk, wanted, window, clock=utc_now, limits=limits).collect(day)
+        return YouTubeCollector(youtube, wanted, window, clock=utc_now, limits=limits, desk=desk).collect(day)
 
 
 def used(state: StateDatabase) -> dict[str, tuple[int, int]]:

@@ -91,13 +91,14 @@ def test_an_unknown_niche_names_the_known_ones_and_keeps_the_account() -> None:
 
 
 def test_a_good_upload_is_stored_under_its_content(store: ObjectStore, good: Path, tmp_path: Path) -> None:
-    sidecar = b'{"title": "First", "rights": "owned", "recipe": "clean"}'
+    sidecar = b'{"title": "First", "rights": "owned", "recipe": "clean", "brief_id": "0123456789abcdef"}'
     upload = said(store, put(store, good.read_bytes()), sidecar)
     row = accept(store, upload, tmp_path)
     assert row["verdict"] == "accepted"
     assert row["object_key"] == f"media/sources/{upload.sha256}.mp4"
     assert store.get(str(row["object_key"])) == good.read_bytes()
     assert (row["title"], row["rights"], row["recipe"]) == ("First", "owned", "clean")
+    assert row["brief_id"] == "0123456789abcdef"
     assert (row["width"], row["height"], row["has_audio"], row["accepted_at"]) == (640, 360, True, NOON)
     require_accepted(row)
 

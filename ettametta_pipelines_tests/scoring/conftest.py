@@ -1,4 +1,4 @@
-"""Trend candidates found at the sandbox, ready to be judged."""
+"""Trend candidates found at the sandbox, ready to be judged, and the chain of models that judges them."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,16 +7,31 @@ from typing import Any
 import pytest
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.vendors.gemini import GeminiClient
+from ettametta_pipelines.scoring.chain import Chain, open_chain
+from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.vendors.youtube import YouTubeData
 
 Row = dict[str, Any]
 
 
+OpenChain = Callable[..., Chain]
+
+
 @pytest.fixture
-def gemini(settings_env: Settings) -> GeminiClient:
-    return GeminiClient(settings_env.endpoint("gemini"), settings_env.gemini_model)
+def open_models(settings_env: Settings) -> OpenChain:
+    """`open_models("gemini", "groq")`: their chain on the test's own state, paid by account acme."""
+
+    def open_them(*names: str) -> Chain:
+        state = open_state(get_settings())
+        return open_chain(get_settings(), names, state, account="acme", clock=utc_now)
+
+    return open_them
+
+
+@pytest.fixture
+def gemini(open_models: OpenChain) -> Chain:
+    return open_models("gemini")
 
 
 @pytest.fixture

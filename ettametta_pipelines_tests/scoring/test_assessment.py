@@ -1,7 +1,9 @@
 """Judging candidates: failures as rows, fallbacks by name, titles as data."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,40 +13,34 @@ from hypothesis import strategies as st
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
 from ettametta_pipelines.scoring.assessment import (
     Assessments,
+    ChainJudge,
     Evidence,
-    Judge,
-    PixelJudge,
     assess_candidates,
     build_prompt,
     still_valid,
 )
 from ettametta_pipelines.scoring.contracts import CANDIDATE_ASSESSMENTS
+from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.vendors.pictures import Picture
+from ettametta_pipelines_tests.scoring.scripted import GOOD, ScriptedChain, ScriptedModel, scripted_chain
 from ettametta_pipelines_tests.scoring.test_heuristics import png, scene
+
+MakeJudge = Callable[..., ScriptedChain]
 
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
 PICTURE = Picture("image/png", png(scene()))
 
 
-class ScriptedJudge:
-    """Judges by a script: video id -> what goes wrong; everything else is found good."""
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[..., ScriptedChain]:
+    """`judge(b=error)`: one model that fails on video b, paid from a state of the test's own."""
+    database = StateDatabase(f"sqlite:///{tmp_path / 'state.db'}")
+    database.migrate()
 
-    provider = "gemini"
-    model = "scripted"
+    def make(**errors: PipelineError) -> ScriptedChain:
+        return scripted_chain(database, ScriptedModel("gemini", GOOD, errors))
 
-    def __init__(self, **errors: PipelineError) -> None:
-        self.errors = errors
-        self.asked: list[str] = []
-
-    def judge(self, niche_title: str, candidate: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
-        self.asked.append(candidate["video_id"])
-        if error := self.errors.get(candidate["video_id"]):
-            raise error
-        return {
-            "evidence": evidence.kind, "hook_strength": 0.8, "hook_reason": "a question", "subjects": ["pan"],
-            "mood": "cosy", "aesthetics": 0.6, "safety": "safe", "safety_reason": None, "model": "scripted-001",
-            "prompt_tokens": 900, "output_tokens": 60, "cost_microusd": 315,
-        }  # fmt: skip
+    return make
 
 
 def candidate(video_id: str, rank: int = 1) -> dict[str, Any]:
@@ -56,15 +52,15 @@ def candidate(video_id: str, rank: int = 1) -> dict[str, Any]:
 
 
 def assess(
-    judge: Judge, *ids: str, fallback: Judge | None = None, earlier: dict[Any, Any] | None = None
+    chain: ScriptedChain, *ids: str, pixels: bool = False, earlier: dict[Any, Any] | None = None
 ) -> Assessments:
     candidates = [candidate(video_id, rank) for rank, video_id in enumerate(ids, start=1)]
     return assess_candidates(
         candidates,
-        {("youtube", video_id): Evidence(PICTURE) for video_id in ids},
+        {("youtube", video_id): Evidence((PICTURE,)) for video_id in ids},
         niche_title="Home cooking",
-        judge=judge,
-        fallback=fallback,
+        judge=ChainJudge(chain),
+        pixels_may_judge=pixels,
         earlier=earlier or {},
         clock=lambda: NOW,
     )
@@ -74,27 +70,27 @@ def refused(code: str = "gemini_blocked") -> PermanentError:
     return PermanentError("Gemini refused to judge.", code=code, remedy="Look at the video.")
 
 
-def test_judged_rows_fit_the_contract_and_name_provider_model_and_cost() -> None:
-    outcome = assess(ScriptedJudge(), "a", "b")
+def test_judged_rows_fit_the_contract_and_name_provider_model_and_cost(judge: MakeJudge) -> None:
+    outcome = assess(judge(), "a", "b")
     frame = CANDIDATE_ASSESSMENTS.frame(outcome.rows)
     assert list(frame["model"]) == ["scripted-001"] * 2
     assert list(frame["requested_model"]) == ["scripted"] * 2
     assert outcome.cost_microusd == 630
 
 
-def test_one_failure_is_a_row_with_its_code_and_the_others_are_kept() -> None:
-    outcome = assess(ScriptedJudge(b=refused()), "a", "b", "c")
+def test_one_failure_is_a_row_with_its_code_and_the_others_are_kept(judge: MakeJudge) -> None:
+    outcome = assess(judge(b=refused()), "a", "b", "c")
     frame = CANDIDATE_ASSESSMENTS.frame(outcome.rows).set_index("video_id")
     assert list(frame["status"]) == ["assessed", "failed", "assessed"]
     assert frame.loc["b", "reason_code"] == "gemini_blocked"
     assert outcome.failed == 1
 
 
-def test_when_every_candidate_fails_the_failure_is_raised_with_its_kind_and_remedy() -> None:
+def test_when_every_candidate_fails_the_failure_is_raised_with_its_kind_and_remedy(judge: MakeJudge) -> None:
     busy = {name: TransientError("Busy.", code="gemini_busy", remedy="Wait.", retry_after_s=wait)
             for name, wait in (("a", 3.0), ("b", 9.0))}  # fmt: skip
     with pytest.raises(TransientError) as failure:
-        assess(ScriptedJudge(**busy), "a", "b")
+        assess(judge(**busy), "a", "b")
     assert (failure.value.code, failure.value.remedy, failure.value.retry_after_s) == (
         "gemini_busy",
         "Wait.",
@@ -102,23 +98,23 @@ def test_when_every_candidate_fails_the_failure_is_raised_with_its_kind_and_reme
     )
 
 
-def test_a_revoked_key_costs_one_question() -> None:
+def test_a_revoked_key_costs_one_question(judge: MakeJudge) -> None:
     revoked = NeedsPersonError(
         "The key is revoked.", code="gemini_unauthorized", remedy="Set GEMINI_API_KEY."
     )
-    judge = ScriptedJudge(a=revoked, b=revoked, c=revoked)
+    chain = judge(a=revoked, b=revoked, c=revoked)
     with pytest.raises(NeedsPersonError):
-        assess(judge, "a", "b", "c")
-    assert judge.asked == ["a"]
+        assess(chain, "a", "b", "c")
+    assert chain.asked == ["a"]
 
 
-def test_without_a_fallback_nothing_else_judges() -> None:
-    outcome = assess(ScriptedJudge(b=refused()), "a", "b")
+def test_without_a_fallback_nothing_else_judges(judge: MakeJudge) -> None:
+    outcome = assess(judge(b=refused()), "a", "b")
     assert {row["provider"] for row in outcome.rows} == {"gemini"}
 
 
-def test_an_allowed_fallback_judges_what_it_can_and_is_named_with_the_reason() -> None:
-    outcome = assess(ScriptedJudge(b=refused()), "a", "b", fallback=PixelJudge())
+def test_an_allowed_fallback_judges_what_it_can_and_is_named_with_the_reason(judge: MakeJudge) -> None:
+    outcome = assess(judge(b=refused()), "a", "b", pixels=True)
     row = CANDIDATE_ASSESSMENTS.frame(outcome.rows).set_index("video_id").loc["b"]
     assert (row["status"], row["provider"], row["safety"]) == ("assessed", "heuristics", "unjudged")
     assert row["reason_code"] == "gemini_blocked"
@@ -127,25 +123,25 @@ def test_an_allowed_fallback_judges_what_it_can_and_is_named_with_the_reason() -
     assert outcome.fallbacks == 1
 
 
-def test_a_judgement_already_paid_for_is_kept_and_failures_are_asked_again() -> None:
-    first = assess(ScriptedJudge(b=refused()), "a", "b")
-    judge = ScriptedJudge()
-    second = assess(judge, "a", "b", earlier=still_valid(first.rows, judge))
-    assert judge.asked == ["b"]
+def test_a_judgement_already_paid_for_is_kept_and_failures_are_asked_again(judge: MakeJudge) -> None:
+    first = assess(judge(b=refused()), "a", "b")
+    chain = judge()
+    second = assess(chain, "a", "b", earlier=still_valid(first.rows, chain))
+    assert chain.asked == ["b"]
     assert second.reused == 1
     assert second.cost_microusd == 315
     assert [row["status"] for row in second.rows] == ["assessed", "assessed"]
 
 
-def test_another_model_or_question_is_asked_again() -> None:
-    judge = ScriptedJudge()
-    rows = assess(judge, "a").rows
-    assert still_valid([rows[0] | {"requested_model": "older"}], judge) == {}
-    assert still_valid([rows[0] | {"prompt_version": "judge-0"}], judge) == {}
+def test_another_model_or_question_is_asked_again(judge: MakeJudge) -> None:
+    chain = judge()
+    rows = assess(chain, "a").rows
+    assert still_valid([rows[0] | {"requested_model": "older"}], chain) == {}
+    assert still_valid([rows[0] | {"prompt_version": "judge-0"}], chain) == {}
 
 
-def test_nothing_to_judge_asks_nobody() -> None:
-    assert assess(ScriptedJudge()).rows == []
+def test_nothing_to_judge_asks_nobody(judge: MakeJudge) -> None:
+    assert assess(judge()).rows == []
 
 
 def test_views_and_likes_are_not_shown_to_the_judge() -> None:

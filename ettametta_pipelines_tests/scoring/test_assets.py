@@ -13,15 +13,20 @@ from ettametta_pipelines.discovery.assets import tiktok_candidates, trend_candid
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
 from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.resources import (
-    GeminiResource,
+    JudgesResource,
     StateResource,
     StoreResource,
     TikTokResource,
     YouTubeResource,
 )
-from ettametta_pipelines.scoring.assets import ASSETS
+from ettametta_pipelines.scoring.assets import (
+    ASSETS,
+    candidate_assessments,
+    creative_briefs,
+    scored_candidates,
+)
 from ettametta_pipelines.scoring.contracts import CANDIDATE_ASSESSMENTS, CREATIVE_BRIEFS, SCORED_CANDIDATES
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table, table_key, write_table
@@ -45,7 +50,7 @@ def run(
             "state": StateResource(),
             "youtube": YouTubeResource(),
             "tiktok": TikTokResource(),
-            "gemini": GeminiResource(),
+            "judges": JudgesResource(),
         },
         raise_on_error=False,
     )
@@ -62,7 +67,13 @@ def discovered(settings_env: Settings) -> Settings:
 
 
 def score(**assessment: Any) -> dg.ExecuteInProcessResult:
-    return run(ASSETS, {"candidate_assessments": {"top": 4, **assessment}, "creative_briefs": {"top": 2}})
+    return run(
+        [candidate_assessments, scored_candidates, creative_briefs],
+        {
+            "candidate_assessments": {"top": 4, "models": ["gemini"], **assessment},
+            "creative_briefs": {"top": 2, "models": ["gemini"]},
+        },
+    )
 
 
 def stored(settings: Settings, contract: TableContract) -> pd.DataFrame:
@@ -166,3 +177,49 @@ def test_a_partition_whose_stored_table_is_corrupt_is_made_again(
     assert metadata_of(again, "creative_briefs")["reused"] == 0
     assert len(stored(discovered, CREATIVE_BRIEFS)) == 2
     assert "candidate_assessments cannot be used" in capfd.readouterr().err
+
+
+BLOCKED = {"candidates": [], "promptFeedback": {"blockReason": "OTHER"}}
+
+
+def test_openai_and_groq_judge_where_gemini_does_not_and_are_named(
+    discovered: Settings, sandbox: SandboxUnderTest
+) -> None:
+    sandbox.fault("gemini", path_regex=":generateContent", times=None, status=200, body=BLOCKED)
+    busy = {"error": {"message": "slow", "type": "tokens", "code": "rate_limit_exceeded"}}
+    sandbox.fault("openai", times=None, after=2, status=429, body=busy, headers={"Retry-After": "300"})
+    result = score(models=["gemini", "openai", "groq"])
+    assert result.success
+    told = metadata_of(result, "candidate_assessments")
+    assert told["judged_by"] == {"openai": 2, "groq": 2}
+    assert told["links_left"] == "gemini: gemini_blocked (4), openai: rate_limited (2)"
+    assert "gemini gemini-3.5-flash-lite" in told["vendor"]
+    rows = stored(discovered, CANDIDATE_ASSESSMENTS)
+    assert set(rows["model"]) == {"gpt-6-luna", "qwen/qwen3.8-27b"}
+    assert (rows["cost_usd"] > 0).all()
+
+
+def test_a_spent_budget_asks_nobody_says_so_and_leaves_the_day_to_heuristics_and_template(
+    discovered: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETTAMETTA_ACCOUNT_MODEL_BUDGET_USD", "0.001")
+    get_settings.cache_clear()
+    result = score(models=["gemini", "openai", "groq"], account="acme")
+    assert result.success
+    told = metadata_of(result, "candidate_assessments")
+    assert told["failures"] == {"budget_spent": 4}
+    assert told["budget"].startswith("0.0000 of 0.0010 USD by account acme")
+    assert all(sandbox.requests(name) == [] for name in ("gemini", "openai", "groq"))
+    allowed = score(fallback="heuristics", account="acme")
+    assert metadata_of(allowed, "candidate_assessments")["judged_by"] == {"heuristics": 4}
+    written = run(
+        [scored_candidates, creative_briefs],
+        {
+            "scored_candidates": {"allow_unjudged": True},
+            "creative_briefs": {"top": 2, "account": "acme"},
+        },
+    )
+    assert metadata_of(written, "creative_briefs")["by_template"] == 2
+    briefs = stored(discovered, CREATIVE_BRIEFS)
+    assert set(briefs["written_by"]) == {"template"}
+    assert set(briefs["reason_code"]) == {"budget_spent"}

@@ -148,3 +148,17 @@ def test_raising_one_signal_of_a_candidate_never_lowers_its_score(
         (min(1.0, x + 0.3) if part else x * 2 + 1) if at == part else x for at, x in enumerate(sample[place])
     )
     assert scored(raised)[f"v{place}"] >= scored(sample)[f"v{place}"] - 1e-12
+
+
+def test_the_challengers_score_stands_beside_and_moves_no_rank() -> None:
+    candidates = [candidate("dull", view_velocity_per_hour=1e6), candidate("gripping"), candidate("unjudged")]
+    judged = [assessment("dull", hook_strength=0.1), assessment("gripping", hook_strength=0.9)]
+    alone = score_candidates(candidates, judged)
+    shadowed = score_candidates(candidates, judged, challenger=Weights("learned-x", {"hook": 1.0}))
+    assert [(row["video_id"], row["score"]) for row in shadowed] == [
+        (row["video_id"], row["score"]) for row in alone
+    ]
+    shadow = {row["video_id"]: row["challenger_score"] for row in shadowed}
+    assert shadow["gripping"] > shadow["dull"]
+    assert shadow["unjudged"] is None
+    assert {row["challenger_version"] for row in shadowed} == {"learned-x"}

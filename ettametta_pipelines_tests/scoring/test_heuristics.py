@@ -7,7 +7,16 @@ import pytest
 from PIL import Image, ImageFilter
 
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.scoring.heuristics import aesthetics, colourfulness, contrast, decode, sharpness
+from ettametta_pipelines.scoring.heuristics import (
+    colourfulness,
+    contrast,
+    cuts_per_minute,
+    decode,
+    look_at,
+    pacing_of,
+    sharpness,
+)
+from ettametta_pipelines_tests.media.people import backdrop, shipped, with_person
 
 
 def png(image: Image.Image) -> bytes:
@@ -36,11 +45,44 @@ def test_blur_lowers_sharpness_and_draining_colour_lowers_colourfulness() -> Non
 
 
 def test_a_crisp_colourful_picture_looks_better_than_a_dull_blurred_one() -> None:
-    dull = scene().convert("L").filter(ImageFilter.GaussianBlur(20))
-    assert 0 < aesthetics(png(dull)) < aesthetics(png(scene())) < 1
+    dull = look_at([png(scene().convert("L").filter(ImageFilter.GaussianBlur(20)))])
+    assert 0 < dull.aesthetics < look_at([png(scene())]).aesthetics < 1
+
+
+def test_colourfulness_is_the_published_formula() -> None:
+    """Half red, half blue: the opponent colours by hand (Hasler and Süsstrunk 2003, equations 4 to 7)."""
+    halves = np.zeros((320, 320, 3), np.uint8)
+    halves[:, :160, 0] = 255
+    halves[:, 160:, 2] = 255
+    red_green, yellow_blue = np.array([255.0, 0.0]), np.array([127.5, -255.0])
+    expected = np.hypot(red_green.std(), yellow_blue.std()) + 0.3 * np.hypot(
+        red_green.mean(), yellow_blue.mean()
+    )
+    assert colourfulness(decode(png(Image.fromarray(halves)))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_faces_are_counted_on_the_picture_that_shows_most() -> None:
+    nobody = shipped("coffee.png").resize((640, 360))
+    somebody = Image.fromarray(with_person(backdrop(640, 360), 0.5, 0.5, 0.18))
+    assert look_at([png(nobody)]).faces == 0
+    assert look_at([png(nobody), png(somebody)]).faces == 1
+
+
+def test_the_same_pixels_give_the_same_numbers() -> None:
+    assert look_at([png(scene()), png(scene(8))]) == look_at([png(scene()), png(scene(8))])
+
+
+@pytest.mark.parametrize(("mean_shot_s", "pacing"), [(0.8, "fast"), (4.0, "steady"), (12.0, "slow")])
+def test_pacing_follows_the_mean_shot(mean_shot_s: float, pacing: str) -> None:
+    assert pacing_of(mean_shot_s) == pacing
+
+
+def test_cuts_are_counted_by_the_minute() -> None:
+    assert cuts_per_minute(1, 30.0) == 0
+    assert cuts_per_minute(11, 30.0) == 20
 
 
 def test_bytes_that_are_no_picture_are_refused() -> None:
     with pytest.raises(PermanentError) as refused:
-        aesthetics(b"<html>not a picture</html>")
+        look_at([b"<html>not a picture</html>"])
     assert refused.value.code == "picture_unreadable"
