@@ -16,7 +16,7 @@ from ettametta_pipelines.scoring.blend import Weights
 from ettametta_pipelines.scoring.contracts import SCORED_CANDIDATES
 from ettametta_pipelines.scoring.earlier import CORRUPT
 from ettametta_pipelines.storage.contracts import ContractViolation
-from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
+from ettametta_pipelines.storage.parquet import read_file, table_key
 
 if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectStore
@@ -83,15 +83,19 @@ def earlier_scored(store: "ObjectStore", day: date, niche: str) -> tuple[list[Ro
 
 def _scored(store: "ObjectStore", partition: str) -> list[Row] | None:
     """None for a table that is corrupt or from before the contract changed."""
+    from ettametta_pipelines.storage.objects import ObjectMissing
+
     try:
-        frame = read_table(store, SCORED_CANDIDATES, partition)
-    except PartitionMissing:
+        table = read_file(store, SCORED_CANDIDATES, table_key(SCORED_CANDIDATES.name, partition))
+    except ObjectMissing:
         return []
     except PermanentError as error:
         if not isinstance(error, ContractViolation) and error.code != CORRUPT:
             raise
         return None
-    return [row for row in SCORED_CANDIDATES.rows(frame) if row["score"] is not None]
+    # A range of days scored again asks this of every day: the columns that matter, and no detour over pandas.
+    parts = [column.name for column in SCORED_CANDIDATES.columns if column.name.endswith("_part")]
+    return [row for row in table.select(["score", *parts]).to_pylist() if row["score"] is not None]
 
 
 def score_shift(today: Sequence[Row], earlier: Sequence[Row], weights: Weights) -> Shift:
