@@ -63,6 +63,7 @@ $(PEERS)/.installed: ettametta_pipelines_tests/benchmarks/peers.txt | $(BIN)/pyt
 bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.lake
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.discovery
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

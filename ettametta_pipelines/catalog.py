@@ -2,6 +2,7 @@
 
 from ettametta_pipelines.discovery.contracts import CONTRACTS as DISCOVERY
 from ettametta_pipelines.media.contracts import CONTRACTS as MEDIA
+from ettametta_pipelines.operations.contracts import CONTRACTS as OPERATIONS
 from ettametta_pipelines.publishing.contracts import CONTRACTS as PUBLISHING
 from ettametta_pipelines.renders.contracts import CONTRACTS as RENDERS
 from ettametta_pipelines.revenue.contracts import CONTRACTS as REVENUE
@@ -11,5 +12,5 @@ from ettametta_pipelines.upkeep.contracts import CONTRACTS as UPKEEP
 
 ALL_TABLES: dict[str, TableContract] = {
     contract.name: contract
-    for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *UPKEEP)
+    for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *UPKEEP, *OPERATIONS)
 }

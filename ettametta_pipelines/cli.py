@@ -345,12 +345,17 @@ def _shown(value: object) -> Text:
 
 
 @app.command()
-def sandbox(host: Host = "127.0.0.1", port: Port = None) -> None:
+def sandbox(
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Wait so long before every answer.")] = 0,
+) -> None:
     """Serve the local stand-ins of every vendor."""
     from ettametta_pipelines.sandbox.server import serve
 
     settings = get_settings()
-    serve(settings.home_dir, host, port if port is not None else settings.sandbox_port)
+    port = port if port is not None else settings.sandbox_port
+    serve(settings.home_dir, host, port, latency_s=latency_ms / 1000)
 
 
 @app.command()

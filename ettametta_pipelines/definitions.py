@@ -15,6 +15,7 @@ from ettametta_pipelines.automation.sensors import SENSORS
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
+from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.resources import (
@@ -63,6 +64,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *PUBLISHING,
             *REVENUE,
             *UPKEEP,
+            *OPERATIONS,
         ],
         jobs=JOBS,
         schedules=build_schedules(settings),

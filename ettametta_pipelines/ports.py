@@ -15,7 +15,9 @@ def listen_on(host: str, port: int, *, service: str, variable: str) -> socket.so
 
     Raises NeedsPersonError `port_in_use` naming the variable that changes the port, or `cannot_listen`.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named, not 0: asyncio switches Nagle's delay off only where it sees TCP, and each answer would wait 40 ms for it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -35,6 +35,7 @@ EXPECTED_ASSETS = {
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
+    "operations": {"api_quota_usage"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
     "upkeep": {"table_packs"},
 }
@@ -92,7 +93,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {
         "nightly_discovery", "niche_overview", "ingest_upload", "publish_video",
-        "refresh_publication_metrics", "book_daily_revenue",
+        "refresh_publication_metrics", "book_daily_revenue", "quota_usage",
         "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
         "calibrate_score",
         "pack_tables",
@@ -103,6 +104,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_overview": "0 5 * * *",
         "hourly_publication_metrics": "15 * * * *",
         "nightly_books": "30 3 * * *",
+        "hourly_quota_usage": "50 * * * *",
+        "parked_searches": "20 0 * * *",
         "hourly_snapshots": "40 * * * *",
         "morning_ranking": "50 4 * * *",
         "daily_statistics_retention": "20 6 * * *",

@@ -16,6 +16,7 @@ INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+QUOTA_JOB = "quota_usage"
 SNAPSHOT_JOB = "take_video_snapshots"
 RERANK_JOB = "rank_trends_again"
 RETENTION_JOB = "delete_old_statistics"
@@ -91,6 +92,12 @@ JOBS = [
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
         description="Book one business day from the payment ledgers. Safe to repeat: a closed day books the same.",
+    ),
+    dg.define_asset_job(
+        QUOTA_JOB,
+        selection=dg.AssetSelection.assets("api_quota_usage"),
+        partitions_def=DAY,
+        description="How much of the vendors' daily quotas is spent, by whom, and when parked searches will be made.",
     ),
     dg.define_asset_job(
         SNAPSHOT_JOB,

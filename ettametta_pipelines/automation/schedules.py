@@ -15,11 +15,14 @@ from ettametta_pipelines.automation.jobs import (
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
     PACK_JOB,
+    QUOTA_JOB,
     RERANK_JOB,
     RETENTION_JOB,
     REVENUE_JOB,
     SNAPSHOT_JOB,
 )
+from ettametta_pipelines.clock import pacific_quota_day, utc_now
+from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.partitions import NICHE, day_niche_key
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
@@ -123,6 +126,47 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             yield dg.RunRequest(run_key=f"{tick}:{day}", partition_key=day)
 
     @dg.schedule(
+        name="hourly_quota_usage",
+        job_name=QUOTA_JOB,
+        cron_schedule="50 * * * *",
+        description="Ten to every hour: what is left of today's quotas, under the vendor's day (midnight Pacific).",
+        **on,
+    )
+    def hourly_quota_usage(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        tick: datetime = context.scheduled_execution_time
+        # West of the Pacific coast the vendor's day begins before the operator's partition of it exists.
+        day = min(pacific_quota_day(tick).isoformat(), _local_day(context, zone, days_ago=0))
+        return dg.RunRequest(run_key=tick.isoformat(), partition_key=day)
+
+    @dg.schedule(
+        name="parked_searches",
+        job_name=DISCOVERY_JOB,
+        cron_schedule="20 0 * * *",
+        execution_timezone="America/Los_Angeles",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=(
+            "00:20 Pacific, when quotas are new: backfilled days whose searches were parked, oldest first, as many as "
+            "the niches' news leaves room for."
+        ),
+    )
+    def parked_searches(
+        context: dg.ScheduleEvaluationContext, state: StateResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        from ettametta_pipelines.discovery.search_desk import SearchPolicy, backlog
+
+        waiting = backlog(state.open(), load_niches(settings.niches_file), utc_now, SearchPolicy())
+        if not waiting.due:
+            yield dg.SkipReason(
+                f"{sum(waiting.owed.values())} searches are parked; today leaves {waiting.left_today} for backfills."
+            )
+        for day, niche in waiting.due:
+            yield dg.RunRequest(
+                run_key=f"{waiting.today}:{day}|{niche}",
+                partition_key=day_niche_key(day.isoformat(), niche),
+                tags={NICHE_TAG: niche},
+            )
+
+    @dg.schedule(
         name="hourly_snapshots",
         job_name=SNAPSHOT_JOB,
         cron_schedule="40 * * * *",
@@ -186,6 +230,8 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         morning_overview,
         hourly_publication_metrics,
         nightly_books,
+        hourly_quota_usage,
+        parked_searches,
         hourly_snapshots,
         morning_ranking,
         daily_statistics_retention,

@@ -60,12 +60,22 @@ class YouTubeConfig(dg.Config):
     """What one niche may cost on one day."""
 
     searches: int = Field(
-        default=6, ge=1, le=100, description="Searches for a niche of weight 1, of 100 a day"
+        default=6,
+        ge=1,
+        le=100,
+        description="Searches wanted by a niche of weight 1; all niches share 100 a day",
+    )
+    rerun_reserve: int = Field(
+        default=10, ge=0, le=100, description="Searches a day that only repeated partitions may use"
     )
     baseline_channels: int = Field(
         default=50, ge=0, description="Channels whose usual views are looked up, fastest candidates first"
     )
     baseline_uploads: int = Field(default=15, ge=5, le=50, description="Recent uploads read per channel")
+    baseline_days: int = Field(
+        default=3, ge=0, le=30, description="Days for which a channel's usual views are not read again"
+    )
+    side_by_side: int = Field(default=8, ge=1, le=32, description="Calls to YouTube in flight at once")
 
 
 @dg.asset(  # type: ignore[call-overload]
@@ -89,10 +99,15 @@ Videos YouTube returned for a niche's queries and watched channels, published on
 statistics **at the moment of the run** (`observed_at`) and what their channels usually reach. A backfilled day
 has that day's videos and today's counts; nothing pretends to have been seen in the past.
 
-Every call is paid from the shared daily quota before it is made. When a bucket is spent, the partition holds what
-was found so far and *left_out* names the rest.
+All niches share 100 searches a day. Each has a share by weight and by what its searches brought lately, and makes
+the most promising of its searches: *plan* says which and why (a new video counts 1, an outlier 5, and a search that
+was not made for four days twice as much). Every call is paid from the shared quota before it is
+made. When a bucket is spent, the partition holds what was found so far, *left_out* names the rest, and searches that
+were promised are parked: the niche's next night makes them first, back to the day they were missed on. A backfilled
+day gets all its searches or none.
 
-**If it fails:** `quota_exhausted` means that not even one search was left: run it again after midnight Pacific.
+**If it fails:** `quota_exhausted` means that no search was left for it. It is parked and runs again by itself after
+midnight Pacific, when there is quota that no niche's news needs.
 `api_key_rejected` needs a look at YOUTUBE_API_KEY. Everything else is tried again by itself.
 """,
 )
@@ -100,21 +115,25 @@ def youtube_candidates(
     context: dg.AssetExecutionContext, config: YouTubeConfig, state: StateResource, youtube: YouTubeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
+    from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchPolicy
     from ettametta_pipelines.discovery.window import publication_window
-    from ettametta_pipelines.discovery.youtube_collector import (
-        CollectionLimits,
-        MeteredYouTube,
-        YouTubeCollector,
-    )
+    from ettametta_pipelines.discovery.youtube_collector import CollectionLimits, YouTubeCollector
 
     started = monotonic()
     with failure_policy(context), state.open() as db:
         day, niche = _partition(context)
         window = publication_window(day, get_settings().timezone, utc_now())
         client = youtube.data()
-        metered = MeteredYouTube(client, db, utc_now)
-        limits = CollectionLimits(**config.model_dump())
-        found = YouTubeCollector(metered, niche, window, clock=utc_now, limits=limits).collect(day)
+        policy = SearchPolicy(config.searches, config.rerun_reserve)
+        desk = SearchDesk(db, load_niches(get_settings().niches_file), clock=utc_now, policy=policy)
+        limits = CollectionLimits(config.baseline_channels, config.baseline_uploads, config.baseline_days)
+        with MeteredYouTube(
+            client, db, utc_now, holder=niche.slug, side_by_side=config.side_by_side
+        ) as metered:
+            found = YouTubeCollector(metered, niche, window, clock=utc_now, limits=limits, desk=desk).collect(
+                day
+            )
         frame = YOUTUBE_CANDIDATES.frame(found.rows)
     known = int(frame["views"].notna().sum())
     return dg.MaterializeResult(
@@ -126,6 +145,9 @@ def youtube_candidates(
             "searches": f"{found.searches_made} of {found.searches_planned}",
             "vanished": found.vanished,
             "known_baselines": int(frame["baseline_views"].notna().sum()),
+            "baselines_reused": found.baselines_reused,
+            "share": found.plan.summary,
+            "plan": dg.MetadataValue.md(report.search_table(found.plan)),
             **{f"quota_{bucket}": used for bucket, used in sorted(found.quota_used.items())},
             "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
             "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),

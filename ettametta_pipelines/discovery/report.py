@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ettametta_pipelines.discovery.search_desk import SearchPlan
 from ettametta_pipelines.discovery.window import Window
 from ettametta_pipelines.previews import cell, link, markdown_table, number
 
@@ -21,6 +22,22 @@ def window_line(window: Window) -> str:
 
 def bullet_list(sentences: Sequence[str], *, empty: str) -> str:
     return "\n".join(f"- {cell(sentence, limit=400)}" for sentence in sentences) or empty
+
+
+def search_table(plan: SearchPlan) -> str:
+    """Every possible search of the niche, in the order it would be made, and what became of it."""
+    parked = {choice.search for choice in plan.parked}
+    fates = [
+        (choice, "parked" if choice.search in parked else "made" if choice in plan.chosen else "left out")
+        for choice in (*plan.chosen, *plan.left_out)
+    ]
+    return markdown_table(
+        ["Search", "", "Score", "Why"],
+        [
+            [cell(choice.search), fate, number(choice.score, digits=1), cell(choice.reason)]
+            for choice, fate in fates
+        ],
+    )
 
 
 def raw_table(rows: Sequence[Row], limit: int = TOP) -> str:

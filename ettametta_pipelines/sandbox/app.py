@@ -26,7 +26,14 @@ VENDOR_ROUTERS = {
 }
 
 
-def create_app(home: Path, *, public_url: str, clock: Clock = utc_now, seed: int = DEFAULT_SEED) -> FastAPI:
+def create_app(
+    home: Path,
+    *,
+    public_url: str,
+    clock: Clock = utc_now,
+    seed: int = DEFAULT_SEED,
+    latency_s: float = 0.0,
+) -> FastAPI:
     """App whose state lives under `home/sandbox`. `public_url` (no trailing slash) is what its own links start with."""
     store = SandboxStore(home / "sandbox")
     faults = Faults()
@@ -38,5 +45,5 @@ def create_app(home: Path, *, public_url: str, clock: Clock = utc_now, seed: int
         app.include_router(
             make_router(store, public_url=public_url, clock=clock, seed=seed), prefix=f"/{name}"
         )
-    app.add_middleware(FaultMiddleware, store=store, faults=faults, clock=clock)
+    app.add_middleware(FaultMiddleware, store=store, faults=faults, clock=clock, latency_s=latency_s)
     return app

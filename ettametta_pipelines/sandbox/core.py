@@ -229,10 +229,16 @@ DropConnection = Callable[[tuple[str, int]], None]
 
 
 class FaultMiddleware:
-    """Outermost layer: applies the fault rules and logs every vendor request with the status it got."""
+    """Outermost layer: applies the fault rules and logs every vendor request with the status it got.
 
-    def __init__(self, app: ASGIApp, *, store: SandboxStore, faults: Faults, clock: Clock) -> None:
+    `latency_s` passes before each of them, as on the way to a real vendor.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, store: SandboxStore, faults: Faults, clock: Clock, latency_s: float = 0.0
+    ) -> None:
         self.app = app
+        self.latency_s = latency_s
         self.store = store
         self.faults = faults
         self.clock = clock
@@ -242,6 +248,8 @@ class FaultMiddleware:
         if vendor in ("", "healthz", "_control"):
             await self.app(scope, receive, send)
             return
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
         rule = self.faults.next_for(vendor, scope["method"], scope["path"])
         status = 0
 

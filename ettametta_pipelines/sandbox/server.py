@@ -29,14 +29,22 @@ START_TIMEOUT_S = 15.0
 class SandboxServer:
     """Sandbox in a thread: `with SandboxServer(home) as server: server.url`. Port 0 takes a free one.
 
-    Raises NeedsPersonError `port_in_use` when the port is taken.
+    `latency_s` is added to every answer. Raises NeedsPersonError `port_in_use` when the port is taken.
     """
 
-    def __init__(self, home: Path, port: int = 0, *, host: str = "127.0.0.1", clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        clock: Clock = utc_now,
+        latency_s: float = 0.0,
+    ) -> None:
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = _url(host, self.port)
-        self._app = create_app(home, public_url=self.url, clock=clock)
+        self._app = create_app(home, public_url=self.url, clock=clock, latency_s=latency_s)
         self._server = _Server(_config(self._app))
         self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
 
@@ -74,10 +82,11 @@ class SandboxServer:
         self.stop()
 
 
-def serve(home: Path, host: str = "127.0.0.1", port: int = 8400) -> None:
+def serve(home: Path, host: str = "127.0.0.1", port: int = 8400, *, latency_s: float = 0.0) -> None:
     """Run in the foreground until interrupted. Raises NeedsPersonError `port_in_use` when the port is taken."""
     with contextlib.closing(_bind(host, port)) as listener:
-        app = create_app(home, public_url=_url(host, listener.getsockname()[1]))
+        url = _url(host, listener.getsockname()[1])
+        app = create_app(home, public_url=url, latency_s=latency_s)
         server = _Server(_config(app))
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

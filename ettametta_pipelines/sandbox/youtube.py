@@ -299,10 +299,10 @@ class YouTubeSandbox:
         for video_id in dict.fromkeys(_ids(call)):
             video = await self._find(video_id, caller, polls=False)
             if video is not None:
-                whole = self.resources.video(video, ["snippet", "contentDetails", "statistics"])
+                whole = self.resources.video(video, ["contentDetails", "statistics"])
                 item: dict[str, Any] = {"kind": "youtube#videoStats", "etag": whole["etag"], "id": video_id}
                 shapes = {
-                    "snippet": {"publishTime": whole["snippet"]["publishedAt"]},
+                    "snippet": {"publishTime": self.resources.published_at(video)},
                     "contentDetails": {"duration": whole["contentDetails"]["duration"]},
                     "statistics": whole["statistics"],
                 }
@@ -343,7 +343,7 @@ class YouTubeSandbox:
         playlist = call.one("playlistId") or ""
         channel_id = "UC" + playlist[2:] if playlist.startswith("UU") else ""
         own = self.accounts.channel_by_id(channel_id)
-        listed: list[Video]
+        listed: Sequence[Video]
         if own is not None:
             is_owner = caller.channel is not None and caller.channel.id == own.id
             uploaded = self.uploads.videos_of(own.account)
@@ -358,15 +358,15 @@ class YouTubeSandbox:
                     domain="youtube.playlistItem",
                     location="playlistId",
                 )
-            listed = list(self.catalog.uploads(channel, self.clock(), 200))
+            listed = self.catalog.uploads(channel, self.clock(), 200)
         wanted = call.one("videoId")
-        placed = [
-            (position, video)
-            for position, video in enumerate(listed)
-            if wanted is None or id_of(video) == wanted
-        ]
+        positions: Sequence[int] = range(len(listed))
+        if wanted is not None:
+            positions = [position for position in positions if id_of(listed[position]) == wanted]
         page = self._page(
-            placed, call, lambda item: self.resources.playlist_item(playlist, *item, call.parts)
+            positions,
+            call,
+            lambda position: self.resources.playlist_item(playlist, position, listed[position], call.parts),
         )
         return {"kind": "youtube#playlistItemListResponse", **page}
 

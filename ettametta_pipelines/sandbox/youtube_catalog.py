@@ -10,11 +10,12 @@ import hashlib
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from statistics import NormalDist
+from typing import overload
 
 from ettametta_pipelines.sandbox.core import seeded_rng
 
@@ -218,10 +219,10 @@ class Catalog:
             video for channel in self.channels(subject) for video in self.published(channel, start, end, now)
         ]
 
-    def uploads(self, channel: CatalogChannel, now: datetime, limit: int) -> list[CatalogVideo]:
-        """The newest uploads of a channel, newest first."""
+    def uploads(self, channel: CatalogChannel, now: datetime, limit: int) -> Sequence[CatalogVideo]:
+        """The newest uploads of a channel, newest first; each is made up when it is looked at."""
         newest = channel.newest_number(now)
-        return [self._video(channel, number) for number in range(newest, max(-1, newest - limit), -1)]
+        return _Uploads(self._video, channel, range(newest, max(-1, newest - limit), -1))
 
     def channel(self, channel_id: str) -> CatalogChannel | None:
         """The channel with this id, if it belongs to a subject that came up before."""
@@ -260,6 +261,31 @@ class Catalog:
         if known is None:
             known = self._channels[(subject, index)] = _make_channel(self._seed, subject, index)
         return known
+
+
+class _Uploads(Sequence[CatalogVideo]):
+    """A page of fifty would otherwise wait for the other hundred and fifty."""
+
+    def __init__(
+        self, make: Callable[[CatalogChannel, int], CatalogVideo], channel: CatalogChannel, numbers: range
+    ) -> None:
+        self._make = make
+        self._channel = channel
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> CatalogVideo: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[CatalogVideo]: ...
+
+    def __getitem__(self, at: int | slice) -> CatalogVideo | list[CatalogVideo]:
+        if isinstance(at, slice):
+            return [self._make(self._channel, number) for number in self._numbers[at]]
+        return self._make(self._channel, self._numbers[at])
 
 
 def _draw_pull(rng: random.Random) -> float:

@@ -68,6 +68,9 @@ class Resources:
         base = {"kind": "youtube#video", "etag": etag(video_id), "id": video_id}
         return base | {part: shapes[part]() for part in parts if part in shapes}
 
+    def published_at(self, video: Video) -> str:
+        return rfc3339(video.published_at) if isinstance(video, CatalogVideo) else video["published_at"]
+
     def snippet(self, video: Video) -> dict[str, Any]:
         if isinstance(video, CatalogVideo):
             return {

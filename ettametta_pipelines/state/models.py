@@ -84,7 +84,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar = {datetime: UtcDateTime, dict[str, Any]: JSON}
+    type_annotation_map: ClassVar = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON}
 
 
 class Publication(Base):
@@ -202,7 +202,10 @@ class Upload(Base):
 
 
 class ApiQuota(Base):
-    """Spending of one vendor bucket on one quota day: used + reserved never exceeds limit."""
+    """Spending of one vendor bucket on one quota day: used + reserved never exceeds limit.
+
+    `closed_at` is set when the vendor itself said that the bucket is spent: nothing is granted after that.
+    """
 
     __tablename__ = "api_quota"
     __table_args__ = (
@@ -217,6 +220,73 @@ class ApiQuota(Base):
     limit: Mapped[int]
     used: Mapped[int]
     reserved: Mapped[int]
+    closed_at: Mapped[datetime | None]
+
+
+class QuotaLease(Base):
+    """What one run holds and has spent of one bucket: the unspent part is free again at `expires_at`.
+
+    `unspent` is part of the bucket's `reserved`, `spent` of its `used`. `holder` is who spends, a niche for instance.
+    """
+
+    __tablename__ = "quota_leases"
+    __table_args__ = (Index(None, "quota_day"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    vendor: Mapped[str]
+    bucket: Mapped[str]
+    quota_day: Mapped[date]
+    holder: Mapped[str]
+    unspent: Mapped[int]
+    spent: Mapped[int]
+    expires_at: Mapped[datetime]
+
+
+class SearchMade(Base):
+    """One search a niche paid for and what it brought; region and language are empty where none was asked for.
+
+    `new` counts videos that no earlier search of the same run had found, `outliers` those of them far above their
+    channel's usual views, empty until that is known.
+    """
+
+    __tablename__ = "searches_made"
+    __table_args__ = (Index(None, "quota_day"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    niche: Mapped[str]
+    query: Mapped[str]
+    region: Mapped[str]
+    language: Mapped[str]
+    day: Mapped[date]
+    quota_day: Mapped[date]
+    hits: Mapped[int]
+    new: Mapped[int]
+    outliers: Mapped[int | None]
+
+
+class ParkedSearch(Base):
+    """A search that a partition (`day`, `niche`) wanted and the quota of `parked_on` did not cover."""
+
+    __tablename__ = "parked_searches"
+    __table_args__ = (UniqueConstraint("niche", "day", "query", "region", "language"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    niche: Mapped[str]
+    day: Mapped[date]
+    query: Mapped[str]
+    region: Mapped[str]
+    language: Mapped[str]
+    parked_on: Mapped[date]
+
+
+class ChannelUploads(Base):
+    """A channel's recent uploads as seen at one time, shared by all niches: [[video id, views, published at], ...]."""
+
+    __tablename__ = "channel_uploads"
+
+    channel_id: Mapped[str] = mapped_column(primary_key=True)
+    observed_at: Mapped[datetime]
+    uploads: Mapped[list[Any]]
 
 
 class ModelSpending(Base):

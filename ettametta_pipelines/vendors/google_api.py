@@ -8,6 +8,7 @@ Used by `youtube.py`.
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -99,7 +100,7 @@ _METADATA_REASONS = frozenset(
 
 
 class GoogleService:
-    """One API of Google for one caller. Not thread-safe, as httplib2 is not: make one per thread."""
+    """One API of Google for one caller. May be shared: every thread has its own connection."""
 
     def __init__(
         self,
@@ -117,7 +118,14 @@ class GoogleService:
         self._clock = clock
         self._transport = _Transport(endpoint, headers)
         described = {**_packaged_document(document), "rootUrl": endpoint.base_url.rstrip("/") + "/"}
-        self.api: Any = build_from_document(described, http=self._transport)
+        self._api: Any = build_from_document(described, http=self._transport)
+        self._resources: dict[str, Any] = {}
+
+    def resource(self, name: str) -> Any:
+        """One collection of the API, such as `videos`. Kept: the SDK builds all its methods anew on every mention."""
+        if name not in self._resources:
+            self._resources[name] = getattr(self._api, name)()
+        return self._resources[name]
 
     def read(self, request: Any, doing: str) -> dict[str, Any]:
         """Run a request that changes nothing, again after transient failures."""
@@ -205,15 +213,23 @@ def seconds_to_quota_reset(clock: Clock) -> float:
 
 
 class _Transport:
-    """What the SDK calls to send a request; wraps an httplib2.Http (see the module's docstring)."""
+    """What the SDK calls to send a request: an httplib2.Http for each thread, since it is not thread-safe itself."""
 
     def __init__(self, endpoint: VendorEndpoint, headers: Mapping[str, str]) -> None:
+        self._endpoint = endpoint
+        self._headers = {"user-agent": USER_AGENT, **headers}
+        self._of_thread = threading.local()
+
+    @property
+    def _http(self) -> Any:
         import httplib2
 
-        proxy = None if is_loopback(endpoint.base_url) else httplib2.proxy_info_from_environment
-        self._http = httplib2.Http(timeout=endpoint.timeout_s, proxy_info=proxy)
-        self._http.redirect_codes = self._http.redirect_codes - {308}
-        self._headers = {"user-agent": USER_AGENT, **headers}
+        known = getattr(self._of_thread, "http", None)
+        if known is None:
+            proxy = None if is_loopback(self._endpoint.base_url) else httplib2.proxy_info_from_environment
+            known = self._of_thread.http = httplib2.Http(timeout=self._endpoint.timeout_s, proxy_info=proxy)
+            known.redirect_codes = known.redirect_codes - {308}
+        return known
 
     def request(
         self,

@@ -4,7 +4,7 @@
 Answers come back as values with integers and instants already read. Quota is not touched here: a caller reserves
 what `METHOD_BUCKETS` says before each request, for which `YouTubeData.without_retries` sends one a call. Uploads are
 driven by hand, one request per call, so that whoever holds the session URI can go on with them in another process.
-None of the three is thread-safe.
+Each may be shared between threads.
 """
 
 import html
@@ -145,6 +145,7 @@ class PlaylistVideo:
     published_at: datetime | None
     privacy: str | None
     thumbnail_url: str | None = None
+    channel_title: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class YouTubeData:
     ) -> SearchPage:
         """Videos on `query` published in [after, before), at most 50 a page. `region`: ISO 3166, `language`: BCP 47."""
         optional = {"regionCode": region, "relevanceLanguage": language, "pageToken": page_token}
-        request = self._google.api.search().list(
+        request = self._google.resource("search").list(
             part="snippet",
             type="video",
             q=query,
@@ -262,7 +263,7 @@ class YouTubeData:
     ) -> list[ChartVideo]:
         """The mostPopular chart, which since July 2025 holds music, films and games only."""
         optional = {"videoCategoryId": category_id} if category_id else {}
-        request = self._google.api.videos().list(
+        request = self._google.resource("videos").list(
             part="snippet,contentDetails,statistics",
             chart="mostPopular",
             regionCode=region,
@@ -275,7 +276,7 @@ class YouTubeData:
     def channels(self, ids: Sequence[str]) -> list[Channel]:
         """At most 50 channels by id, in the order asked; unknown ones are left out."""
         _check_ids(ids)
-        request = self._google.api.channels().list(
+        request = self._google.resource("channels").list(
             part="snippet,contentDetails,statistics", id=",".join(ids), maxResults=MAX_IDS_PER_CALL
         )
         answer = self._google.read(request, "describe channels")
@@ -378,7 +379,7 @@ class YouTubeChannel:
 
     def identity(self) -> tuple[str, str, str]:
         """(channel id, title, uploads playlist) of whoever gave consent."""
-        request = self._google.api.channels().list(part="snippet,contentDetails", mine=True)
+        request = self._google.resource("channels").list(part="snippet,contentDetails", mine=True)
         items = _items(self._google.read(request, "name the connected channel"))
         if not items:
             raise PermanentError(
@@ -398,7 +399,7 @@ class YouTubeChannel:
 
         body = _video_body(metadata)
         try:
-            request = self._google.api.videos().insert(
+            request = self._google.resource("videos").insert(
                 part=",".join(body),
                 notifySubscribers=metadata.notify_subscribers,
                 body=body,
@@ -476,7 +477,7 @@ class YouTubeChannel:
 
     def video_status(self, video_id: str) -> VideoStatus | None:
         """Processing and visibility; None when the channel has no such video (any more)."""
-        request = self._google.api.videos().list(part="status,processingDetails", id=video_id)
+        request = self._google.resource("videos").list(part="status,processingDetails", id=video_id)
         items = _items(self._google.read(request, "say how a video is doing"))
         if not items:
             return None
@@ -509,7 +510,7 @@ class YouTubeChannel:
 
     def set_privacy(self, video_id: str, privacy: Privacy) -> None:
         """Change visibility alone: an update replaces the whole part, so the rest is read first and sent along."""
-        request = self._google.api.videos().list(part="status", id=video_id)
+        request = self._google.resource("videos").list(part="status", id=video_id)
         items = _items(self._google.read(request, "say how a video is published"))
         if not items:
             raise PermanentError(
@@ -523,7 +524,7 @@ class YouTubeChannel:
             if name in _SETTABLE_STATUS and (name != "publishAt" or privacy == "private")
         }
         body = {"id": video_id, "status": {**kept, "privacyStatus": privacy}}
-        update = self._google.api.videos().update(part="status", body=body)
+        update = self._google.resource("videos").update(part="status", body=body)
         self._google.write(update, "change who may see a video", repeatable=True)
 
     def set_thumbnail(self, video_id: str, data: bytes, mime: Literal["image/jpeg", "image/png"]) -> None:
@@ -531,7 +532,7 @@ class YouTubeChannel:
         from googleapiclient.http import MediaInMemoryUpload
 
         media = MediaInMemoryUpload(data, mimetype=mime, resumable=False)
-        request = self._google.api.thumbnails().set(videoId=video_id, media_body=media)
+        request = self._google.resource("thumbnails").set(videoId=video_id, media_body=media)
         self._google.write(request, "set a thumbnail", repeatable=True)
 
 
@@ -622,7 +623,9 @@ def _video_id(content: bytes) -> str:
 
 def _batch_get_stats(google: GoogleService, ids: Sequence[str]) -> list[VideoStats]:
     _check_ids(ids)
-    request = google.api.videos().batchGetStats(part="snippet,contentDetails,statistics", id=",".join(ids))
+    request = google.resource("videos").batchGetStats(
+        part="snippet,contentDetails,statistics", id=",".join(ids)
+    )
     answer = google.read(request, "give statistics of videos")
     return _in_order(ids, {item["id"]: _stats(item) for item in _items(answer) if "id" in item})
 
@@ -630,7 +633,7 @@ def _batch_get_stats(google: GoogleService, ids: Sequence[str]) -> list[VideoSta
 def _playlist_page(
     google: GoogleService, playlist: str, size: int, token: str | None
 ) -> tuple[list[PlaylistVideo], str | None]:
-    request = google.api.playlistItems().list(
+    request = google.resource("playlistItems").list(
         part="snippet,contentDetails,status",
         playlistId=playlist,
         maxResults=size,
@@ -645,6 +648,7 @@ def _playlist_page(
             published_at=_instant(item["contentDetails"].get("videoPublishedAt")),
             privacy=item.get("status", {}).get("privacyStatus"),
             thumbnail_url=_thumbnail(item["snippet"]),
+            channel_title=str(item["snippet"].get("videoOwnerChannelTitle", "")),
         )
         for item in _items(answer)
     ]

@@ -1,23 +1,30 @@
 """Collecting a niche's YouTube candidates, over the sandbox."""
 
+from dataclasses import replace
 from datetime import UTC, timedelta
+from functools import partial
+from math import ceil
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.discovery.contracts import YOUTUBE_CANDIDATES
+from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
+from ettametta_pipelines.discovery.quota_plan import possible_searches
+from ettametta_pipelines.discovery.search_desk import SearchDesk
 from ettametta_pipelines.discovery.window import publication_window
 from ettametta_pipelines.discovery.youtube_collector import (
     CollectionLimits,
-    MeteredYouTube,
     YouTubeCollection,
     YouTubeCollector,
-    plan_searches,
 )
-from ettametta_pipelines.failures import NeedsPersonError, TransientError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
 from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.models import ChannelUploads
 from ettametta_pipelines.state.quota import QuotaExhausted, usage
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.vendors.youtube import YouTubeData
@@ -47,24 +54,14 @@ def collect(
 ) -> YouTubeCollection:
     day = utc_now().date() - timedelta(days=days_ago)
     window = publication_window(day, settings.timezone, utc_now())
-    youtube = MeteredYouTube(YouTubeData(settings.endpoint("youtube")), state, utc_now)
-    return YouTubeCollector(youtube, wanted, window, clock=utc_now, limits=limits).collect(day)
+    desk = SearchDesk(state, {wanted.slug: wanted}, clock=utc_now)
+    with metered(settings, state) as youtube:
+        return YouTubeCollector(youtube, wanted, window, clock=utc_now, limits=limits, desk=desk).collect(day)
 
 
 def used(state: StateDatabase) -> dict[str, tuple[int, int]]:
     rows = usage(state, pacific_quota_day(utc_now()))
     return {row.bucket: (row.used, row.reserved) for row in rows if row.vendor == "youtube"}
-
-
-def test_searches_go_by_market_then_query_and_heavier_niches_get_more() -> None:
-    wide = niche(queries=("ab", "cd"), regions=("US", "GB"), languages=("en",))
-    assert [str(p) for p in plan_searches(wide, 3)] == [
-        "query: ab (US en)",
-        "query: cd (US en)",
-        "query: ab (GB en)",
-    ]
-    assert len(plan_searches(wide.model_copy(update={"weight": 2.0}), 2)) == 4
-    assert len(plan_searches(wide.model_copy(update={"weight": 0.1}), 2)) == 1
 
 
 def test_candidates_are_of_the_window_with_statistics_as_of_now(
@@ -96,10 +93,37 @@ def test_statistics_are_read_in_fifties_and_each_channels_uploads_once(
 ) -> None:
     found = collect(settings_env, state, niche())
     assert sandbox.count("youtube", "GET", "/playlistItems") == 4
-    assert sandbox.count("youtube", "GET", "/channels") == 1
+    assert sandbox.count("youtube", "GET", "/channels") == 0
     earlier = sum(row["baseline_uploads"] for row in found.rows)
     assert earlier > 30
     assert sandbox.count("youtube", "GET", ":batchGetStats") == 2
+
+
+def test_where_no_channel_has_to_be_chosen_candidates_and_earlier_uploads_share_calls(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    found = collect(settings_env, state, niche(), limits=CollectionLimits(baseline_uploads=10))
+    channels = {row["channel_id"] for row in found.rows}
+    assert sandbox.count("youtube", "GET", "/playlistItems") == len(channels)
+    listed = {row["video_id"] for row in found.rows}
+    with state.session(write=False) as session:
+        for kept in session.scalars(sa.select(ChannelUploads)):
+            listed |= {video_id for video_id, _, _ in kept.uploads}
+    assert sandbox.count("youtube", "GET", ":batchGetStats") == ceil(len(listed) / 50)
+
+
+def test_what_channels_usually_reach_is_shared_between_niches_and_days_until_it_is_old(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
+) -> None:
+    first = collect(settings_env, state, niche(), limits=CollectionLimits())
+    units = used(state)["units"][0]
+    again = collect(settings_env, state, niche(slug="gym"), limits=CollectionLimits())
+    assert again.baselines_reused == units == len({row["channel_id"] for row in first.rows})
+    assert used(state)["units"][0] == units
+    usual = {row["video_id"]: row["baseline_views"] for row in first.rows}
+    assert {r["video_id"]: r["baseline_views"] for r in again.rows} == pytest.approx(usual, rel=1e-6)
+    collect(settings_env, state, niche(slug="old"), limits=CollectionLimits(baseline_days=0))
+    assert used(state)["units"][0] == 2 * units
 
 
 def test_the_fastest_candidates_channels_get_a_baseline_and_the_rest_is_named(
@@ -131,7 +155,7 @@ def test_a_spent_search_bucket_keeps_what_was_found_and_names_the_rest(
     found = collect(settings_env, state, niche())
     assert (found.searches_made, found.searches_planned) == (1, 2)
     assert found.rows
-    assert "1 of 2 searches: query: mobility (US) (quota spent)" in found.left_out
+    assert "1 of 2 searches: query: mobility (US) (quota spent; parked for tomorrow)" in found.left_out
 
 
 def test_no_search_left_at_all_is_worth_another_try_after_the_reset(
@@ -174,8 +198,13 @@ def test_google_saying_the_quota_is_spent_counts_as_spent(
     found = collect(settings_env, state, niche())
     assert found.searches_made == 1
     assert found.rows
+    assert any("YouTube says that it is spent today" in sentence for sentence in found.left_out)
     # Google charges for refusals too.
     assert used(state)["search"] == (2, 0)
+    asked = sandbox.count("youtube", "GET", "/search")
+    with pytest.raises(QuotaExhausted, match="YouTube said at"):
+        collect(settings_env, state, niche(slug="gym"))
+    assert sandbox.count("youtube", "GET", "/search") == asked
 
 
 def test_watched_channels_cost_no_search_and_carry_on_without_any(
@@ -217,7 +246,7 @@ def test_a_revoked_key_is_raised_for_a_person_and_leaves_no_reservation(
     sandbox.fault("youtube", path_regex="/search", times=None, status=400, body=body)
     with pytest.raises(NeedsPersonError):
         collect(settings_env, state, niche())
-    assert used(state)["search"] == (1, 0)
+    assert used(state)["search"] == (2, 0)
 
 
 def test_a_request_that_never_left_costs_nothing(settings_env: Settings, state: StateDatabase) -> None:
@@ -231,7 +260,11 @@ SEARCH = "/youtube/v3/search"
 
 
 def metered(settings: Settings, state: StateDatabase) -> MeteredYouTube:
-    return MeteredYouTube(YouTubeData(settings.endpoint("youtube")), state, utc_now)
+    endpoint = replace(settings.endpoint("youtube"), timeout_s=2.0)
+    return MeteredYouTube(YouTubeData(endpoint), state, utc_now)
+
+
+GONE = "UU" + "x" * 22
 
 
 def test_every_attempt_is_booked_and_not_only_the_one_that_was_answered(
@@ -240,7 +273,7 @@ def test_every_attempt_is_booked_and_not_only_the_one_that_was_answered(
     sandbox.fault("youtube", path_regex=SEARCH, times=2, status=503, headers={"Retry-After": "0"})
     youtube = metered(settings_env, state)
     window = publication_window(utc_now().date(), settings_env.timezone, utc_now())
-    (planned,) = plan_searches(niche(), 1)
+    planned = possible_searches(niche())[0]
     assert youtube.search(planned, window).videos
     assert sandbox.count("youtube", "GET", SEARCH) == 3
     assert used(state)["search"] == (3, 0)
@@ -253,7 +286,7 @@ def test_a_retry_that_the_quota_does_not_cover_is_not_sent(
     leave_quota("units", 1)
     sandbox.fault("youtube", times=None, status=503, headers={"Retry-After": "0"})
     with pytest.raises(QuotaExhausted):
-        metered(settings_env, state).channels(["UC1"])
+        metered(settings_env, state).uploads(GONE, 5)
     assert len(sandbox.requests("youtube")) == 1
 
 
@@ -267,9 +300,9 @@ def test_a_call_that_ends_unexpectedly_counts_as_charged_and_leaves_no_reservati
     def break_off(*_: object) -> None:
         raise interruption
 
-    monkeypatch.setattr(YouTubeData, "channels", break_off)
+    monkeypatch.setattr(YouTubeData, "uploads", break_off)
     with pytest.raises(type(interruption)):
-        metered(settings_env, state).channels(["UC1"])
+        metered(settings_env, state).uploads(GONE, 5)
     assert used(state)["units"] == (1, 0)
 
 
@@ -277,6 +310,103 @@ def test_a_dropped_answer_counts_as_charged(
     settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest
 ) -> None:
     sandbox.fault("youtube", action="drop_after")
-    metered(settings_env, state).channels(["UC1"])
+    with pytest.raises(PermanentError):
+        metered(settings_env, state).uploads(GONE, 5)
     assert len(sandbox.requests("youtube")) == 2
     assert used(state)["units"] == (2, 0)
+
+
+ONCE = {"headers": {"Retry-After": "0"}}
+PASSING = {
+    "429": {"status": 429, **ONCE},
+    "500": {"status": 500, **ONCE},
+    "503 twice": {"status": 503, "times": 2, **ONCE},
+    "half an answer": {"status": 200, "body": '{"kind": "youtube#searchListResponse", "items": [{"id"'},
+    "closed without an answer": {"action": "drop_before"},
+    "too slow": {"action": "delay", "delay_s": 2.5},
+}
+
+
+@pytest.mark.parametrize("path", ["/search", ":batchGetStats"])
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_passing_trouble_costs_what_was_sent_and_changes_nothing(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest, path: str, fault: dict[str, Any]
+) -> None:
+    sandbox.fault("youtube", path_regex=path, **fault)
+    found = collect(settings_env, state, niche(queries=("yoga",)))
+    assert all(row["views"] is not None for row in found.rows)
+    assert len({row["channel_id"] for row in found.rows if row["baseline_views"] is not None}) == 4
+    spent = used(state)
+    # The sandbox writes a request down when it ends, one that was given up too.
+    deadline = monotonic() + 10
+    sent = sum(amount for amount, _ in spent.values())
+    while len(sandbox.requests("youtube")) < sent and monotonic() < deadline:
+        sleep(0.05)
+    assert sent == len(sandbox.requests("youtube"))
+    assert all(reserved == 0 for _, reserved in spent.values())
+
+
+@pytest.mark.parametrize("path", ["/search", "/playlistItems", ":batchGetStats"])
+def test_a_lasting_trouble_ends_the_run_with_everything_booked_and_nothing_held(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest, path: str
+) -> None:
+    sandbox.fault("youtube", path_regex=path, times=None, status=500, headers={"Retry-After": "0"})
+    with pytest.raises(TransientError, match="HTTP 500"):
+        collect(settings_env, state, niche())
+    spent = used(state)
+    assert sum(amount for amount, _ in spent.values()) == len(sandbox.requests("youtube"))
+    assert all(reserved == 0 for _, reserved in spent.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "bucket"), [("/playlistItems", "units"), (":batchGetStats", "batch_get_stats")]
+)
+def test_a_bucket_somebody_else_has_spent_is_closed_for_everybody_and_said(
+    settings_env: Settings, state: StateDatabase, sandbox: SandboxUnderTest, path: str, bucket: str
+) -> None:
+    body = {"error": {"code": 403, "message": "Quota.", "errors": [{"reason": "quotaExceeded"}]}}
+    sandbox.fault("youtube", path_regex=path, times=None, status=403, body=body)
+    found = collect(settings_env, state, niche())
+    assert found.rows
+    assert any(f"{bucket} quota: YouTube says that it is spent today" in line for line in found.left_out)
+    asked = sandbox.count("youtube", "GET", path)
+    collect(settings_env, state, niche(slug="gym"))
+    assert sandbox.count("youtube", "GET", path) == asked
+    (closed,) = [row for row in usage(state, pacific_quota_day(utc_now())) if row.closed_at]
+    assert (closed.bucket, closed.left) == (bucket, 0)
+
+
+def test_a_day_in_the_past_is_searched_whole_or_not_at_all(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota, sandbox: SandboxUnderTest
+) -> None:
+    leave_quota("search", 13)
+    with pytest.raises(QuotaExhausted, match="this day is a backfill"):
+        collect(settings_env, state, niche(), days_ago=30)
+    assert sandbox.requests("youtube") == []
+    leave_quota("search", 14)
+    assert collect(settings_env, state, niche(), days_ago=30).searches_made == 2
+
+
+def test_a_search_missed_last_night_is_made_up_for_back_to_its_day(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
+) -> None:
+    leave_quota("search", 1)
+    collect(settings_env, state, niche(), days_ago=1)
+    leave_quota("search", 100)
+    found = collect(settings_env, state, niche())
+    missed = [row for row in found.rows if "query: mobility (US)" in row["found_by"]]
+    yesterday = utc_now() - timedelta(hours=24)
+    assert min(row["published_at"] for row in missed) < yesterday
+    others = [row for row in found.rows if row not in missed]
+    assert all(row["published_at"] >= yesterday for row in others)
+
+
+def test_calls_side_by_side_use_a_connection_each_and_come_back_in_order(
+    settings_env: Settings, state: StateDatabase
+) -> None:
+    ids = [row["video_id"] for row in collect(settings_env, state, niche()).rows]
+    with metered(settings_env, state) as youtube:
+        answers = youtube.all_of(
+            [("batch_get_stats", partial(youtube.batch_get_stats, [video_id])) for video_id in ids]
+        )
+    assert [[stats.video_id for stats in answer or []] for answer in answers] == [[i] for i in ids]

@@ -1,15 +1,22 @@
 """Quota buckets: never more than the limit, whoever races for it."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from threading import Barrier
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.state import quota
-from ettametta_pipelines.state.quota import QuotaExhausted, QuotaUsage
+from ettametta_pipelines.state.models import DatabaseNow, QuotaLease
+from ettametta_pipelines.state.quota import Lease, LeaseEnded, QuotaExhausted, QuotaUsage
 from ettametta_pipelines.state.session import StateDatabase
 
 # 06:30 UTC on 22 November is still the 21st in Los Angeles, 90 minutes before the reset.
@@ -99,3 +106,158 @@ def test_every_bucket_is_listed_before_anything_is_spent(database: StateDatabase
 def test_an_unknown_bucket_is_a_mistake_not_an_unlimited_one(database: StateDatabase) -> None:
     with pytest.raises(PermanentError, match=r"youtube\.captions"):
         quota.reserve(database, "youtube", "captions", 1, clock)
+
+
+def expire(db: StateDatabase, held: Lease) -> None:
+    with db.session() as session:
+        session.execute(
+            sa.update(QuotaLease).where(QuotaLease.id == held.id).values(expires_at=DatabaseNow(-1.0))
+        )
+
+
+def test_a_lease_is_spent_call_by_call_and_the_rest_given_back(database: StateDatabase) -> None:
+    held = quota.lease(database, "youtube", "units", 10, clock, holder="fitness")
+    quota.spend(database, held, 3)
+    quota.take_back(database, held, 1)
+    assert (row(database, "units").used, row(database, "units").reserved) == (2, 7)
+    quota.give_back(database, held)
+    quota.give_back(database, held)
+    assert (row(database, "units").used, row(database, "units").reserved) == (2, 0)
+    with database.session(write=False) as session:
+        assert quota.spent_by_holder(session, "youtube", DAY) == {("units", "fitness"): 2}
+
+
+def test_a_lease_takes_what_there_is(database: StateDatabase) -> None:
+    quota.reserve(database, "youtube", "search", 93, clock)
+    assert quota.lease(database, "youtube", "search", 20, clock, holder="fitness").amount == 7
+    with pytest.raises(QuotaExhausted):
+        quota.lease(database, "youtube", "search", 1, clock, holder="travel")
+
+
+def test_what_a_dead_run_leased_and_never_sent_is_free_again_and_what_it_sent_is_not(
+    database: StateDatabase,
+) -> None:
+    held = quota.lease(database, "youtube", "search", 100, clock, holder="fitness")
+    quota.spend(database, held, 30)
+    expire(database, held)
+    assert quota.lease(database, "youtube", "search", 100, clock, holder="travel").amount == 70
+    with pytest.raises(LeaseEnded):
+        quota.spend(database, held)
+    assert row(database, "search").used == 30
+
+
+def test_a_reservation_of_a_dead_run_may_have_been_sent_and_stays_counted(database: StateDatabase) -> None:
+    quota.reserve(database, "youtube", "search", 60, clock)
+    held = quota.lease(database, "youtube", "search", 40, clock, holder="fitness")
+    expire(database, held)
+    with pytest.raises(QuotaExhausted):
+        quota.reserve(database, "youtube", "search", 41, clock)
+    quota.reserve(database, "youtube", "search", 40, clock)
+
+
+def test_a_bucket_the_vendor_closed_grants_nothing_more_that_day(database: StateDatabase) -> None:
+    held = quota.lease(database, "youtube", "units", 10, clock, holder="fitness")
+    quota.close_bucket(database, "youtube", "units", clock)
+    assert row(database, "units").left == 0
+    for draw in (
+        lambda: quota.reserve(database, "youtube", "units", 1, clock),
+        lambda: quota.lease(database, "youtube", "units", 1, clock, holder="travel"),
+        lambda: quota.spend(database, held),
+    ):
+        with pytest.raises(QuotaExhausted, match="something else uses the same project"):
+            draw()
+    quota.give_back(database, held)
+    quota.reserve(database, "youtube", "units", 1, lambda: datetime(2026, 11, 22, 8, 0, tzinfo=UTC))
+
+
+# What one run does with the bucket, again and again. Every "sent" line is a call that YouTube would charge for.
+ONE_RUN = """
+import sys
+from datetime import UTC, datetime
+from random import Random
+from ettametta_pipelines.state import quota
+from ettametta_pipelines.state.session import StateDatabase
+
+def run(db, seed):
+    choose, sent = Random(seed), 0
+    clock = lambda: datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
+    for _ in range(12):
+        try:
+            if choose.random() < 0.4:
+                reservation = quota.reserve(db, "youtube", "videos_insert", choose.randint(1, 3), clock)
+                if choose.random() < 0.3:
+                    quota.release(db, reservation)
+                    continue
+                sent += reservation.amount
+                if choose.random() < 0.8:  # else the run dies between the call and the booking
+                    quota.commit(db, reservation)
+                continue
+            with db.session() as session:
+                held = quota.lease_in(session, "youtube", "videos_insert", choose.randint(1, 6), clock,
+                                      holder="run", for_s=choose.choice([0.0, 0.002, 60.0]))
+            for _ in range(choose.randint(0, 3)):
+                part = choose.randint(1, 2)
+                quota.spend(db, held, part)
+                if choose.random() < 0.1:
+                    quota.take_back(db, held, part)
+                else:
+                    sent += part
+            if choose.random() < 0.6:
+                quota.give_back(db, held)
+        except (quota.QuotaExhausted, quota.LeaseEnded):
+            pass
+    return sent
+"""
+IN_A_PROCESS = (
+    ONE_RUN
+    + """
+from concurrent.futures import ThreadPoolExecutor
+db = StateDatabase(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+with ThreadPoolExecutor(3) as pool:
+    print(sum(pool.map(lambda n: run(db, f"{sys.argv[2]} {n}"), range(3))))
+"""
+)
+
+
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), limit=st.integers(1, 60))
+def test_threads_that_reserve_lease_spend_and_die_never_oversell(
+    database: StateDatabase, seed: int, limit: int
+) -> None:
+    names: dict[str, Any] = {}
+    exec(ONE_RUN, names)
+    db = database
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(quota.DAILY_LIMITS, ("youtube", "videos_insert"), limit)
+        with ThreadPoolExecutor(6) as pool:
+            sent = sum(pool.map(lambda n: names["run"](db, f"{seed} {n}"), range(8)))
+    book = row(db, "videos_insert")
+    assert sent <= book.used + book.reserved <= limit
+    with db.session() as session:
+        for table in ("api_quota", "quota_leases"):
+            session.execute(sa.text(f"DELETE FROM {table}"))
+
+
+def test_processes_that_reserve_lease_spend_and_die_never_oversell(database_url: str) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", IN_A_PROCESS, database_url, str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3
+    book = row(StateDatabase(database_url), "videos_insert")
+    sent = sum(map(int, answers))
+    assert 0 < sent <= book.used + book.reserved <= book.limit
+    assert book.used + book.reserved > 90

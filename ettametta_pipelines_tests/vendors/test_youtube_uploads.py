@@ -271,7 +271,7 @@ def test_changing_who_sees_a_video_keeps_the_rest_of_its_status(channel: YouTube
     status = channel.video_status(video_id)
     assert status is not None
     assert status.privacy == "unlisted"
-    raw = channel._google.api.videos().list(part="status", id=video_id).execute()["items"][0]["status"]
+    raw = channel._google.resource("videos").list(part="status", id=video_id).execute()["items"][0]["status"]
     assert raw["containsSyntheticMedia"] is True
     assert raw["license"] == "creativeCommon"
     with pytest.raises(PermanentError):

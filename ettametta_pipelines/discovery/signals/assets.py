@@ -65,8 +65,8 @@ def video_snapshots(
     youtube: YouTubeResource,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.discovery import report, snapshots
+    from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
     from ettametta_pipelines.discovery.stored import day_keys, days_between, niche_keys, read_partitions
-    from ettametta_pipelines.discovery.youtube_collector import MeteredYouTube
 
     started, now = monotonic(), utc_now()
     day = date.fromisoformat(context.partition_key)
@@ -84,7 +84,7 @@ def video_snapshots(
         watched = snapshots.watched_candidates(raw, now, config.top)
         due = snapshots.due_snapshots(watched, taken, now)
         client = youtube.data()
-        metered = MeteredYouTube(client, db, utc_now)
+        metered = MeteredYouTube(client, db, utc_now, holder="snapshots")
         polling = snapshots.take_snapshots(metered, due, day, utc_now)
         # Read again: another run may have added rows to the day in the meantime.
         stored = read_partitions(objects, VIDEO_SNAPSHOTS, day_keys(VIDEO_SNAPSHOTS, [day]))

@@ -1,0 +1,255 @@
+"""Books a run's searches from the shared inventory, and remembers what they brought.
+
+Planning and leasing are one transaction that holds the search bucket, so runs that plan at the same time cannot
+promise themselves the same search twice. What a plan promised and the bucket then could not pay is parked, and the
+niche's next plan begins with it. How shares are worked out is `quota_plan.py`; called by the collector.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from ettametta_pipelines.clock import Clock, pacific_quota_day
+from ettametta_pipelines.discovery.niches import Niche
+from ettametta_pipelines.discovery.quota_plan import (
+    HISTORY_DAYS,
+    NEWS_DAYS,
+    Choice,
+    PastSearch,
+    PlannedSearch,
+    allowance,
+    night_shares,
+    rank_searches,
+    wanted_searches,
+)
+from ettametta_pipelines.state import quota, searches
+from ettametta_pipelines.state.quota import Lease, QuotaExhausted
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from ettametta_pipelines.state.session import StateDatabase
+
+BUCKET = ("youtube", "search")
+
+
+@dataclass(frozen=True)
+class SearchPolicy:
+    """`per_weight`: searches a day for a niche of weight 1. `rerun_reserve`: kept out of the night for re-runs."""
+
+    per_weight: int = 6
+    rerun_reserve: int = 10
+
+
+@dataclass
+class SearchPlan:
+    """What one run may search. `lease` pays for `chosen` and is None when that is empty."""
+
+    niche: str
+    day: date
+    quota_day: date
+    is_backfill: bool = False
+    chosen: list[Choice] = field(default_factory=list)
+    left_out: list[Choice] = field(default_factory=list)
+    parked: list[Choice] = field(default_factory=list)
+    lease: Lease | None = None
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What one search brought: hits on its page, videos no earlier search of the run had, outliers when known."""
+
+    search: PlannedSearch
+    hits: int
+    new: int
+
+
+class SearchDesk:
+    """One per run. `niches` are all that share the inventory, this run's own included."""
+
+    def __init__(
+        self,
+        db: "StateDatabase",
+        niches: Mapping[str, Niche],
+        *,
+        clock: Clock,
+        policy: SearchPolicy = SearchPolicy(),
+    ) -> None:
+        self._db = db
+        self._niches = niches
+        self._clock = clock
+        self._policy = policy
+
+    def book(self, niche: Niche, day: date) -> SearchPlan:
+        """Lease the searches this partition may make today, best first; none at all is an empty plan.
+
+        A backfilled day gets all its searches or none: a day half searched would look searched.
+        """
+        now = self._clock()
+        today = pacific_quota_day(now)
+        is_news = (now.date() - day).days <= NEWS_DAYS
+        plan = SearchPlan(niche.slug, day, today, is_backfill=not is_news)
+        niches = {**self._niches, niche.slug: niche}
+        with self._db.session() as session:
+            bucket = quota.standing_in(session, *BUCKET, self._clock)
+            history = _history(session, today)
+            shares = self.shares(niches, history, today)
+            spent = {
+                h: n
+                for (b, h), n in quota.spent_by_holder(session, "youtube", today).items()
+                if b == BUCKET[1]
+            }
+            may = allowance(
+                niche.slug,
+                shares=shares,
+                spent=spent,
+                left=bucket.left,
+                rerun_reserve=self._policy.rerun_reserve,
+                is_news=is_news,
+            )
+            ranked = rank_searches(niche, history, _parked_for(session, niche, day, is_news), today=today)
+            wants = wanted_searches(niche, self._policy.per_weight)
+            granted = min(may, wants) if is_news or may >= wants else 0
+            plan.chosen, plan.left_out = ranked[:granted], ranked[granted:]
+            if plan.chosen:
+                # A backfill does not eat into the niche's own share of news.
+                holder = niche.slug if is_news else f"{niche.slug} (backfill)"
+                plan.lease = quota.lease_in(session, *BUCKET, granted, self._clock, holder=holder)
+            # A share that the bucket cannot pay, or a backfilled day, is owed; what the share never held is not.
+            owed = min(wants, shares[niche.slug] - spent.get(niche.slug, 0)) if is_news else wants
+            plan.parked = ranked[granted : max(granted, owed)]
+            self._keep(session, plan, plan.parked)
+        others = sum(max(0, n - spent.get(s, 0)) for s, n in shares.items() if s != niche.slug)
+        plan.summary = (
+            f"{granted} of {wants} wanted. The niche's share of today's {bucket.limit} is {shares[niche.slug]}, of "
+            f"which {spent.get(niche.slug, 0)} were booked before; {bucket.left} were left in all, {others} of them "
+            "held for other niches' news"
+            + ("." if is_news else f" and {self._policy.rerun_reserve} for re-runs; this day is a backfill.")
+            + (
+                f" YouTube said at {bucket.closed_at:%H:%M} UTC that the bucket is spent."
+                if bucket.closed_at
+                else ""
+            )
+        )
+        return plan
+
+    def shares(
+        self, niches: Mapping[str, Niche], history: Sequence[PastSearch], today: date
+    ) -> dict[str, int]:
+        """Niche -> searches of today's inventory held for its news."""
+        distributable = max(0, quota.DAILY_LIMITS[BUCKET] - self._policy.rerun_reserve)
+        return night_shares(
+            niches, history, today=today, searches=distributable, per_weight=self._policy.per_weight
+        )
+
+    def record(self, plan: SearchPlan, outcomes: Sequence[SearchOutcome]) -> list[int]:
+        """Remember searches as made, in order; ids for `record_outliers`. Promised ones that are missing are parked."""
+        made = {outcome.search for outcome in outcomes}
+        with self._db.session() as session:
+            ids = searches.record(
+                session,
+                [
+                    {
+                        "niche": plan.niche, "day": plan.day, "quota_day": plan.quota_day,
+                        **dict(zip(("query", "region", "language"), _key(o.search), strict=True)),
+                        "hits": o.hits, "new": o.new, "outliers": None,
+                    }
+                    for o in outcomes
+                ],
+            )  # fmt: skip
+            for choice in plan.chosen:
+                if choice.search in made:
+                    for day in {plan.day, choice.parked_for or plan.day}:
+                        searches.unpark(session, plan.niche, day, [_key(choice.search)])
+            unmade = [choice for choice in plan.chosen if choice.search not in made]
+            self._keep(session, plan, unmade)
+            plan.parked = [*unmade, *plan.parked]
+            if not plan.parked:
+                searches.unpark(session, plan.niche, plan.day)
+        return ids
+
+    def record_outliers(self, outliers: Mapping[int, int]) -> None:
+        with self._db.session() as session:
+            searches.record_outliers(session, outliers)
+
+    def _keep(self, session: "Session", plan: SearchPlan, choices: Sequence[Choice]) -> None:
+        searches.park(session, plan.niche, plan.day, [_key(c.search) for c in choices], plan.quota_day)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Parked work: (day, niche) -> searches owed, oldest first, and what a day leaves for backfills."""
+
+    today: date
+    owed: Mapping[tuple[date, str], int]
+    per_day: int
+    left_today: int
+
+    @property
+    def due(self) -> list[tuple[date, str]]:
+        """Partitions that today's rest can pay in full, oldest first, those left out that news makes up for."""
+        chosen, left = [], self.left_today
+        for partition, searches_owed in self.owed.items():
+            if searches_owed <= left and (self.today - partition[0]).days > NEWS_DAYS:
+                chosen.append(partition)
+                left -= searches_owed
+        return chosen
+
+
+def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, policy: SearchPolicy) -> Backlog:
+    """What is parked, and how much of it today and each further day can pay beside the niches' news."""
+    today = pacific_quota_day(clock())
+    desk = SearchDesk(db, niches, clock=clock, policy=policy)
+    with db.session() as session:
+        left = quota.standing_in(session, *BUCKET, clock).left
+        shares = desk.shares(niches, _history(session, today), today)
+        spent = {
+            h: n for (b, h), n in quota.spent_by_holder(session, "youtube", today).items() if b == BUCKET[1]
+        }
+        owed = Counter((row.day, row.niche) for row in searches.parked(session) if row.niche in niches)
+    free = allowance(
+        "", shares=shares, spent=spent, left=left, rerun_reserve=policy.rerun_reserve, is_news=False
+    )
+    per_day = max(0, quota.DAILY_LIMITS[BUCKET] - policy.rerun_reserve - sum(shares.values()))
+    return Backlog(today, dict(sorted(owed.items())), per_day, free)
+
+
+def refused(plan: SearchPlan, clock: Clock) -> QuotaExhausted:
+    """The failure of a run that got no search and has nothing else to show."""
+    from ettametta_pipelines.vendors.google_api import seconds_to_quota_reset
+
+    return QuotaExhausted(
+        f"No search is left for {plan.niche} on {plan.day}: {plan.summary}",
+        code="quota_exhausted",
+        remedy="Its searches are parked and made first when the quota is new, after midnight Pacific."
+        if plan.parked
+        else "Wait for midnight Pacific, or keep more for re-runs (rerun_reserve).",
+        retry_after_s=seconds_to_quota_reset(clock),
+    )
+
+
+def _history(session: "Session", today: date) -> list[PastSearch]:
+    return [
+        PastSearch(
+            row.niche, PlannedSearch(row.query, row.region or None, row.language or None),
+            row.day, row.quota_day, row.new, row.outliers,
+        )
+        for row in searches.made_since(session, today - timedelta(days=HISTORY_DAYS))
+    ]  # fmt: skip
+
+
+def _parked_for(session: "Session", niche: Niche, day: date, is_news: bool) -> dict[PlannedSearch, date]:
+    """Search -> day it is owed to. News also makes up for the days just before it."""
+    since = day - timedelta(days=NEWS_DAYS) if is_news else day
+    return {
+        PlannedSearch(row.query, row.region or None, row.language or None): row.day
+        for row in reversed(searches.parked(session, niche.slug))
+        if since <= row.day <= day
+    }
+
+
+def _key(search: PlannedSearch) -> searches.SearchKey:
+    return search.query, search.region or "", search.language or ""

@@ -1,0 +1,1 @@
+"""Operations: what the whole runs on and how much of it is left."""

@@ -1,0 +1,92 @@
+"""Operations in the Dagster UI: the vendors' quotas day by day.
+
+Assets only: they read the state database and the run queue, call one function of this room and report.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+import dagster as dg
+import pandas as pd
+
+from ettametta_pipelines.clock import pacific_quota_day, utc_now
+from ettametta_pipelines.discovery.niches import Niche, load_niches
+from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.operations.contracts import API_QUOTA_USAGE
+from ettametta_pipelines.partitions import DAY
+from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.tables import table_metadata
+
+GROUP = "operations"
+OWNERS = ["team:operations"]
+WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+
+
+@dg.asset(
+    partitions_def=DAY,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"youtube", "python"},
+    io_manager_key="tables",
+    metadata=table_metadata(API_QUOTA_USAGE),
+    description="""
+What the vendors' daily quotas were spent on. A day here is the vendor's: it turns at midnight Pacific. **Left** is
+what runs can still draw; **reserved** is held by runs under way. *by_niche* names who drew it, and *forecast* says
+when searches that are parked or wait in the queue, a running backfill's for instance, will have been made at the rate
+today allows. When YouTube itself said that a bucket is spent although our book had some left, something else uses the
+same Google project; nothing more is asked of it that day.
+
+**If it fails:** the state database did not answer; nothing else depends on it. It is read again every hour.
+""",
+)
+def api_quota_usage(
+    context: dg.AssetExecutionContext, state: StateResource
+) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.discovery.search_desk import SearchPolicy, backlog
+    from ettametta_pipelines.operations import quota_report
+    from ettametta_pipelines.state import quota
+
+    with failure_policy(context), state.open() as db:
+        day, now = date.fromisoformat(context.partition_key), utc_now()
+        rows = quota.usage(db, day)
+        with db.session(write=False) as session:
+            spent = quota.spent_by_holder(session, "youtube", day)
+        ahead, end = "Only for the current day.", None
+        if day == pacific_quota_day(now):
+            niches, policy = load_niches(get_settings().niches_file), SearchPolicy()
+            queued = _queued_searches(context.instance, niches, policy.per_weight)
+            ahead, end = quota_report.forecast(backlog(db, niches, utc_now, policy), queued)
+        columns = ("quota_day", "vendor", "bucket", "limit", "used", "reserved", "left", "closed_at")
+        frame = API_QUOTA_USAGE.frame(
+            [{name: getattr(row, name) for name in columns} | {"observed_at": now} for row in rows]
+        )
+    return dg.MaterializeResult(
+        value=frame,
+        metadata={
+            "buckets": dg.MetadataValue.md(quota_report.bucket_table(rows)),
+            "forecast": ahead,
+            "backfill_ends": end.isoformat() if end else "–",
+            "by_niche": dg.MetadataValue.md(quota_report.spender_table(rows, spent)),
+            **{f"{row.bucket}_used": row.used for row in rows},
+        },
+    )
+
+
+def _queued_searches(
+    instance: dg.DagsterInstance, niches: Mapping[str, Niche], per_weight: int
+) -> dict[tuple[date, str], int]:
+    """(day, niche) -> searches that runs in the queue will ask for."""
+    from ettametta_pipelines.discovery.quota_plan import wanted_searches
+
+    candidates = dg.AssetKey("youtube_candidates")
+    wanted: dict[tuple[date, str], int] = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=WAITING)):
+        day, niche = (run.tags.get(f"dagster/partition/{name}", "") for name in ("date", "niche"))
+        chosen = run.asset_selection
+        if day and niche in niches and (chosen is None or candidates in chosen):
+            wanted[(date.fromisoformat(day), niche)] = wanted_searches(niches[niche], per_weight)
+    return wanted
+
+
+ASSETS = [api_quota_usage]

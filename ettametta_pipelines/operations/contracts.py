@@ -1,0 +1,22 @@
+"""Tables of the operations room. Declarations only."""
+
+from ettametta_pipelines.storage.contracts import Column, TableContract
+
+API_QUOTA_USAGE = TableContract(
+    "api_quota_usage",
+    "One row per bucket of a vendor's quota and day: limit, used, reserved, left.",
+    columns=(
+        Column("quota_day", "date", "Day as the vendor counts it: it turns at midnight Pacific"),
+        Column("vendor", "string", "youtube"),
+        Column("bucket", "string", "search, videos_insert, batch_get_stats or units (all other methods)"),
+        Column("limit", "int64", "What the vendor grants a day"),
+        Column("used", "int64", "Spent by our book: calls that were sent, refused ones included"),
+        Column("reserved", "int64", "Held by runs under way, or by calls whose run died before it could say"),
+        Column("left", "int64", "What can still be granted; 0 once the vendor said that the bucket is spent"),
+        Column("closed_at", "timestamp", "When the vendor said so; empty when it did not", nullable=True),
+        Column("observed_at", "timestamp", "When this was read (UTC)"),
+    ),
+    key=("quota_day", "vendor", "bucket"),
+)
+
+CONTRACTS: tuple[TableContract, ...] = (API_QUOTA_USAGE,)
