@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.clock import Clock
+from ettametta_pipelines.discovery.counting import counting_version
 from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.quota_plan import Choice
@@ -226,7 +227,7 @@ class YouTubeCollector:
             known = channels.uploads_since(session, ids, since)
         for channel, (at, uploads) in known.items():
             self._usual[channel] = [
-                Upload(video_id, views, age_hours(datetime.fromisoformat(published), at))
+                _upload(video_id, views, datetime.fromisoformat(published), at, None)
                 for video_id, views, published in uploads
             ]
         self._outcome.baselines_reused = len(known)
@@ -318,8 +319,8 @@ class YouTubeCollector:
         for video in self._playlists.get(channel_id, [])[: self._limits.baseline_uploads]:
             seen = self._observed.get(video.video_id)
             if seen is not None and seen.stats.views is not None and video.published_at is not None:
-                age = age_hours(video.published_at, seen.at)
-                yield Upload(video.video_id, seen.stats.views, age), video.published_at
+                published, length = video.published_at, seen.stats.duration_s
+                yield _upload(video.video_id, seen.stats.views, published, seen.at, length), published
 
     def _remember(self) -> None:
         """Keep what channels usually reach for other niches and days, and what each search turned out to bring."""
@@ -340,7 +341,15 @@ class YouTubeCollector:
     def _row(self, day: date, video: _Found) -> Row:
         seen = self._observed.get(video.video_id)
         stats = seen.stats if seen else None
-        baseline = channel_baseline(self._usual.get(video.channel_id, []), leave_out=video.video_id)
+        version = counting_version(
+            "youtube",
+            video.published_at,
+            seen.at if seen else self._clock(),
+            stats.duration_s if stats else None,
+        )
+        baseline = channel_baseline(
+            self._usual.get(video.channel_id, []), leave_out=video.video_id, version=version
+        )
         return {
             "day": day,
             "niche": self._niche.slug,
@@ -363,6 +372,13 @@ class YouTubeCollector:
             "found_by": list(video.found_by),
             "thumbnail_url": video.thumbnail_url,
         }
+
+
+def _upload(
+    video_id: str, views: int, published_at: datetime, at: datetime, duration_s: float | None
+) -> Upload:
+    version = counting_version("youtube", published_at, at, duration_s)
+    return Upload(video_id, views, age_hours(published_at, at), version)
 
 
 def _is_outlier(row: Row) -> bool:
