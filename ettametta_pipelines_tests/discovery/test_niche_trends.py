@@ -50,7 +50,7 @@ def by_pandas(trends: pd.DataFrame) -> list[dict[str, Any]]:
                 "niche": niche,
                 "candidates": len(group),
                 "channels": group[["platform", "channel_id"]].drop_duplicates().shape[0],
-                "views": int(group["views"].sum()),
+                "views": int(group["views"].sum()) if group["views"].notna().all() else None,
                 "median_velocity_per_hour": float(group["view_velocity_per_hour"].median()),
                 "top_decile_velocity_per_hour": float(group["view_velocity_per_hour"].quantile(0.9)),
                 "median_outlier_ratio": float(ratios.median()) if len(ratios) else None,
@@ -97,6 +97,16 @@ def test_sql_and_pandas_agree_on_every_column(store: ObjectStore, lake: Lake, se
                 assert ours[name] == pytest.approx(theirs[name], rel=1e-15)
                 theirs[name] = ours[name]
         assert ours == theirs
+
+
+def test_views_deleted_by_age_leave_no_sum_that_looks_like_a_quiet_day(
+    store: ObjectStore, lake: Lake
+) -> None:
+    ranked = rank_trends(candidates(0, DAY, "travel", 3)).rows
+    ranked[1]["views"] = None
+    write_table(store, TREND_CANDIDATES, TREND_CANDIDATES.frame(ranked), f"{DAY}|travel")
+    (row,) = roll_up_niches(lake, [DAY])
+    assert (row["candidates"], row["views"]) == (3, None)
 
 
 def test_only_the_days_asked_for_are_rolled_up(store: ObjectStore, lake: Lake) -> None:

@@ -7,6 +7,7 @@
 -- Invariants:
 --   candidates = number of rows; outliers <= candidates whose outlier ratio is known
 --   every (day, niche) has exactly one leader, the row of rank 1: ranks are 1..n without gaps in a partition
+--   views are the sum of all rows, or unknown where any is
 --   an outlier ratio that is unknown is left out of median and count, never zero
 -- The leader's texts are read in a scan of their own: carrying three strings of every row through the aggregation
 -- costs more than reading rank twice.
@@ -17,7 +18,8 @@ WITH moves AS (
         niche,
         count(*) AS candidates,
         count(DISTINCT (platform, channel_id)) AS channels,
-        CAST(sum(views) AS BIGINT) AS views,
+        -- A sum of what is left after some were deleted by age would look like a quiet day.
+        CASE WHEN count(views) = count(*) THEN CAST(sum(views) AS BIGINT) END AS views,
         -- Both from one sorted list. Interpolated between neighbours, as NumPy does by default.
         quantile_cont(view_velocity_per_hour, [0.5, 0.9]) AS velocities,
         quantile_cont(outlier_ratio, 0.5) AS median_outlier_ratio,
