@@ -332,6 +332,10 @@ def _why_missing(instance: dg.DagsterInstance, day: str, niche: str) -> str:
     runs = instance.get_runs(where, limit=1)
     if not runs:
         return f"{niche}: never run"
+    if runs[0].is_success:
+        return (
+            f"{niche}: nothing that can be ranked; left_out of its youtube_candidates says what was not asked"
+        )
     code = runs[0].tags.get(FAILURE_CODE_TAG)
     return f"{niche}: {runs[0].status.value.lower()}" + (f", {code}" if code else "")
 
