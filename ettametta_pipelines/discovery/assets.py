@@ -291,7 +291,8 @@ def trend_candidates(
         # Pictures are fetched from the platforms; a backfill over stored rows asks nobody.
         top = ranked.rows[: config.preview_pictures if len(context.partition_keys) == 1 else 0]
         hosts = trusted_hosts(get_settings().endpoint(name) for name in ("youtube", "tiktok"))
-        pictures = fetch_pictures([row["thumbnail_url"] for row in top], http_hosts=hosts)
+        # Making ready to fetch costs more than ranking: certificates are read.
+        pictures = fetch_pictures([row["thumbnail_url"] for row in top], http_hosts=hosts) if top else []
     thumbs = [
         Thumb(row["title"], picture.data)
         for row, picture in zip(top, pictures, strict=True)
