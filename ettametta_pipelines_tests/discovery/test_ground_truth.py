@@ -15,7 +15,6 @@ import pytest
 
 from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
-from ettametta_pipelines.discovery.search_desk import SearchDesk
 from ettametta_pipelines.discovery.snapshots import due_snapshots, take_snapshots, watched_candidates
 from ettametta_pipelines.discovery.trends import Surroundings, rank_trends
 from ettametta_pipelines.discovery.window import publication_window
@@ -79,13 +78,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         metered = MeteredYouTube(client, db, clock)
         day = NIGHT.date() - timedelta(days=1)
         window = publication_window(day, ZoneInfo("UTC"), clock())
-        raw = (
-            YouTubeCollector(
-                metered, SearchDesk(db, {NICHE.slug: NICHE}, clock=clock), NICHE, window, clock=clock
-            )
-            .collect(day)
-            .rows
-        )
+        raw = YouTubeCollector(metered, NICHE, window, clock=clock).collect(day).rows
         taken: list[Row] = []
         while clock() < NIGHT + AFTER:
             clock.sleep(3 * 3600)

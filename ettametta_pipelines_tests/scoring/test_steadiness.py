@@ -67,12 +67,9 @@ def test_too_few_scores_are_not_judged_and_say_so() -> None:
 def test_the_niches_own_last_two_weeks_are_what_a_night_is_compared_with(tmp_path: Path) -> None:
     store = ObjectStore.from_url(tmp_path.as_uri())
     for back in (1, 2, 3, 14, 15):
-        write_table(
-            store,
-            SCORED_CANDIDATES,
-            SCORED_CANDIDATES.frame(night(back)),
-            f"{TODAY - timedelta(back)}|fitness",
-        )
+        day = TODAY - timedelta(back)
+        rows = [row | {"day": day} for row in night(back)]
+        write_table(store, SCORED_CANDIDATES, SCORED_CANDIDATES.frame(rows), f"{day}|fitness")
     store.put(f"tables/scored_candidates/{TODAY - timedelta(4)}/fitness.parquet", b"garbage")
     steady = steadiness_of(store, night(50), f"{TODAY}|fitness", WEIGHTS)
     assert steady.shift.earlier == 48
