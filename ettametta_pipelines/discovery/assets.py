@@ -421,8 +421,10 @@ def niche_trends(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Ma
                 check_name=name,
                 passed=not sentences,
                 severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(sentences[:5]) or None,
                 metadata={
                     "day": days[-1].isoformat(),
+                    "named": len(sentences),
                     "niches": dg.MetadataValue.md(report.bullet_list(sentences, empty="none")),
                 },
             )
