@@ -60,7 +60,6 @@ def test_a_copy_is_near(kind: str, original: Path, tmp_path: Path) -> None:
     ffmpeg("-i", str(original), "-vf", chain, "-c:v", "libx264", *one, *coder, str(tmp_path / "copy.mp4"))
     far = distance(fingerprint(original), fingerprint(tmp_path / "copy.mp4"))
     assert far.resembles
-    assert far.bits <= 0.75 * SAME_PICTURE_BITS
     assert not far.mirrored
     assert far.compared == 4
 
