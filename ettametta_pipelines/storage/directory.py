@@ -98,10 +98,10 @@ def walk_keys(root: Path, prefix: str, after: str | None) -> Iterator[str]:
     yield from _walk(root / prefix, prefix, after, (os.path.realpath(root / prefix),))
 
 
-def stat_info(path: Path, key: str) -> ObjectInfo | None:
+def stat_info(path: str | Path, key: str) -> ObjectInfo | None:
     """What obstore's `head` would say of a file, at a tenth of its price; None when there is no such file."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     microseconds = found.st_mtime_ns // 1000

@@ -391,9 +391,11 @@ class ObjectStore:
     def _found(self, folder: str, after: str | None) -> Iterator[tuple[str, ObjectInfo | None]]:
         """Names below a folder in order, with what is known of each; None for a file that has just gone."""
         if isinstance(self._place, Path):
+            root = str(self._place)
             with os_errors("list", folder, self.url):
                 for key in walk_keys(self._place, folder, after):
-                    yield key, stat_info(self._place / key, key)
+                    # Joined as text: of ten thousand files, pathlib would take half the time.
+                    yield key, stat_info(f"{root}/{key}", key)
         else:
             yield from ((info.key, info) for info in self._place.walk(folder, after))
 

@@ -108,12 +108,12 @@ class StoredTable(ArrowScanSource):
         with ExitStack() as open_files, ThreadPoolExecutor(readers) as pool:
             try:
                 for piece in self._pieces(request, open_files):
-                    waiting.append(pool.submit(piece))
+                    waiting.append(pool.submit(request.answer, piece))
                     if len(waiting) > readers and (table := waiting.popleft().result()) is not None:
-                        yield from request.answer(table).to_batches()
+                        yield from table.to_batches()
                 while waiting:
                     if (table := waiting.popleft().result()) is not None:
-                        yield from request.answer(table).to_batches()
+                        yield from table.to_batches()
             except Exception as error:
                 self._failure = error
                 raise
@@ -200,7 +200,9 @@ class _Request:
             [condition for _, condition in of_rows],
         )
 
-    def answer(self, table: pa.Table) -> pa.Table:
+    def answer(self, piece: Piece) -> pa.Table | None:
+        if (table := piece()) is None:
+            return None
         for condition in self.row_conditions:
             table = table.filter(condition)
         return table.select(self.columns)

@@ -9,15 +9,15 @@
 --   every (day, niche) has exactly one leader, the row of rank 1: ranks are 1..n without gaps in a partition
 --   views are the sum of all rows, or unknown where any is
 --   an outlier ratio that is unknown is left out of median and count, never zero
--- The leader's texts are read in a scan of their own: carrying three strings of every row through the aggregation
--- costs more than reading rank twice.
 
 WITH moves AS (
     SELECT
         day,
         niche,
         count(*) AS candidates,
-        count(DISTINCT (platform, channel_id)) AS channels,
+        -- Quicker than count(DISTINCT ...). Two of a niche's channels share a hash of 64 bits less often than once in
+        -- a billion nights.
+        list_unique(list(hash(platform, channel_id))) AS channels,
         -- A sum of what is left after some were deleted by age would look like a quiet day.
         CASE WHEN count(views) = count(*) THEN CAST(sum(views) AS BIGINT) END AS views,
         -- Both from one sorted list. Interpolated between neighbours, as NumPy does by default.
@@ -25,40 +25,29 @@ WITH moves AS (
         quantile_cont(outlier_ratio, 0.5) AS median_outlier_ratio,
         count(*) FILTER (outlier_ratio >= $outlier_ratio) AS outliers,
         count(baseline_views) / count(*) AS baseline_share,
+        -- One value, so that the texts of all the other rows are read past and not gathered.
+        any_value((video_id, title, url, view_velocity_per_hour)) FILTER (rank = 1) AS leader,
         max(observed_at) AS last_observed_at
     FROM trend_candidates
     WHERE day BETWEEN $first_day AND $last_day
     GROUP BY day, niche
-),
-
-leaders AS (
-    SELECT
-        day,
-        niche,
-        video_id,
-        title,
-        url,
-        view_velocity_per_hour
-    FROM trend_candidates
-    WHERE day BETWEEN $first_day AND $last_day AND rank = 1
 )
 
 SELECT
-    moves.day,
-    moves.niche,
-    moves.candidates,
-    moves.channels,
-    moves.views,
-    moves.velocities[1] AS median_velocity_per_hour,
-    moves.velocities[2] AS top_decile_velocity_per_hour,
-    moves.median_outlier_ratio,
-    moves.outliers,
-    moves.baseline_share,
-    leaders.video_id AS top_video_id,
-    leaders.title AS top_title,
-    leaders.url AS top_url,
-    leaders.view_velocity_per_hour AS top_velocity_per_hour,
-    moves.last_observed_at
+    day,
+    niche,
+    candidates,
+    channels,
+    views,
+    velocities[1] AS median_velocity_per_hour,
+    velocities[2] AS top_decile_velocity_per_hour,
+    median_outlier_ratio,
+    outliers,
+    baseline_share,
+    leader[1] AS top_video_id,
+    leader[2] AS top_title,
+    leader[3] AS top_url,
+    leader[4] AS top_velocity_per_hour,
+    last_observed_at
 FROM moves
-INNER JOIN leaders ON leaders.day = moves.day AND leaders.niche = moves.niche
-ORDER BY moves.day, moves.niche
+ORDER BY day, niche
