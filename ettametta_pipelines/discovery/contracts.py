@@ -17,7 +17,7 @@ from ettametta_pipelines.storage.contracts import Column, TableContract
 _IDENTITY = (
     Column("day", "date", "Partition day the candidate was found for"),
     Column("niche", "string", "Niche slug"),
-    Column("platform", "string", "youtube or tiktok"),
+    Column("platform", "string", "youtube or tiktok", few_values=True),
     Column("video_id", "string", "The platform's id of the video"),
     Column("url", "string", "Public page of the video"),
     Column("title", "string", "Title as published, control characters removed, at most 300 characters"),

@@ -30,10 +30,13 @@ class ContractViolation(PermanentError):
 
 @dataclass(frozen=True)
 class Column:
+    """`few_values`: the same texts in most rows, which scans then keep as a dictionary."""
+
     name: str
     type: ColumnType
     description: str
     nullable: bool = False
+    few_values: bool = False
 
 
 def plain_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -156,17 +159,23 @@ class TableContract:
         """No rows, every column with its type."""
         return self.frame([])
 
+    @cached_property
+    def _partitioned_by_date(self) -> tuple[bool, ...]:
+        kinds = {c.name: c.type for c in self.columns}
+        return tuple(kinds[name] == "date" for name in self.partitioned_by)
+
     def partition_values(self, partition: str) -> tuple[Any, ...]:
         """Values of the `partitioned_by` columns in a partition: `2026-01-01|fitness` -> (date, "fitness").
 
         Raises ContractViolation for a partition that cannot be one of this table.
         """
         parts = partition.split("|")
-        kinds = {c.name: c.type for c in self.columns}
         try:
             return tuple(
-                date.fromisoformat(part) if kinds[name] == "date" else part
-                for name, part in zip(self.partitioned_by, parts, strict=True)
+                [
+                    date.fromisoformat(part) if is_date else part
+                    for is_date, part in zip(self._partitioned_by_date, parts, strict=True)
+                ]
             )
         except ValueError:
             raise self._violation(
@@ -197,7 +206,8 @@ class TableContract:
         """A stored table, or `columns` of it, as the contract has it now; `source` names the file in errors.
 
         Without `columns` the table must be a whole file (see `check_stored`); with them, the caller has checked
-        the file's schema. Nulls where none may be raise ContractViolation.
+        the file's schema. A column that was read as a dictionary stays one. Nulls where none may be raise
+        ContractViolation.
         """
         import pyarrow as pa
 
@@ -206,6 +216,12 @@ class TableContract:
         schema = self.arrow_schema()
         fields = [schema.field(name) for name in (schema.names if columns is None else columns)]
         stored = set(table.column_names)
+        fields = [
+            field.with_type(table.schema.field(field.name).type)
+            if field.name in stored and pa.types.is_dictionary(table.schema.field(field.name).type)
+            else field
+            for field in fields
+        ]
         empty = [
             field.name
             for field in fields

@@ -17,6 +17,8 @@ from ettametta_pipelines.failures import PermanentError, TransientError
 from ettametta_pipelines.storage.addressing import UNFINISHED, ObjectInfo
 from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors, os_failure
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -109,7 +111,7 @@ def stat_info(path: str | Path, key: str) -> ObjectInfo | None:
         key,
         found.st_size,
         f'"{found.st_ino:x}-{microseconds:x}-{found.st_size:x}"',
-        datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds),
+        _EPOCH + timedelta(microseconds=microseconds),
     )
 
 

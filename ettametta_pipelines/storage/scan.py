@@ -38,6 +38,8 @@ from ettametta_pipelines.storage.parquet import (
 
 # Over a network readers wait; on a disk each beyond the processors only holds memory.
 REMOTE_READERS = 8
+# Pieces read ahead by each reader: with one, DuckDB waits for the reader after every piece.
+AHEAD = 2
 # A query over fewer files does not ask for packs.
 FEW_FILES = 8
 # Smaller objects are read whole, in one request.
@@ -66,7 +68,7 @@ class StoredTable(ArrowScanSource):
         super().__init__(self)
         self._store = store
         self._contract = contract
-        self._schema = contract.arrow_schema()
+        self._schema = _scanned_schema(contract)
         self._failure: Exception | None = None
         self._pinned = False
         self._listed: _Listing | None = None
@@ -91,7 +93,7 @@ class StoredTable(ArrowScanSource):
     def accepts(self, predicate: Node) -> bool:
         """Every condition that pyarrow evaluates exactly as DuckDB would."""
         try:
-            to_arrow(predicate, self._schema)
+            to_arrow(predicate, self._contract.arrow_schema())
         except Untranslatable:
             return False
         return True
@@ -109,7 +111,7 @@ class StoredTable(ArrowScanSource):
             try:
                 for piece in self._pieces(request, open_files):
                     waiting.append(pool.submit(request.answer, piece))
-                    if len(waiting) > readers and (table := waiting.popleft().result()) is not None:
+                    if len(waiting) > AHEAD * readers and (table := waiting.popleft().result()) is not None:
                         yield from table.to_batches()
                 while waiting:
                     if (table := waiting.popleft().result()) is not None:
@@ -167,7 +169,8 @@ class StoredTable(ArrowScanSource):
 
     def _whole(self, key: str, names: Sequence[str]) -> pa.Table | None:
         try:
-            return read_file(self._store, self._contract, key, columns=names)
+            table = read_file(self._store, self._contract, key, columns=names)
+            return table.cast(pa.schema([self._schema.field(name) for name in names]))
         except ObjectMissing:
             # Removed since it was listed.
             return None
@@ -264,7 +267,29 @@ class _OpenFile:
 
     def _open(self, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
         # A file object of its own for every thread.
-        return pq.ParquetFile(pa.PythonFile(self._snapshot.file(), mode="r"), metadata=footer)
+        return pq.ParquetFile(
+            pa.PythonFile(self._snapshot.file(), mode="r"),
+            metadata=footer,
+            read_dictionary=_few_texts(self._contract),
+        )
+
+
+def _few_texts(contract: TableContract) -> list[str]:
+    """Columns of few texts, those of the partition among them, which are the same in a whole file."""
+    return [
+        column.name
+        for column in contract.columns
+        if column.type == "string" and (column.few_values or column.name in contract.partitioned_by)
+    ]
+
+
+def _scanned_schema(contract: TableContract) -> pa.Schema:
+    """The contract's schema as DuckDB gets it: a dictionary is grouped by and hashed without a text per row."""
+    schema = contract.arrow_schema()
+    for name in _few_texts(contract):
+        at = schema.get_field_index(name)
+        schema = schema.set(at, schema.field(at).with_type(pa.dictionary(pa.int32(), pa.string())))
+    return schema
 
 
 def _current_rows(
