@@ -57,7 +57,7 @@ class Lake:
     @classmethod
     def over(cls, store: ObjectStore, contracts: Mapping[str, TableContract]) -> "Lake":
         """A view named after each contract; a table that nobody has written yet is an empty view of its type."""
-        # Of Arrow's allocators the one that keeps freed pages: half the page faults of a long scan, a fifth less memory.
+        # Of Arrow's allocators the one that keeps freed pages: half the page faults of a long scan, less memory.
         if "jemalloc" in pa.supported_memory_backends():
             pa.set_memory_pool(pa.jemalloc_memory_pool())
         # By itself DuckDB counts the machine's processors, not those it may use.
