@@ -8,9 +8,8 @@ from ettametta_pipelines.renders.contracts import CONTRACTS as RENDERS
 from ettametta_pipelines.revenue.contracts import CONTRACTS as REVENUE
 from ettametta_pipelines.scoring.contracts import CONTRACTS as SCORING
 from ettametta_pipelines.storage.contracts import TableContract
-from ettametta_pipelines.upkeep.contracts import CONTRACTS as UPKEEP
 
 ALL_TABLES: dict[str, TableContract] = {
     contract.name: contract
-    for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *UPKEEP, *OPERATIONS)
+    for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *OPERATIONS)
 }

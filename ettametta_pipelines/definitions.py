@@ -35,7 +35,6 @@ from ettametta_pipelines.scoring.assets import SOURCE_ASSETS
 from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRATION
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
-from ettametta_pipelines.upkeep.assets import ASSETS as UPKEEP
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -63,7 +62,6 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *RENDERS,
             *PUBLISHING,
             *REVENUE,
-            *UPKEEP,
             *OPERATIONS,
         ],
         jobs=JOBS,

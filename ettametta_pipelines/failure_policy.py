@@ -6,9 +6,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import dagster as dg
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import FailureKind, PipelineError
 
 MAX_OP_RETRIES = 3
@@ -27,7 +29,8 @@ def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_O
     Transient: the step is retried at most `op_retries` times, after the wait the vendor asked for or exponential
     backoff from five seconds. A wait beyond ten minutes (a spent daily quota) is not sat out in a run: the step
     fails and may run again later. Permanent or needs-a-person: the step fails once, the run is tagged so that no
-    daemon tries again, and code and remedy stand in the failure's metadata.
+    daemon tries again, and code and remedy stand in the failure's metadata. What failed for good in this run is also
+    observed on the partition, whose page otherwise shows no more than that it is empty.
     Steps with side effects pass `op_retries=0` and resume through their own ledger instead.
     """
     try:
@@ -38,6 +41,7 @@ def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_O
         if error.kind is FailureKind.TRANSIENT and attempt < op_retries and wait <= MAX_WAIT_S:
             context.log.warning(f"{error} Attempt {attempt + 1} of {op_retries + 1}; next in {wait:.0f} s.")
             raise dg.RetryRequested(max_retries=op_retries, seconds_to_wait=wait) from error
+        _tell_partition(context, error)
         raise definite_failure(error, context.instance, context.run_id) from error
 
 
@@ -50,6 +54,21 @@ def definite_failure(error: PipelineError, instance: dg.DagsterInstance, run_id:
         metadata={"code": error.code, "kind": error.kind.value, "remedy": remedy},
         allow_retries=False,
     )
+
+
+def _tell_partition(context: dg.AssetExecutionContext, error: PipelineError) -> None:
+    # A range of partitions failed as one; which of them it was is in the message.
+    if not context.has_partition_key:
+        return
+    said: dict[str, dg.MetadataValue | str] = {
+        "not_made": error.message,
+        "code": error.code,
+        "remedy": error.remedy or "See the run's log.",
+    }
+    if error.retry_after_s is not None:
+        said["not_before"] = dg.MetadataValue.timestamp(utc_now() + timedelta(seconds=error.retry_after_s))
+    for key in context.selected_asset_keys:
+        context.log_event(dg.AssetObservation(key, partition=context.partition_key, metadata=said))
 
 
 def stamp_run(instance: dg.DagsterInstance, run_id: str, code: str, kind: FailureKind) -> None:

@@ -6,6 +6,7 @@ partition, its metadata and row count noted for that partition. `storage/tables.
 partition. For assets without side effects only.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
@@ -14,6 +15,9 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.storage.contracts import TableContract
+
+# Said once for every asset at every start; the pinned version has what is used here.
+warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
 
 # A hundred partitions of a busy niche are some 50 MB of rows; one run that fails loses the work of a hundred.
 PARTITIONS_PER_RUN = 100

@@ -35,9 +35,8 @@ EXPECTED_ASSETS = {
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
-    "operations": {"api_quota_usage"},
+    "operations": {"api_quota_usage", "table_packs"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
-    "upkeep": {"table_packs"},
 }
 
 HEAVY = (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failure_policy import (
     FAILURE_CODE_TAG,
     FAILURE_KIND_TAG,
@@ -96,3 +97,25 @@ def test_steps_with_side_effects_are_not_repeated_even_on_transient_failures() -
 )
 def test_http_statuses_have_a_default_kind(status: int, kind: FailureKind) -> None:
     assert kind_of_status(status) is kind
+
+
+def test_a_partition_that_was_not_made_says_why_and_when_it_may_be_tried_again() -> None:
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["cats"]))
+    def searched(context: dg.AssetExecutionContext) -> None:
+        with failure_policy(context):
+            raise TransientError(
+                "No search is left.", code="quota_exhausted", retry_after_s=3600, remedy="Wait."
+            )
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([searched], partition_key="cats", instance=instance, raise_on_error=False)
+        (seen,) = instance.fetch_observations(dg.AssetKey("searched"), limit=5).records
+    observation = seen.asset_observation
+    assert observation is not None
+    assert observation.partition == "cats"
+    assert {name: observation.metadata[name].value for name in ("not_made", "code", "remedy")} == {
+        "not_made": "No search is left.",
+        "code": "quota_exhausted",
+        "remedy": "Wait.",
+    }
+    assert observation.metadata["not_before"].value > utc_now().timestamp()

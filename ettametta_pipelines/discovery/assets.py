@@ -20,7 +20,7 @@ from ettametta_pipelines.discovery.contracts import (
     YOUTUBE_CANDIDATES,
 )
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
-from ettametta_pipelines.discovery.signals.assets import ASSETS as SIGNALS
+from ettametta_pipelines.discovery.signal_assets import ASSETS as SIGNALS
 from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, failure_policy
 from ettametta_pipelines.partitions import DAY, DAY_NICHE, day_niche_key
 from ettametta_pipelines.range_runs import RANGE_POLICY, each_partition

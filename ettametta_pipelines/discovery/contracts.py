@@ -5,7 +5,7 @@ Declarations only. Raw tables hold what a platform answered, at the instant it a
 from stored rows without a single call.
 """
 
-from ettametta_pipelines.discovery.signals.contracts import (
+from ettametta_pipelines.discovery.signal_contracts import (
     QUARANTINED_CANDIDATES,
     SIGNAL_COLUMNS,
     STATISTICS_DELETED,

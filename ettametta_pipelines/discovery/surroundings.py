@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES, YOUTUBE_CANDIDATES
 from ettametta_pipelines.discovery.retention import KEPT_FOR
-from ettametta_pipelines.discovery.signals.contracts import VIDEO_SNAPSHOTS
+from ettametta_pipelines.discovery.signal_contracts import VIDEO_SNAPSHOTS
 from ettametta_pipelines.discovery.snapshots import WATCHED_FOR
 from ettametta_pipelines.discovery.stored import day_keys, days_between, niche_keys, read_partitions
 from ettametta_pipelines.discovery.trends import Surroundings

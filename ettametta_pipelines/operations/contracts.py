@@ -19,4 +19,19 @@ API_QUOTA_USAGE = TableContract(
     key=("quota_day", "vendor", "bucket"),
 )
 
-CONTRACTS: tuple[TableContract, ...] = (API_QUOTA_USAGE,)
+TABLE_PACKS = TableContract(
+    "table_packs",
+    "Months of small files that were put together in one file, as of the last run.",
+    columns=(
+        Column("table_name", "string", "Table"),
+        Column("month", "string", "Month, as in 2026-01"),
+        Column("files", "int64", "Files of the month"),
+        Column("rows", "int64", "Rows in the pack"),
+        Column("size_bytes", "int64", "Size of the pack"),
+        Column("written", "bool", "Whether this run wrote the pack; otherwise it was up to date"),
+        Column("problem", "string", "Why the month could not be packed; empty when it was", nullable=True),
+    ),
+    key=("table_name", "month"),
+)
+
+CONTRACTS: tuple[TableContract, ...] = (API_QUOTA_USAGE, TABLE_PACKS)

@@ -2,7 +2,7 @@
 
 A partition's own file stays the truth. A pack says of every row group which files it was made from and which ETag
 they had; whoever reads it takes only the rows whose file is still that one, so that a pack may be old, partial or
-absent and no answer changes. `upkeep/assets.py` makes packs of months gone by; `scan.py` reads them.
+absent and no answer changes. `operations/assets.py` makes packs of months gone by; `scan.py` reads them.
 """
 
 import json

@@ -12,7 +12,7 @@ from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES, YOUTUBE_CA
 from ettametta_pipelines.discovery.likeness import mark_reuploads
 from ettametta_pipelines.discovery.quarantine import REASONS, check_statistics, quarantined
 from ettametta_pipelines.discovery.report import quarantine_table, trend_table
-from ettametta_pipelines.discovery.signals.contracts import QUARANTINED_CANDIDATES
+from ettametta_pipelines.discovery.signal_contracts import QUARANTINED_CANDIDATES
 from ettametta_pipelines.discovery.trends import Surroundings, deduplicate, rank_trends
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.settings import Settings

@@ -18,8 +18,8 @@ from ettametta_pipelines.discovery.contracts import (
 )
 from ettametta_pipelines.discovery.niche_trends import roll_up_niches
 from ettametta_pipelines.discovery.retention import Deletion, delete_old_statistics
-from ettametta_pipelines.discovery.signals.assets import statistics_retention
-from ettametta_pipelines.discovery.signals.contracts import STATISTICS_RETENTION, VIDEO_SNAPSHOTS
+from ettametta_pipelines.discovery.signal_assets import statistics_retention
+from ettametta_pipelines.discovery.signal_contracts import STATISTICS_RETENTION, VIDEO_SNAPSHOTS
 from ettametta_pipelines.discovery.trends import rank_trends
 from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings

@@ -11,8 +11,8 @@ from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.assets import ASSETS
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES, YOUTUBE_CANDIDATES
 from ettametta_pipelines.discovery.niches import Niche
-from ettametta_pipelines.discovery.signals.assets import quarantined_candidates, video_snapshots
-from ettametta_pipelines.discovery.signals.contracts import QUARANTINED_CANDIDATES, VIDEO_SNAPSHOTS
+from ettametta_pipelines.discovery.signal_assets import quarantined_candidates, video_snapshots
+from ettametta_pipelines.discovery.signal_contracts import QUARANTINED_CANDIDATES, VIDEO_SNAPSHOTS
 from ettametta_pipelines.discovery.snapshots import (
     SLOTS_H,
     due_snapshots,

@@ -15,7 +15,7 @@ from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.discovery.search_desk import Backlog, SearchDesk
-from ettametta_pipelines.operations.assets import ASSETS
+from ettametta_pipelines.operations.assets import api_quota_usage
 from ettametta_pipelines.operations.contracts import API_QUOTA_USAGE
 from ettametta_pipelines.operations.quota_report import forecast
 from ettametta_pipelines.resources import StateResource, StoreResource
@@ -38,7 +38,7 @@ def state(settings_env: Settings) -> Iterator[StateDatabase]:
 
 def materialize(instance: dg.DagsterInstance | None = None) -> dict[str, Any]:
     result = dg.materialize(
-        ASSETS,
+        [api_quota_usage],
         partition_key=TODAY.isoformat(),
         resources={"tables": ParquetTables(StoreResource().open, ALL_TABLES), "state": StateResource()},
         instance=instance,

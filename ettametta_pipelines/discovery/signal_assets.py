@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.contracts import TIKTOK_CANDIDATES, YOUTUBE_CANDIDATES
-from ettametta_pipelines.discovery.signals.contracts import (
+from ettametta_pipelines.discovery.signal_contracts import (
     QUARANTINED_CANDIDATES,
     STATISTICS_RETENTION,
     VIDEO_SNAPSHOTS,
@@ -147,7 +147,7 @@ def quarantined_candidates(
     )
 
 
-@dg.asset(  # type: ignore[call-overload]
+@dg.asset(  # type: ignore[call-overload, untyped-decorator]
     deps=["youtube_candidates", "video_snapshots", "trend_candidates", "niche_trends", "scored_candidates"],
     group_name=GROUP,
     owners=OWNERS,
