@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -84,9 +84,16 @@ class StructuredClient(Protocol):
 
 
 def usage_at(price: ModelPrice, prompt_tokens: int, output_tokens: int) -> Usage:
-    """Usage with its cost, rounded up: a bill is never smaller than what is booked for it."""
+    """Usage with its cost, rounded up: what is booked is never less than the bill."""
     cost = prompt_tokens * price.prompt_microusd + output_tokens * price.output_microusd
     return Usage(prompt_tokens, output_tokens, -(-cost // 1_000_000))
+
+
+def usage_told(vendor: str, price: ModelPrice, prompt_tokens: Any, output_tokens: Any) -> Usage:
+    """Usage by the counts in an answer. One that does not tell them may have cost anything: OutcomeUnknownError."""
+    if not all(isinstance(count, int) and count >= 0 for count in (prompt_tokens, output_tokens)):
+        raise answer_lost(vendor, "did not say what its answer counts")
+    return usage_at(price, prompt_tokens, output_tokens)
 
 
 def highest_cost(
