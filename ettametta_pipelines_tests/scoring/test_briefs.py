@@ -84,7 +84,7 @@ def test_an_answer_with_nothing_usable_left_is_refused_naming_what_is_missing() 
         "evil.casino/x",
         "evil．com",
         "by @somebody",
-    ],  # fmt: skip
+    ],
 )
 def test_links_go_no_further(link: str) -> None:
     with pytest.raises(PermanentError, match="hook_text"):
