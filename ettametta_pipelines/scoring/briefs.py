@@ -121,8 +121,11 @@ def write_briefs(
     template_may_write: bool,
     earlier: Sequence[Row],
     clock: Clock,
+    ask_again: bool = False,
 ) -> Briefs:
     """One brief per pick (rows of `scored_candidates` with a score); briefs in `earlier` are kept if still valid.
+
+    With `ask_again` they are paid for again, and kept where no model writes now.
 
     Where no model writes, the template does if it may, else that one brief is missing and reported; the template never
     covers up a failure that needs a person. Raises NeedsPersonError at once while nothing is written that would be
@@ -131,19 +134,22 @@ def write_briefs(
     known = {
         row["brief_id"]: row
         for row in earlier
-        if row["prompt_version"] == PROMPT_VERSION and chain.knows(row["provider"], row["requested_model"])
+        if row["prompt_version"] == PROMPT_VERSION and chain.knows(row)
     }
     rows: list[Row] = []
     failed: list[FailedBrief] = []
     reused = by_template = cost = 0
     for pick in picks:
         identity = brief_id(pick["day"], pick["niche"], pick["platform"], pick["video_id"])
-        if identity in known:
-            rows.append(dict(known[identity]) | {"score": pick["score"]})
+        kept = dict(known[identity]) | {"score": pick["score"]} if identity in known else None
+        failure: PipelineError | None = None
+        if kept is None or ask_again:
+            row, failure = _written(pick, identity, niche_title, chain, clock)
+            cost += row["cost_microusd"]
+        if kept is not None and (failure is not None or not ask_again):
+            rows.append(kept)
             reused += 1
             continue
-        row, failure = _written(pick, identity, niche_title, chain, clock)
-        cost += row["cost_microusd"]
         if isinstance(failure, NeedsPersonError) and len(rows) == reused:
             raise failure
         if failure is not None and template_may_write and not isinstance(failure, NeedsPersonError):

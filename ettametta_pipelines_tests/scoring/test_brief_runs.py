@@ -1,5 +1,6 @@
 """Runs of the brief writer: what was paid for is kept, and one candidate's trouble is its own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,9 @@ def pick(video_id: str, *subjects: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(
-    chain: ScriptedChain, *picks: dict[str, Any], template: bool = True, niche: str = "Cooking"
-) -> Briefs:
-    return write_briefs(
-        picks, niche_title=niche, chain=chain, template_may_write=template, earlier=[], clock=lambda: NOW
-    )
+def write(chain: ScriptedChain, *picks: dict[str, Any], niche: str = "Cooking", **options: Any) -> Briefs:
+    defaults: dict[str, Any] = {"template_may_write": True, "earlier": [], "clock": lambda: NOW}
+    return write_briefs(picks, niche_title=niche, chain=chain, **(defaults | options))
 
 
 def no_credit() -> PipelineError:
@@ -75,3 +73,20 @@ def test_a_template_that_cannot_be_filled_fails_its_own_brief_only(database: Sta
     written = write(writer(database, b=refused), pick("a"), pick("b"), niche="Monday.com")
     assert [row["video_id"] for row in written.rows] == ["a"]
     assert [(f.video_id, f.error.code) for f in written.failed] == [("b", "brief_unusable")]
+
+
+def test_a_brief_of_the_sandbox_is_none_of_a_live_model(database: StateDatabase) -> None:
+    chain = writer(database)
+    first = write(chain, pick("a"))
+    assert write(chain, pick("a"), earlier=first.rows).reused == 1
+    chain.purse.budget = replace(chain.purse.budget, mode="live")
+    assert write(chain, pick("a"), earlier=first.rows).reused == 0
+
+
+def test_what_cannot_be_written_again_keeps_the_brief_that_was_paid_for(database: StateDatabase) -> None:
+    first = write(writer(database), pick("a"), pick("b"))
+    chain = writer(database, b=PermanentError("Refused.", code="gemini_blocked"))
+    again = write(chain, pick("a"), pick("b"), earlier=first.rows, ask_again=True)
+    assert chain.asked == ["a", "b"]
+    assert [row["written_by"] for row in again.rows] == ["model", "model"]
+    assert (again.by_template, again.reused, len(again.failed)) == (0, 1, 0)
