@@ -213,7 +213,12 @@ class GeminiClient:
                 return Usage(0, 0, 0)
             raise answer_lost(VENDOR, "did not say what its answer counts")
         output = (counted.candidates_token_count or 0) + (counted.thoughts_token_count or 0)
-        return usage_told(VENDOR, self._price, counted.prompt_token_count, output)
+        sound = sum(
+            detail.token_count or 0
+            for detail in counted.prompt_tokens_details or []
+            if str(getattr(detail.modality, "value", detail.modality)) == "AUDIO"
+        )
+        return usage_told(VENDOR, self._price, counted.prompt_token_count, output, sound)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text for this model; free of charge, so also the way to see whether the key works."""

@@ -274,8 +274,8 @@ class ChatClient:
         return StructuredAnswer(value, completion.model or self.model, usage)
 
     def _usage(self, counted: Any) -> Usage:
-        told = (getattr(counted, name, None) for name in ("prompt_tokens", "completion_tokens"))
-        return usage_told(self._dialect.vendor, self._price, *told)
+        prompt, output = (getattr(counted, name, None) for name in ("prompt_tokens", "completion_tokens"))
+        return usage_told(self._dialect.vendor, self._price, prompt, output)
 
     def _finish_rule(self, finish: str) -> ErrorRule:
         """Why an answer ended -> what that means; `stop` is the only one whose text counts."""

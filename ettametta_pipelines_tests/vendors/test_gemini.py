@@ -198,6 +198,22 @@ def test_thinking_is_paid_for_too(sandbox: SandboxUnderTest, gemini: GeminiClien
     assert gemini.generate_json("x", schema=Look).usage.output_tokens == 5
 
 
+def test_sound_is_booked_at_its_own_price(sandbox: SandboxUnderTest, settings_env: Settings) -> None:
+    gemini = GeminiClient(settings_env.endpoint("gemini"), "gemini-3.1-flash-lite")
+    body = answer_of(look(gemini).model_dump_json())
+    body["usageMetadata"] |= {
+        "promptTokenCount": 10_000,
+        "promptTokensDetails": [
+            {"modality": "VIDEO", "tokenCount": 9_000}, {"modality": "AUDIO", "tokenCount": 1_000},
+        ],
+    }  # fmt: skip
+    sandbox.fault("gemini", status=200, body=body)
+    usage = gemini.generate_json("x", schema=Look).usage
+    assert usage.cost_microusd == -(-(9_000 * 250_000 + 1_000 * 500_000 + 5 * 1_500_000) // 1_000_000)
+    seconds = gemini.highest_cost("x", schema=Look, video_s=10) - gemini.highest_cost("x", schema=Look)
+    assert seconds == 10 * 400 * 500_000 // 1_000_000
+
+
 # Faults
 
 
