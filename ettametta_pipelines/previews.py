@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STRIP_BUDGET_BYTES = 48 * 1024
 MAX_PIXELS = 40_000_000
+MAX_ASPECT = 8
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~$])")
 
@@ -100,9 +101,9 @@ def _decoded(data: bytes, height: int) -> "Image.Image | None":
     try:
         with Image.open(BytesIO(data)) as image:
             # A few kilobytes can unpack to gigabytes; the size stands in the header.
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS or image.width > MAX_ASPECT * image.height:
                 return None
             rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
         return None
     return rgb.resize((max(1, round(rgb.width * height / rgb.height)), height))

@@ -70,3 +70,10 @@ def test_bytes_that_are_no_picture_are_left_out() -> None:
     assert "1 good" in strip
     assert picture_strip([Thumb("broken", b"\xff\xd8\xff truncated")]) is None
     assert picture_strip([]) is None
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_left_out() -> None:
+    for size in ((20_000, 20_000), (20_000, 8)):
+        buffer = BytesIO()
+        Image.new("1", size).save(buffer, "PNG")
+        assert picture_strip([Thumb("bomb", buffer.getvalue())]) is None

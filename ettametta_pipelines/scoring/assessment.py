@@ -226,14 +226,17 @@ def assess_candidates(
     pixels_may_judge: bool,
     earlier: Mapping[Key, Row],
     clock: Clock,
+    ask_again: bool = False,
 ) -> Assessments:
     """Judge each candidate once, several at a time; rows in `earlier` are kept instead of being paid for again.
+
+    With `ask_again` they are paid for again, and kept where no model judges now.
 
     The first is judged alone: where every model needs a person (revoked keys), that costs one question and raises
     NeedsPersonError. When every candidate fails, the failure is raised with the kind and remedy of the first; otherwise
     failures are rows, and so is every candidate for which the budget was spent.
     """
-    wanted = [c for c in candidates if _key(c) not in earlier]
+    wanted = [c for c in candidates if ask_again or _key(c) not in earlier]
 
     def assess(candidate: Row) -> _Outcome:
         return _assess_one(candidate, evidence[_key(candidate)], niche_title, judge, pixels_may_judge, clock)
@@ -247,13 +250,18 @@ def assess_candidates(
     unpaid = any(isinstance(error, BudgetSpent) for error in failures)
     if failures and len(failures) == len(candidates) and not unpaid:
         raise _none_judged(failures)
-    fresh = {_key(outcome.row): outcome.row for outcome in outcomes}
+    # What a model judged before is worth more than a failure, or than pixels.
+    fresh = {
+        key: outcome.row
+        for outcome in outcomes
+        if (key := _key(outcome.row)) not in earlier or not outcome.row.get("reason_code")
+    }
     return Assessments(
         rows=[fresh.get(_key(c)) or dict(earlier[_key(c)]) | {"rank": c["rank"]} for c in candidates],
-        reused=len(candidates) - len(wanted),
+        reused=len(candidates) - len(fresh),
         fallbacks=sum(row["provider"] == heuristics.PROVIDER for row in fresh.values()),
         failed=len(failures),
-        cost_microusd=sum(row["cost_microusd"] for row in fresh.values()),
+        cost_microusd=sum(outcome.row["cost_microusd"] for outcome in outcomes),
     )
 
 
@@ -342,8 +350,4 @@ def still_valid(rows: Sequence[Row], chain: Chain) -> dict[Key, Row]:
 
 def is_valid(row: Mapping[str, Any], chain: Chain) -> bool:
     """Whether a judgement is one that this chain would give for this question."""
-    return (
-        row["status"] == "assessed"
-        and row["prompt_version"] == PROMPT_VERSION
-        and chain.knows(row["provider"], row["requested_model"])
-    )
+    return row["status"] == "assessed" and row["prompt_version"] == PROMPT_VERSION and chain.knows(row)

@@ -139,8 +139,9 @@ def candidate_assessments(
             niche_title=_niche(context).title,
             judge=ChainJudge(chain),
             pixels_may_judge=config.fallback == "heuristics",
-            earlier={} if config.ask_again else still_valid(stored, chain),
+            earlier=still_valid(stored, chain),
             clock=utc_now,
+            ask_again=config.ask_again,
         )
         frame = CANDIDATE_ASSESSMENTS.frame(judged.rows)
     assessed = int((frame["status"] == "assessed").sum())
@@ -355,8 +356,9 @@ def creative_briefs(
             niche_title=_niche(context).title,
             chain=chain,
             template_may_write=config.fallback == "template",
-            earlier=[] if config.ask_again else stored,
+            earlier=stored,
             clock=utc_now,
+            ask_again=config.ask_again,
         )
         frame = CREATIVE_BRIEFS.frame(written.rows)
     failed = [f"- {cell(f.title)}: {cell(str(f.error), limit=300)}" for f in written.failed]

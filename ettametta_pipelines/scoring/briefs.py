@@ -35,10 +35,10 @@ MAX_KEYWORDS = 8
 MAX_HASHTAGS = 8
 MAX_HASHTAG_CHARS = 30
 
-# An address in a post sends viewers where a stranger's words or a model's guess wanted them.
+# An address or an @name in a post sends viewers where a stranger's words or a model's guess wanted them.
 _LINK = re.compile(
-    r"https?:|www\.|\b[\w-]+\.(?:com|net|org|info|biz|io|co|me|tv|gg|ly|to|cc|ai|xyz|app|dev|page|site|online|shop"
-    r"|store|link|club|top|eu|de|uk|fr|ru|cn|in|br)\b(?!\.\w)",
+    r"https?:|www\.|(?<!\w)@\w|\b[\w-]+\.[a-z]{2,24}/|\b[\w-]+\.(?:com|net|org|info|biz|io|co|me|tv|gg|ly|to|cc|ai|xyz|app|dev|page|site|online|shop"
+    r"|store|link|club|top|eu|de|uk|fr|ru|cn|in|br|be)\b(?!\.\w)",
     re.IGNORECASE,
 )
 
@@ -121,36 +121,48 @@ def write_briefs(
     template_may_write: bool,
     earlier: Sequence[Row],
     clock: Clock,
+    ask_again: bool = False,
 ) -> Briefs:
     """One brief per pick (rows of `scored_candidates` with a score); briefs in `earlier` are kept if still valid.
 
-    Where no model writes, the template does if it may, else that one brief is missing and reported. Raises
-    NeedsPersonError at once, and the first failure when no brief at all could be had.
+    With `ask_again` they are paid for again, and kept where no model writes now.
+
+    Where no model writes, the template does if it may, else that one brief is missing and reported; the template never
+    covers up a failure that needs a person. Raises NeedsPersonError at once while nothing is written that would be
+    lost, and the first failure when no brief at all could be had.
     """
     known = {
         row["brief_id"]: row
         for row in earlier
-        if row["prompt_version"] == PROMPT_VERSION and chain.knows(row["provider"], row["requested_model"])
+        if row["prompt_version"] == PROMPT_VERSION and chain.knows(row)
     }
     rows: list[Row] = []
     failed: list[FailedBrief] = []
     reused = by_template = cost = 0
     for pick in picks:
         identity = brief_id(pick["day"], pick["niche"], pick["platform"], pick["video_id"])
-        if identity in known:
-            rows.append(dict(known[identity]) | {"score": pick["score"]})
+        kept = dict(known[identity]) | {"score": pick["score"]} if identity in known else None
+        failure: PipelineError | None = None
+        if kept is None or ask_again:
+            row, failure = _written(pick, identity, niche_title, chain, clock)
+            cost += row["cost_microusd"]
+        if kept is not None and (failure is not None or not ask_again):
+            rows.append(kept)
             reused += 1
             continue
-        row, failure = _written(pick, identity, niche_title, chain, clock)
-        cost += row["cost_microusd"]
-        if isinstance(failure, NeedsPersonError):
+        if isinstance(failure, NeedsPersonError) and len(rows) == reused:
             raise failure
-        if failure is not None and not template_may_write:
+        if failure is not None and template_may_write and not isinstance(failure, NeedsPersonError):
+            try:
+                row |= _by_template(pick, identity, niche_title) | {"reason_code": failure.code}
+            except PermanentError as unusable:
+                failure = unusable
+            else:
+                failure = None
+                by_template += 1
+        if failure is not None:
             failed.append(FailedBrief(pick["title"], pick["video_id"], failure))
             continue
-        if failure is not None:
-            row |= _by_template(pick, identity, niche_title) | {"reason_code": failure.code}
-            by_template += 1
         rows.append(row)
     if failed and not rows:
         raise failed[0].error
@@ -179,7 +191,10 @@ def _written(
 
 
 def _by_template(pick: Row, identity: str, niche_title: str) -> Row:
-    draft = BriefDraft.model_validate(templates.write_template(pick, niche_title, identity))
+    # Words in a picture come back as subjects, addresses too.
+    subjects = [subject for subject in pick["subjects"] or [] if _without_links(subject).strip()]
+    fields = templates.write_template(pick | {"subjects": subjects}, niche_title, identity)
+    draft = BriefDraft.model_validate(fields)
     return check_draft(draft, pick["video_id"]) | {
         "written_by": "template",
         "provider": templates.PROVIDER,
@@ -215,12 +230,17 @@ def check_draft(draft: BriefDraft, video_id: str) -> Row:
 
 def _without_links(text: str) -> str:
     """The text, or nothing where it holds an address: what is left of a cut one may lead elsewhere."""
-    return "" if _LINK.search(text) else text
+    return "" if _has_link(text) else text
+
+
+def _has_link(text: str) -> bool:
+    # Full-width letters and dots lead to the same places.
+    return _LINK.search(unicodedata.normalize("NFKC", text)) is not None
 
 
 def hashtag(text: str) -> str:
     """`#word` of letters, digits and underscores, at most 30 characters; "" when nothing usable is left."""
-    if _LINK.search(text):
+    if _has_link(text):
         return ""
     word = re.sub(r"\W", "", unicodedata.normalize("NFKC", plain_text(text, 100)))[:MAX_HASHTAG_CHARS]
     return f"#{word}" if word and not word.isdigit() else ""

@@ -6,14 +6,20 @@ is said in `assessment.py` and `briefs.py`; what does without a model is theirs,
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from ettametta_pipelines.clock import Clock, business_day_of
-from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, PermanentError, PipelineError
+from ettametta_pipelines.failures import (
+    FailureKind,
+    NeedsPersonError,
+    OutcomeUnknownError,
+    PermanentError,
+    PipelineError,
+)
 from ettametta_pipelines.state import budget as budgets
 from ettametta_pipelines.state.budget import Budget, Claim, Purchase
 from ettametta_pipelines.vendors.answers import Image, StructuredAnswer, StructuredClient, Usage, charged_for
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.state.session import StateDatabase
 
 NOTHING = Usage(0, 0, 0)
+# Whose failure decides where every link failed: what passes by itself is worth another run.
+_PATIENCE = (FailureKind.TRANSIENT, FailureKind.PERMANENT, FailureKind.NEEDS_PERSON)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Asked:
     error: PipelineError | None = None
     left: tuple[LeftLink, ...] = ()
     usage: Usage = NOTHING
+    mode: str = "sandbox"
 
     def columns(self) -> dict[str, Any]:
         """Columns every table of answers has: who, how many tokens, what it cost, who was left and why."""
@@ -69,6 +78,7 @@ class Asked:
             "provider": self.provider,
             "model": self.model,
             "requested_model": self.requested_model,
+            "mode": self.mode,
             "prompt_tokens": self.usage.prompt_tokens,
             "output_tokens": self.usage.output_tokens,
             "cost_microusd": self.usage.cost_microusd,
@@ -156,9 +166,10 @@ class Chain:
     def mode(self) -> str:
         return self.purse.budget.mode
 
-    def knows(self, provider: str, requested_model: str) -> bool:
-        """Whether an earlier answer of this provider and model is one this chain could have given."""
-        return any((link.provider, link.model) == (provider, requested_model) for link in self.links)
+    def knows(self, row: Mapping[str, Any]) -> bool:
+        """Whether an earlier answer, by its row, is one this chain could have given; a sandbox's is no live one."""
+        asked = row["provider"], row["requested_model"], row.get("mode")
+        return any((link.provider, link.model, self.mode) == asked for link in self.links)
 
     def ask(
         self,
@@ -173,7 +184,7 @@ class Chain:
 
         `question_for` may raise a PipelineError where there is nothing to show to a link; `check` turns an answer into
         what the caller needs and may refuse it. The error of an `Asked` without a value is that of the first link that
-        may come back by itself; NeedsPersonError only when every link needs a person.
+        may come back by itself, else of the first that refused; NeedsPersonError only when every link needs a person.
         """
         errors: list[PipelineError] = []
         left: list[LeftLink] = []
@@ -189,11 +200,20 @@ class Chain:
                 left.append(LeftLink(link.provider, link.model, error.code, error.message))
             else:
                 return Asked(
-                    link.provider, link.model, answer.model, value=value, left=tuple(left), usage=spent
-                )
+                    link.provider, link.model, answer.model, value=value, left=tuple(left), usage=spent,
+                    mode=self.mode,
+                )  # fmt: skip
         first = self.links[0]
-        passing = next((error for error in errors if not isinstance(error, NeedsPersonError)), errors[0])
-        return Asked(first.provider, first.model, first.model, error=passing, left=tuple(left), usage=spent)
+        deciding = min(errors, key=lambda error: _PATIENCE.index(error.kind))
+        return Asked(
+            first.provider,
+            first.model,
+            first.model,
+            error=deciding,
+            left=tuple(left),
+            usage=spent,
+            mode=self.mode,
+        )
 
     def _answer(
         self,

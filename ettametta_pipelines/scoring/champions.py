@@ -7,6 +7,7 @@ room; no Dagster here.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MODELS = "models/scores"
 DECISIONS = "models/scores/decisions"
+# A version is part of a key, and an operator may type it.
+_VERSION = re.compile(rf"{LEARNED_PREFIX}\d{{8}}-[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,18 @@ def read_learned(store: "ObjectStore", version: str) -> LearnedScore | None:
     if version == WEIGHTS.version:
         return None
     try:
-        return LearnedScore.from_json(store.get(_key(version)))
-    except ObjectMissing as error:
-        kept = (info.key for info in store.list(MODELS) if not info.key.startswith(DECISIONS))
-        known = [key.rsplit("/", 1)[-1].removesuffix(".json") for key in kept]
-        raise PermanentError(
-            f"There are no weights of version {version!r}.",
-            code="unknown_weights",
-            remedy=f"Known are {', '.join([WEIGHTS.version, *known[-5:]])}.",
-        ) from error
+        stored = store.get(_key(version)) if _VERSION.fullmatch(version) else None
+    except ObjectMissing:
+        stored = None
+    if stored is not None:
+        return LearnedScore.from_json(stored)
+    kept = (info.key for info in store.list(MODELS) if not info.key.startswith(DECISIONS))
+    known = [key.rsplit("/", 1)[-1].removesuffix(".json") for key in kept]
+    raise PermanentError(
+        f"There are no weights of version {version!r}.",
+        code="unknown_weights",
+        remedy=f"Known are {', '.join([WEIGHTS.version, *known[-5:]])}.",
+    )
 
 
 def weights_of(store: "ObjectStore", version: str) -> Weights:
@@ -155,9 +161,12 @@ def order(
     """What an operator ordered, put in the log; returns the log.
 
     `pin` and `promote` take a version, `promote` without one the challenger; `rollback` goes to the champion before.
+    What `by` has ordered already is not ordered again: what it names without a version is another one by then.
     Raises PermanentError `reason_missing`, `unknown_weights`, or `no_such_weights` when there is nothing to go to.
     """
     decisions = read_decisions(store)
+    if any((made.by, made.action) == (by, action) for made in decisions):
+        return decisions
     standing = standing_of(decisions)
     if not reason.strip():
         raise PermanentError(

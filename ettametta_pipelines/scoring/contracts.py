@@ -22,6 +22,7 @@ _ANSWERED = (
     ),
     Column("model", "string", "Model that answered, as the provider names it"),
     Column("requested_model", "string", "Model that was asked for"),
+    Column("mode", "string", "Who was asked: sandbox or live; empty in rows from before", nullable=True),
     Column(
         "links_left",
         "string_list",

@@ -25,6 +25,8 @@ UNREADABLE = "picture_unreadable"
 
 WIDTH = 320
 MAX_PIXELS = 40_000_000
+# A strip of a few pixels' width would grow to gigabytes at the one width.
+MAX_HEIGHT = 8 * WIDTH
 
 # Value at which each measure counts as half of what is possible: x / (x + half) rises for ever and never
 # saturates. Set at what ordinary phone footage shows, on a 0..255 scale.
@@ -129,8 +131,10 @@ def _small(data: bytes) -> "Image":
             if image.width * image.height > MAX_PIXELS:
                 raise _unreadable(f"it has {image.width} x {image.height} pixels")
             height = max(3, round(image.height * WIDTH / image.width))
+            if height > MAX_HEIGHT:
+                raise _unreadable(f"it is {image.width} pixels wide and {image.height} high")
             return image.convert("RGB").resize((WIDTH, height))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise _unreadable(type(error).__name__) from error
 
 

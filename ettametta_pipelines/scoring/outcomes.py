@@ -59,8 +59,10 @@ class Reading:
 
 def read_outcomes(lake: "Lake", day: date, as_of: datetime) -> list[Row]:
     """Rows of `post_outcomes`: all our posts of the last 180 days as they were known at `as_of`."""
-    posts = lake.rows(POSTS_SQL.read_text(), {"since": as_of - LOOKBACK, "as_of": as_of})
-    readings = lake.rows(f"{READINGS_SQL} where observed_at <= $as_of", {"as_of": as_of})
+    span = {"since": as_of - LOOKBACK, "as_of": as_of}
+    posts = lake.rows(POSTS_SQL.read_text(), span)
+    # Nothing is read about a post before it was made.
+    readings = lake.rows(f"{READINGS_SQL} where observed_at between $since and $as_of", span)
     return [{"day": day} | row for row in outcomes_of(posts, readings, as_of)]
 
 

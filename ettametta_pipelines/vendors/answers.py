@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -83,10 +83,23 @@ class StructuredClient(Protocol):
         """Ask. A question that may have been answered and charged is not sent again: OutcomeUnknownError."""
 
 
-def usage_at(price: ModelPrice, prompt_tokens: int, output_tokens: int) -> Usage:
-    """Usage with its cost, rounded up: a bill is never smaller than what is booked for it."""
+def usage_at(price: ModelPrice, prompt_tokens: int, output_tokens: int, sound_tokens: int = 0) -> Usage:
+    """Usage with its cost, rounded up: what is booked is never less than the bill.
+
+    `sound_tokens` are those of `prompt_tokens` that are sound.
+    """
     cost = prompt_tokens * price.prompt_microusd + output_tokens * price.output_microusd
+    cost += sound_tokens * (price.sound_microusd - price.prompt_microusd)
     return Usage(prompt_tokens, output_tokens, -(-cost // 1_000_000))
+
+
+def usage_told(
+    vendor: str, price: ModelPrice, prompt_tokens: Any, output_tokens: Any, sound_tokens: int = 0
+) -> Usage:
+    """Usage by the counts in an answer. One that does not tell them may have cost anything: OutcomeUnknownError."""
+    if not all(isinstance(count, int) and count >= 0 for count in (prompt_tokens, output_tokens)):
+        raise answer_lost(vendor, "did not say what its answer counts")
+    return usage_at(price, prompt_tokens, output_tokens, sound_tokens)
 
 
 def highest_cost(
@@ -94,8 +107,11 @@ def highest_cost(
 ) -> int:
     """Most a question can cost. A token is at least one byte of text, so bytes bound what the text counts as."""
     text = len(prompt.encode()) + len(json.dumps(schema.model_json_schema()))
-    seen = pictures * price.image_tokens + ceil(video_s) * price.video_tokens_per_s
-    return usage_at(price, FRAME_TOKENS + text + seen, MAX_OUTPUT_TOKENS).cost_microusd
+    watched = ceil(video_s) * price.video_tokens_per_s
+    sent = FRAME_TOKENS + text + pictures * price.image_tokens + watched
+    # How much of a video is sound is not known before; all of it may be where sound is dearer.
+    sound = watched if price.sound_microusd > price.prompt_microusd else 0
+    return usage_at(price, sent, MAX_OUTPUT_TOKENS, sound).cost_microusd
 
 
 def charged_for(error: Exception) -> Usage | None:

@@ -24,7 +24,7 @@ from ettametta_pipelines.vendors.answers import (
     answer_lost,
     highest_cost,
     unusable,
-    usage_at,
+    usage_told,
     validated,
 )
 from ettametta_pipelines.vendors.google_api import seconds_to_quota_reset
@@ -47,6 +47,8 @@ T = TypeVar("T")
 VENDOR = "Gemini"
 # What comes with these statuses was not carried out, or is not charged (Gemini API pricing: failed requests).
 UNCHARGED_STATUSES = frozenset({429, 500, 503})
+# From a proxy that may have lost a finished answer.
+REQUEST_TIMEOUT_STATUS = 408
 
 _BLOCKED = ErrorRule(
     FailureKind.PERMANENT,
@@ -69,8 +71,12 @@ _KEY = ErrorRule(
     "api_key_rejected",
     "Check GEMINI_API_KEY in Google AI Studio, then start again.",
 )
-REASONS: Mapping[str, ErrorRule] = {
+REASONS: dict[str, ErrorRule] = {
     "API_KEY_INVALID": _KEY,
+    "API_KEY_SERVICE_BLOCKED": _KEY,
+    "API_KEY_IP_ADDRESS_BLOCKED": _KEY,
+    "BILLING_DISABLED": _KEY,
+    "CONSUMER_SUSPENDED": _KEY,
     "UNAUTHENTICATED": _KEY,
     "PERMISSION_DENIED": _KEY,
     "SERVICE_DISABLED": _KEY,
@@ -92,6 +98,14 @@ REASONS: Mapping[str, ErrorRule] = {
         "gemini_request_refused",
         "The question itself was refused; see what the message names.",
     ),
+}
+# Asked about a video, the bare status also means that this one is private or restricted; the other questions go on.
+WATCHING_REASONS = REASONS | {
+    "PERMISSION_DENIED": ErrorRule(
+        FailureKind.PERMANENT,
+        "gemini_video_refused",
+        "Private and restricted videos cannot be watched. If every video ends so, check GEMINI_API_KEY.",
+    )
 }
 
 
@@ -140,7 +154,8 @@ class GeminiClient:
                 base_url=base_url,
                 timeout=int(self.endpoint.timeout_s * 1000),
                 retry_options=types.HttpRetryOptions(attempts=1),
-                client_args={"trust_env": not is_loopback(base_url)},
+                # A redirect would carry the key along.
+                client_args={"trust_env": not is_loopback(base_url), "follow_redirects": False},
             ),
         )
 
@@ -182,6 +197,7 @@ class GeminiClient:
             ),
             "answer a question",
             repeatable=False,
+            reasons=REASONS if video_uri is None else WATCHING_REASONS,
         )
         usage = self._usage(response)
         return StructuredAnswer(
@@ -192,10 +208,17 @@ class GeminiClient:
 
     def _usage(self, response: Any) -> Usage:
         counted = response.usage_metadata
-        output = ((counted and counted.candidates_token_count) or 0) + (
-            (counted and counted.thoughts_token_count) or 0
+        if counted is None:
+            if _block_reason(response):
+                return Usage(0, 0, 0)
+            raise answer_lost(VENDOR, "did not say what its answer counts")
+        output = (counted.candidates_token_count or 0) + (counted.thoughts_token_count or 0)
+        sound = sum(
+            detail.token_count or 0
+            for detail in counted.prompt_tokens_details or []
+            if str(getattr(detail.modality, "value", detail.modality)) == "AUDIO"
         )
-        return usage_at(self._price, (counted and counted.prompt_token_count) or 0, output)
+        return usage_told(VENDOR, self._price, counted.prompt_token_count, output, sound)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text for this model; free of charge, so also the way to see whether the key works."""
@@ -206,12 +229,23 @@ class GeminiClient:
         )
         return response.total_tokens or 0
 
-    def _ask(self, request: Callable[[], T], doing: str, *, repeatable: bool) -> T:
+    def _ask(
+        self,
+        request: Callable[[], T],
+        doing: str,
+        *,
+        repeatable: bool,
+        reasons: Mapping[str, ErrorRule] = REASONS,
+    ) -> T:
         return call_with_retries(
-            lambda: self._ask_once(request, doing, repeatable), retries=self.endpoint.max_retries, seed=doing
+            lambda: self._ask_once(request, doing, repeatable, reasons),
+            retries=self.endpoint.max_retries,
+            seed=doing,
         )
 
-    def _ask_once(self, request: Callable[[], T], doing: str, repeatable: bool) -> T:
+    def _ask_once(
+        self, request: Callable[[], T], doing: str, repeatable: bool, reasons: Mapping[str, ErrorRule]
+    ) -> T:
         import httpx
         import httpx2
         from google.genai import errors
@@ -220,10 +254,12 @@ class GeminiClient:
         try:
             return request()
         except errors.APIError as error:
-            if not repeatable and error.code >= 500 and error.code not in UNCHARGED_STATUSES:
-                raise answer_lost(VENDOR, f"answered HTTP {error.code}") from None
-            raise self._refusal(error, doing) from None
-        except (httpx.TransportError, httpx2.TransportError) as error:
+            status = int(error.code)
+            lost = status == REQUEST_TIMEOUT_STATUS or (status >= 500 and status not in UNCHARGED_STATUSES)
+            if lost and not repeatable:
+                raise answer_lost(VENDOR, f"answered HTTP {status}") from None
+            raise self._refusal(error, doing, reasons) from None
+        except (httpx.RequestError, httpx2.RequestError) as error:
             unsent = isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx2.ConnectError | httpx2.ConnectTimeout
             )
@@ -242,10 +278,10 @@ class GeminiClient:
                 raise unreadable_answer(VENDOR, doing) from None
             raise answer_lost(VENDOR, "sent something unreadable") from None
 
-    def _refusal(self, error: Any, doing: str) -> PipelineError:
+    def _refusal(self, error: Any, doing: str, reasons: Mapping[str, ErrorRule]) -> PipelineError:
         details = _details(error)
         named = [str(detail.get("reason", "")) for detail in details]
-        reason = next((name for name in named if name in REASONS), str(error.status or ""))
+        reason = next((name for name in named if name in reasons), str(error.status or ""))
         wait = _retry_delay(details)
         if reason == "RESOURCE_EXHAUSTED" and _is_daily(details):
             reason, wait = "DAILY_LIMIT", seconds_to_quota_reset(self._clock)
@@ -255,22 +291,26 @@ class GeminiClient:
             status=int(error.code),
             reason=reason,
             detail=str(error.message or ""),
-            rules=REASONS,
+            rules=reasons,
             retry_after_s=wait,
         )
 
 
 def _finished_text(response: Any, usage: Usage) -> str:
-    feedback = response.prompt_feedback
     if not response.candidates:
-        blocked = str(getattr(feedback, "block_reason", None) or "no candidate")
-        raise unusable(VENDOR, _BLOCKED, blocked.removeprefix("BlockedReason."), usage)
+        raise unusable(VENDOR, _BLOCKED, _block_reason(response) or "no candidate", usage)
     finish = response.candidates[0].finish_reason
     name = str(getattr(finish, "value", finish) or "FINISH_REASON_UNSPECIFIED")
     if name != "STOP":
         raise unusable(VENDOR, FINISH_REASONS.get(name, _BLOCKED), name, usage)
     content = response.candidates[0].content
     return "".join(part.text or "" for part in (content.parts if content else None) or [] if not part.thought)
+
+
+def _block_reason(response: Any) -> str:
+    """Why the prompt was blocked; "" where it was not."""
+    told = getattr(response.prompt_feedback, "block_reason", None)
+    return str(getattr(told, "value", told) or "")
 
 
 def _details(error: Any) -> list[dict[str, Any]]:
@@ -295,5 +335,6 @@ def _retry_delay(details: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _is_daily(details: Sequence[Mapping[str, Any]]) -> bool:
-    violations = [v for detail in details for v in detail.get("violations", []) if isinstance(v, dict)]
+    told = [detail.get("violations") for detail in details]
+    violations = [v for listed in told if isinstance(listed, list) for v in listed if isinstance(v, dict)]
     return any("PerDay" in str(violation.get("quotaId", "")) for violation in violations)

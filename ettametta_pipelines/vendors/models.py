@@ -32,6 +32,12 @@ class ModelPrice(BaseModel):
     priced_on: date
     image_tokens: Count
     video_tokens_per_s: Count = 0
+    audio_microusd: Count | None = None
+
+    @property
+    def sound_microusd(self) -> int:
+        """What a million tokens of sound cost; as much as others where no price of their own is stated."""
+        return self.prompt_microusd if self.audio_microusd is None else self.audio_microusd
 
 
 class ProviderModels(BaseModel):

@@ -23,7 +23,7 @@ from ettametta_pipelines.vendors.answers import (
     answer_lost,
     highest_cost,
     unusable,
-    usage_at,
+    usage_told,
     validated,
 )
 from ettametta_pipelines.vendors.http import (
@@ -259,11 +259,14 @@ class ChatClient:
         vendor, reasons = self._dialect.vendor, self._dialect.reasons
         choices = getattr(completion, "choices", None)
         counted = getattr(completion, "usage", None)
-        if not choices or counted is None:
+        # The SDK builds its objects from whatever came.
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(choice, "message", None)
+        if message is None or counted is None:
             raise answer_lost(vendor, "sent something unreadable")
         usage = self._usage(counted)
-        message, finish = choices[0].message, str(choices[0].finish_reason)
-        if message.refusal:
+        finish = str(getattr(choice, "finish_reason", None))
+        if getattr(message, "refusal", None):
             raise unusable(vendor, reasons["content_filter"], "a refusal", usage)
         if finish != "stop":
             raise unusable(vendor, self._finish_rule(finish), finish, usage)
@@ -271,7 +274,8 @@ class ChatClient:
         return StructuredAnswer(value, completion.model or self.model, usage)
 
     def _usage(self, counted: Any) -> Usage:
-        return usage_at(self._price, counted.prompt_tokens or 0, counted.completion_tokens or 0)
+        prompt, output = (getattr(counted, name, None) for name in ("prompt_tokens", "completion_tokens"))
+        return usage_told(self._dialect.vendor, self._price, prompt, output)
 
     def _finish_rule(self, finish: str) -> ErrorRule:
         """Why an answer ended -> what that means; `stop` is the only one whose text counts."""

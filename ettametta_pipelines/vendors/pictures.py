@@ -94,8 +94,10 @@ def fetch_picture(
 
     if not url:
         raise _no_picture("The video has no preview picture", "picture_missing")
-    parts = urlsplit(url)
-    host = host_of(url)
+    try:
+        parts, host = urlsplit(url), host_of(url)
+    except ValueError:
+        raise _no_picture("The address of the preview picture is none", "picture_refused") from None
     if parts.scheme != "https" and not (parts.scheme == "http" and host in http_hosts):
         raise _no_picture(
             f"The preview picture at {host or 'no host'} is not served by https", "picture_refused"
@@ -119,6 +121,13 @@ def fetch_picture(
                     raise _no_picture(
                         f"{host} took over {max_seconds:.0f} s for a picture", "picture_too_slow"
                     )
+    # Hosts that cannot be written in DNS fail as a UnicodeError, which is a ValueError.
+    except (httpx.InvalidURL, ValueError):
+        raise _no_picture("The address of the preview picture is none", "picture_refused") from None
+    except httpx.DecodingError:
+        raise _no_picture(
+            f"What {host} sent as a preview picture cannot be unpacked", "picture_unreadable"
+        ) from None
     except httpx.TransportError as error:
         timed_out = isinstance(error, httpx.TimeoutException)
         raise network_error(

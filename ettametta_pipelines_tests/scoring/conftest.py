@@ -12,6 +12,15 @@ from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.vendors.youtube import YouTubeData
 
+# Which weights rank is kept in objects of their own, on a directory and on S3.
+from ettametta_pipelines_tests.storage.conftest import (  # noqa: F401
+    bucket,
+    directory_store,
+    s3_client,
+    s3_endpoint,
+    store,
+)
+
 Row = dict[str, Any]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def candidate(video_id: str, rank: int = 1) -> dict[str, Any]:
 
 
 def assess(
-    chain: ScriptedChain, *ids: str, pixels: bool = False, earlier: dict[Any, Any] | None = None
+    chain: ScriptedChain,
+    *ids: str,
+    pixels: bool = False,
+    earlier: dict[Any, Any] | None = None,
+    **options: bool,
 ) -> Assessments:
     candidates = [candidate(video_id, rank) for rank, video_id in enumerate(ids, start=1)]
     return assess_candidates(
@@ -63,6 +68,7 @@ def assess(
         pixels_may_judge=pixels,
         earlier=earlier or {},
         clock=lambda: NOW,
+        **options,
     )
 
 
@@ -138,6 +144,30 @@ def test_another_model_or_question_is_asked_again(judge: MakeJudge) -> None:
     rows = assess(chain, "a").rows
     assert still_valid([rows[0] | {"requested_model": "older"}], chain) == {}
     assert still_valid([rows[0] | {"prompt_version": "judge-0"}], chain) == {}
+
+
+def test_a_judgement_of_the_sandbox_is_none_of_a_live_model(judge: MakeJudge) -> None:
+    chain = judge()
+    row = assess(chain, "a").rows[0]
+    assert row["mode"] == "sandbox"
+    assert still_valid([row], chain)
+    chain.purse.budget = replace(chain.purse.budget, mode="live")
+    assert still_valid([row], chain) == {}
+    # Nobody knows of a row from before the column whose answer it was.
+    assert still_valid([row | {"mode": None}], chain) == {}
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_what_cannot_be_judged_again_keeps_the_judgement_that_was_paid_for(
+    judge: MakeJudge, pixels: bool
+) -> None:
+    chain = judge(b=refused())
+    first = assess(judge(), "a", "b")
+    again = assess(chain, "a", "b", earlier=still_valid(first.rows, chain), ask_again=True, pixels=pixels)
+    assert chain.asked == ["a", "b"]
+    assert [row["provider"] for row in again.rows] == ["gemini", "gemini"]
+    assert [row["status"] for row in again.rows] == ["assessed", "assessed"]
+    assert (again.reused, again.fallbacks, again.failed) == (1, 0, 0 if pixels else 1)
 
 
 def test_nothing_to_judge_asks_nobody(judge: MakeJudge) -> None:

@@ -73,7 +73,18 @@ def test_an_answer_with_nothing_usable_left_is_refused_naming_what_is_missing() 
 
 
 @pytest.mark.parametrize(
-    "link", ["https://evil.example", "See www.evil.example", "evil.com/x", "bit.ly/abc", "HTTP:evil"]
+    "link",
+    [
+        "https://evil.example",
+        "See www.evil.example",
+        "evil.com/x",
+        "bit.ly/abc",
+        "HTTP:evil",
+        "youtu.be/abc",
+        "evil.casino/x",
+        "evil．com",
+        "by @somebody",
+    ],
 )
 def test_links_go_no_further(link: str) -> None:
     with pytest.raises(PermanentError, match="hook_text"):
@@ -87,7 +98,7 @@ def test_links_go_no_further(link: str) -> None:
 
 
 def test_ordinary_words_are_no_links() -> None:
-    for text in ("Mix 2.5 cups. Done.", "I/O in 10 min", "e.g. this", "Dr. Who", "No.1 tip"):
+    for text in ("Mix 2.5 cups. Done.", "I/O in 10 min", "e.g. this", "Dr. Who", "No.1 tip", "24/7 @ home"):
         assert check_draft(draft(hook_text=text), "v")["hook_text"] == text
 
 

@@ -198,3 +198,14 @@ def test_the_three_services_see_the_same_and_say_it_in_their_own_way(
     answers = [ask(open_models(name)) for name in ("gemini", "openai", "groq")]
     assert [answer.error for answer in answers] == [None] * 3
     assert all(answer.usage.cost_microusd > 0 for answer in answers)
+
+
+def test_the_failure_that_passes_by_itself_decides(database: StateDatabase) -> None:
+    refused = PermanentError("Refused.", code="gemini_blocked")
+    chain = scripted_chain(
+        database, model("gemini", refused), model("openai", busy()), model("groq", revoked())
+    )
+    asked = ask(chain)
+    assert asked.error is not None
+    assert asked.error.code == "rate_limited"
+    assert [link.code for link in asked.left] == ["gemini_blocked", "rate_limited", "api_key_rejected"]

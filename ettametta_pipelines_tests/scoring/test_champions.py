@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -28,11 +27,6 @@ from ettametta_pipelines_tests.scoring.world import end_of
 NOW = datetime(2026, 5, 1, 3, tzinfo=UTC)
 DAY = date(2026, 4, 10)
 STRONG = {part: 2 * share for part, share in HOOK_ONLY.items()}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return ObjectStore.from_url(tmp_path.as_uri())
 
 
 @pytest.fixture
@@ -98,15 +92,18 @@ def test_an_operator_pins_promotes_and_rolls_back_and_the_log_says_why(
         ("rollback", "", "why not", "no_such_weights"),
         ("promote", "learned-19990101-ffffffff", "why not", "unknown_weights"),
         ("pin", "", "  ", "reason_missing"),
+        ("pin", "decisions/000001", "why not", "unknown_weights"),
+        ("pin", "../../posts", "why not", "unknown_weights"),
     ],
 )
 def test_an_order_that_cannot_be_followed_changes_nothing(
     store: ObjectStore, action: str, version: str, reason: str, code: str
 ) -> None:
+    decide(store, [], Decision("unpin", WEIGHTS.version, "so that there is a log", "run 0", NOW))
     with pytest.raises(PermanentError) as failure:
         ordered(store, action, version, reason)
     assert failure.value.code == code
-    assert read_decisions(store) == []
+    assert len(read_decisions(store)) == 1
 
 
 def test_two_runs_cannot_both_make_the_next_decision(store: ObjectStore, learned: LearnedScore) -> None:
@@ -120,6 +117,27 @@ def test_a_step_that_is_tried_again_decides_once(store: ObjectStore, learned: Le
     for _ in range(2):
         ordered(store, "promote", learned.version, run="same")
     assert len(read_decisions(store)) == 1
+
+
+def test_a_rollback_that_is_tried_again_goes_back_once(store: ObjectStore, learned: LearnedScore) -> None:
+    newer = replace(learned, version="learned-20260411-00000000")
+    keep(store, newer)
+    ordered(store, "promote", learned.version, run="1")
+    ordered(store, "promote", newer.version, run="2")
+    for _ in range(3):
+        ordered(store, "rollback", run="3")
+    assert read_contest(store).champion.version == learned.version
+    assert len(read_decisions(store)) == 3
+
+
+def test_a_promotion_of_the_challenger_that_is_tried_again_is_no_failure(
+    store: ObjectStore, learned: LearnedScore
+) -> None:
+    decide(store, [], Decision("enlist", learned.version, "learned", "test, run 1", NOW, DAY))
+    for _ in range(2):
+        ordered(store, "promote", run="2")
+    assert read_contest(store).champion.version == learned.version
+    assert len(read_decisions(store)) == 2
 
 
 def test_a_challenger_is_enlisted_tested_once_and_replaces_the_champion_with_a_reason(

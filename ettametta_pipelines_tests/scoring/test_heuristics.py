@@ -86,3 +86,10 @@ def test_bytes_that_are_no_picture_are_refused() -> None:
     with pytest.raises(PermanentError) as refused:
         look_at([b"<html>not a picture</html>"])
     assert refused.value.code == "picture_unreadable"
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (8, 20_000)])
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(width: int, height: int) -> None:
+    with pytest.raises(PermanentError) as caught:
+        look_at([png(Image.new("1", (width, height)))])
+    assert caught.value.code == "picture_unreadable"

@@ -65,6 +65,10 @@ def answer_of(text: str, finish: str = "STOP") -> dict[str, Any]:
     }
 
 
+# A finished answer that does not say what it cost.
+UNCOUNTED = {name: value for name, value in answer_of('{"hook": 0.4}').items() if name != "usageMetadata"}
+
+
 def test_an_answer_is_of_the_schema_with_model_tokens_and_cost(gemini: GeminiClient) -> None:
     answer = gemini.generate_json("Judge this.", schema=Look, images=[picture((200, 90, 30))])
     assert isinstance(answer.value, Look)
@@ -194,6 +198,22 @@ def test_thinking_is_paid_for_too(sandbox: SandboxUnderTest, gemini: GeminiClien
     assert gemini.generate_json("x", schema=Look).usage.output_tokens == 5
 
 
+def test_sound_is_booked_at_its_own_price(sandbox: SandboxUnderTest, settings_env: Settings) -> None:
+    gemini = GeminiClient(settings_env.endpoint("gemini"), "gemini-3.1-flash-lite")
+    body = answer_of(look(gemini).model_dump_json())
+    body["usageMetadata"] |= {
+        "promptTokenCount": 10_000,
+        "promptTokensDetails": [
+            {"modality": "VIDEO", "tokenCount": 9_000}, {"modality": "AUDIO", "tokenCount": 1_000},
+        ],
+    }  # fmt: skip
+    sandbox.fault("gemini", status=200, body=body)
+    usage = gemini.generate_json("x", schema=Look).usage
+    assert usage.cost_microusd == -(-(9_000 * 250_000 + 1_000 * 500_000 + 5 * 1_500_000) // 1_000_000)
+    seconds = gemini.highest_cost("x", schema=Look, video_s=10) - gemini.highest_cost("x", schema=Look)
+    assert seconds == 10 * 400 * 500_000 // 1_000_000
+
+
 # Faults
 
 
@@ -242,7 +262,12 @@ def test_a_spent_day_waits_until_midnight_pacific(sandbox: SandboxUnderTest, set
         {"action": "drop_before"},
         {"action": "drop_after"},
         {"status": 504, "body": {"error": {"code": 504, "status": "DEADLINE_EXCEEDED"}}},
+        {"status": 408, "body": {"error": {"code": 408, "status": "ABORTED"}}},
         {"status": 200, "body": "<html>one moment please"},
+        {"status": 200, "body": "not packed at all", "headers": {"content-encoding": "gzip"}},
+        {"status": 200, "body": []},
+        {"status": 200, "body": UNCOUNTED},
+        {"status": 200, "body": UNCOUNTED | {"usageMetadata": {"promptTokenCount": -5}}},
     ],
 )
 def test_a_lost_answer_may_have_been_charged_and_is_not_asked_for_again(
@@ -253,6 +278,40 @@ def test_a_lost_answer_may_have_been_charged_and_is_not_asked_for_again(
         look(gemini)
     assert caught.value.code == "answer_lost"
     assert sandbox.count("gemini", "POST", "generateContent") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (302, {}, "gemini_refused"),
+        (
+            429,
+            {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"violations": None}]}},
+            "rate_limited",
+        ),
+    ],
+)
+def test_an_odd_refusal_is_a_failure_of_ours_and_leads_nowhere(
+    sandbox: SandboxUnderTest, settings_env: Settings, status: int, body: dict[str, Any], code: str
+) -> None:
+    headers = {"location": f"{sandbox.url}/elsewhere"}
+    sandbox.fault("gemini", times=None, status=status, body=body, headers=headers)
+    endpoint = replace(settings_env.endpoint("gemini"), max_retries=0)
+    with pytest.raises(PipelineError) as caught:
+        look(GeminiClient(endpoint, MODEL))
+    assert caught.value.code == code
+
+
+def test_a_video_that_may_not_be_watched_says_nothing_about_the_key(
+    sandbox: SandboxUnderTest, gemini: GeminiClient
+) -> None:
+    body = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no permission"}}
+    sandbox.fault("gemini", times=None, status=403, body=body)
+    with pytest.raises(PermanentError) as caught:
+        look(gemini, video_uri="https://www.youtube.com/watch?v=private")
+    assert caught.value.code == "gemini_video_refused"
+    with pytest.raises(NeedsPersonError):
+        look(gemini)
 
 
 def test_an_answer_later_than_the_timeout_is_lost(sandbox: SandboxUnderTest, settings_env: Settings) -> None:

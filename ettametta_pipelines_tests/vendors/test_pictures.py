@@ -17,6 +17,7 @@ ANSWERS: dict[str, tuple[int, bytes]] = {
     "/page.jpg": (200, b"<html>log in</html>"),
     "/moved.jpg": (302, b""),
     "/busy.jpg": (503, b""),
+    "/packed.jpg": (200, b"no gzip at all"),
 }
 
 
@@ -25,6 +26,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = ANSWERS.get(self.path, (404, b""))
         self.send_response(status)
         self.send_header("content-type", "image/jpeg")
+        if self.path == "/packed.jpg":
+            self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))
         self.send_header("location", "http://169.254.169.254/")
         self.end_headers()
@@ -87,6 +90,18 @@ def test_a_host_that_does_not_answer_is_worth_another_try() -> None:
 )
 def test_only_https_or_a_configured_host_is_asked(host: str, url: str) -> None:
     assert why_not(url.format(host=host)).code == "picture_refused"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[half", "https://a:99999999/x.jpg", "https://\x00/x.jpg", f"https://{'a' * 300}.example/x.jpg"],
+)
+def test_an_address_that_is_none_concerns_its_own_video_only(url: str) -> None:
+    assert why_not(url).code == "picture_refused"
+
+
+def test_a_picture_that_cannot_be_unpacked_concerns_its_own_video_only(host: str) -> None:
+    assert why_not(f"http://{host}/packed.jpg", trusted=host).code == "picture_unreadable"
 
 
 def test_a_video_without_a_picture_says_so() -> None:
