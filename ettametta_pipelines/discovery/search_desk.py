@@ -140,7 +140,7 @@ class SearchDesk:
         self, niches: Mapping[str, Niche], history: Sequence[PastSearch], today: date
     ) -> dict[str, int]:
         """Niche -> searches of today's inventory held for its news."""
-        distributable = max(0, quota.DAILY_LIMITS[BUCKET] - self._policy.rerun_reserve)
+        distributable = max(0, quota.daily_limits()[BUCKET] - self._policy.rerun_reserve)
         return night_shares(
             niches, history, today=today, searches=distributable, per_weight=self._policy.per_weight
         )
@@ -213,7 +213,7 @@ def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, poli
     free = allowance(
         "", shares=shares, spent=spent, left=left, rerun_reserve=policy.rerun_reserve, is_news=False
     )
-    per_day = max(0, quota.DAILY_LIMITS[BUCKET] - policy.rerun_reserve - sum(shares.values()))
+    per_day = max(0, quota.daily_limits()[BUCKET] - policy.rerun_reserve - sum(shares.values()))
     return Backlog(today, dict(sorted(owed.items())), per_day, free)
 
 
