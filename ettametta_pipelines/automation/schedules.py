@@ -152,9 +152,10 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def parked_searches(
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        from ettametta_pipelines.discovery.search_desk import SearchPolicy, backlog
+        from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
 
-        waiting = backlog(state.open(), load_niches(settings.niches_file), utc_now, SearchPolicy())
+        niches = load_niches(settings.niches_file)
+        waiting = backlog(state.open(), niches, utc_now, configured_policy(settings))
         if not waiting.due:
             yield dg.SkipReason(
                 f"{sum(waiting.owed.values())} searches are parked; today leaves {waiting.left_today} for backfills."

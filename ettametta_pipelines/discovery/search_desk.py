@@ -8,10 +8,11 @@ niche's next plan begins with it. How shares are worked out is `quota_plan.py`; 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from ettametta_pipelines.clock import Clock, pacific_quota_day
+from ettametta_pipelines.clock import Clock, business_day_of, pacific_quota_day
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.quota_plan import (
     HISTORY_DAYS,
@@ -30,17 +31,32 @@ from ettametta_pipelines.state.quota import Lease, QuotaExhausted
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from ettametta_pipelines.settings import Settings
     from ettametta_pipelines.state.session import StateDatabase
 
 BUCKET = ("youtube", "search")
+WITHOUT_ZONE = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True)
 class SearchPolicy:
-    """`per_weight`: searches a day for a niche of weight 1. `rerun_reserve`: kept out of the night for re-runs."""
+    """`per_weight`: searches a day for a niche of weight 1. `rerun_reserve`: kept out of the night for re-runs.
+
+    `timezone` is where partition days turn. Whoever looks ahead takes `configured_policy`, as runs do.
+    """
 
     per_weight: int = 6
     rerun_reserve: int = 10
+    timezone: ZoneInfo = WITHOUT_ZONE
+
+    def news_since(self, now: datetime) -> date:
+        """The first partition day that is news at this instant; earlier ones are backfills."""
+        return business_day_of(now, self.timezone) - timedelta(days=NEWS_DAYS)
+
+
+def configured_policy(settings: "Settings") -> SearchPolicy:
+    """What runs do that are not told otherwise."""
+    return SearchPolicy(settings.searches_per_niche, settings.rerun_reserve, settings.timezone)
 
 
 @dataclass
@@ -90,7 +106,7 @@ class SearchDesk:
         """
         now = self._clock()
         today = pacific_quota_day(now)
-        is_news = (now.date() - day).days <= NEWS_DAYS
+        is_news = day >= self._policy.news_since(now)
         plan = SearchPlan(niche.slug, day, today, is_backfill=not is_news)
         niches = {**self._niches, niche.slug: niche}
         with self._db.session() as session:
@@ -110,7 +126,9 @@ class SearchDesk:
                 rerun_reserve=self._policy.rerun_reserve,
                 is_news=is_news,
             )
-            ranked = rank_searches(niche, history, _parked_for(session, niche, day, is_news), today=today)
+            parked_for = _parked_for(session, niche, day, is_news)
+            local_day = business_day_of(now, self._policy.timezone)
+            ranked = rank_searches(niche, history, parked_for, today=local_day)
             wants = wanted_searches(niche, self._policy.per_weight)
             granted = min(may, wants) if is_news or may >= wants else 0
             plan.chosen, plan.left_out = ranked[:granted], ranked[granted:]
@@ -181,19 +199,23 @@ class SearchDesk:
 
 @dataclass(frozen=True)
 class Backlog:
-    """Parked work: (day, niche) -> searches owed, oldest first, and what a day leaves for backfills."""
+    """Parked work: (day, niche) -> searches its next run will make, oldest first, and what a day leaves for backfills.
+
+    Days from `news_since` on are made up for by their niche's next night, from its own share.
+    """
 
     today: date
     owed: Mapping[tuple[date, str], int]
     per_day: int
     left_today: int
+    news_since: date
 
     @property
     def due(self) -> list[tuple[date, str]]:
         """Partitions that today's rest can pay in full, oldest first, those left out that news makes up for."""
         chosen, left = [], self.left_today
         for partition, searches_owed in self.owed.items():
-            if searches_owed <= left and (self.today - partition[0]).days > NEWS_DAYS:
+            if searches_owed <= left and partition[0] < self.news_since:
                 chosen.append(partition)
                 left -= searches_owed
         return chosen
@@ -201,7 +223,8 @@ class Backlog:
 
 def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, policy: SearchPolicy) -> Backlog:
     """What is parked, and how much of it today and each further day can pay beside the niches' news."""
-    today = pacific_quota_day(clock())
+    now = clock()
+    today, news_since = pacific_quota_day(now), policy.news_since(now)
     desk = SearchDesk(db, niches, clock=clock, policy=policy)
     with db.session() as session:
         left = quota.standing_in(session, *BUCKET, clock).left
@@ -210,11 +233,13 @@ def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, poli
             h: n for (b, h), n in quota.spent_by_holder(session, "youtube", today).items() if b == BUCKET[1]
         }
         owed = Counter((row.day, row.niche) for row in searches.parked(session) if row.niche in niches)
+    # However few of its searches are missing, a backfilled day is searched whole.
+    whole = {p: wanted_searches(niches[p[1]], policy.per_weight) for p in owed if p[0] < news_since}
     free = allowance(
         "", shares=shares, spent=spent, left=left, rerun_reserve=policy.rerun_reserve, is_news=False
     )
     per_day = max(0, quota.daily_limits()[BUCKET] - policy.rerun_reserve - sum(shares.values()))
-    return Backlog(today, dict(sorted(owed.items())), per_day, free)
+    return Backlog(today, dict(sorted({**owed, **whole}.items())), per_day, free, news_since)
 
 
 def refused(plan: SearchPlan, clock: Clock) -> QuotaExhausted:
