@@ -102,10 +102,11 @@ has that day's videos and today's counts; nothing pretends to have been seen in 
 
 All niches share the day's searches, 100 unless Google granted more. Each has a share by weight and by what its
 searches brought lately, and makes the most promising of its searches: *plan* says which and why (a new video counts 1,
-an outlier 5, and a search that was not made for four days twice as much). Every call is paid from the shared quota before it is
-made. When a bucket is spent, the partition holds what was found so far, *left_out* names the rest, and searches that
-were promised are parked: the niche's next night makes them first, back to the day they were missed on. A backfilled
-day gets all its searches or none.
+an outlier 5, and a search that was not made for four days twice as much).
+Every call is paid from the shared quota before it is made.
+When a bucket is spent, the partition holds what was found so far, *left_out* names the rest, and searches that were
+promised are parked: the niche's next night makes them first, back to the day they were missed on. A backfilled day gets
+all its searches or none, and a day that is run again as many as it had or none: less never replaces more.
 
 **If it fails:** `quota_exhausted` means that no search was left for it. It is parked and runs again by itself after
 midnight Pacific, when there is quota that no niche's news needs.

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from ettametta_pipelines.clock import Clock, business_day_of, pacific_quota_day
+from ettametta_pipelines.clock import Clock, business_day_bounds, business_day_of, pacific_quota_day
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.quota_plan import (
     HISTORY_DAYS,
@@ -25,6 +25,7 @@ from ettametta_pipelines.discovery.quota_plan import (
     rank_searches,
     wanted_searches,
 )
+from ettametta_pipelines.discovery.window import Window
 from ettametta_pipelines.state import quota, searches
 from ettametta_pipelines.state.quota import Lease, QuotaExhausted
 
@@ -61,12 +62,16 @@ def configured_policy(settings: "Settings") -> SearchPolicy:
 
 @dataclass
 class SearchPlan:
-    """What one run may search. `lease` pays for `chosen` and is None when that is empty."""
+    """What one run may search. `lease` pays for `chosen` and is None when that is empty.
+
+    `would_lose`: searches that are stored for the day, where fewer than these are left; none is made then.
+    """
 
     niche: str
     day: date
     quota_day: date
     is_backfill: bool = False
+    would_lose: int = 0
     chosen: list[Choice] = field(default_factory=list)
     left_out: list[Choice] = field(default_factory=list)
     parked: list[Choice] = field(default_factory=list)
@@ -131,6 +136,12 @@ class SearchDesk:
             ranked = rank_searches(niche, history, parked_for, today=local_day)
             wants = wanted_searches(niche, self._policy.per_weight)
             granted = min(may, wants) if is_news or may >= wants else 0
+            # A collection that ended knows its outliers; odd searches go round, so a repeat need not be the same ones.
+            stored = {
+                p.search for p in history if (p.niche, p.day) == (niche.slug, day) and p.outliers is not None
+            }
+            if is_news and granted < (had := min(len(stored), max(1, shares[niche.slug]))):
+                granted, plan.would_lose = 0, had
             plan.chosen, plan.left_out = ranked[:granted], ranked[granted:]
             if plan.chosen:
                 # A backfill does not eat into the niche's own share of news.
@@ -138,7 +149,7 @@ class SearchDesk:
                 plan.lease = quota.lease_in(session, *BUCKET, granted, self._clock, holder=holder)
             # A share that the bucket cannot pay, or a backfilled day, is owed; what the share never held is not.
             owed = min(wants, shares[niche.slug] - spent.get(niche.slug, 0)) if is_news else wants
-            plan.parked = ranked[granted : max(granted, owed)]
+            plan.parked = [] if plan.would_lose else ranked[granted : max(granted, owed)]
             self._keep(session, plan, plan.parked)
         others = sum(max(0, n - spent.get(s, 0)) for s, n in shares.items() if s != niche.slug)
         plan.summary = (
@@ -153,6 +164,15 @@ class SearchDesk:
             )
         )
         return plan
+
+    def window_of(self, choice: Choice, day: date, window: Window) -> Window:
+        """The publication times one search of `day` asks for: `window`, begun on the day the search is owed to."""
+        if choice.parked_for is None:
+            return window
+        midnight, owed = (
+            business_day_bounds(each, self._policy.timezone)[0] for each in (day, choice.parked_for)
+        )
+        return Window(window.start - (midnight - owed), window.end)
 
     def shares(
         self, niches: Mapping[str, Niche], history: Sequence[PastSearch], today: date
@@ -180,7 +200,9 @@ class SearchDesk:
             )  # fmt: skip
             for choice in plan.chosen:
                 if choice.search in made:
-                    for day in {plan.day, choice.parked_for or plan.day}:
+                    # It reached from the day it was owed to up to today's, the days in between among them.
+                    for ago in range((plan.day - (choice.parked_for or plan.day)).days + 1):
+                        day = plan.day - timedelta(days=ago)
                         searches.unpark(session, plan.niche, day, [_key(choice.search)])
             unmade = [choice for choice in plan.chosen if choice.search not in made]
             self._keep(session, plan, unmade)
@@ -246,12 +268,13 @@ def refused(plan: SearchPlan, clock: Clock) -> QuotaExhausted:
     """The failure of a run that got no search and has nothing else to show."""
     from ettametta_pipelines.vendors.google_api import seconds_to_quota_reset
 
+    short = f"{plan.would_lose} searches are stored and fewer are" if plan.would_lose else "No search is"
     return QuotaExhausted(
-        f"No search is left for {plan.niche} on {plan.day}: {plan.summary}",
+        f"{short} left for {plan.niche} on {plan.day}: {plan.summary}",
         code="quota_exhausted",
         remedy="Its searches are parked and made first when the quota is new, after midnight Pacific."
         if plan.parked
-        else "Wait for midnight Pacific, or keep more for re-runs (rerun_reserve).",
+        else "Wait for midnight Pacific, or keep more for re-runs (ETTAMETTA_RERUN_RESERVE).",
         retry_after_s=seconds_to_quota_reset(clock),
     )
 

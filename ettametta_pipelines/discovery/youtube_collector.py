@@ -130,13 +130,14 @@ class YouTubeCollector:
         """Candidates published in the window, with statistics as of now and their channels' baselines.
 
         A spent bucket ends its step and is named in `left_out`; QuotaExhausted is raised only when there is nothing
-        to show at all, or for a backfilled day without its searches. Every other refusal of the vendor is raised.
+        to show at all, for a backfilled day without its searches, or where less would replace more. Every other
+        refusal of the vendor is raised.
         """
         plan = self._desk.book(self._niche, day)
         self._outcome = YouTubeCollection(plan, quota_used=self._youtube.used)
         if plan.lease is not None:
             self._youtube.adopt(plan.lease)
-        elif plan.is_backfill:
+        elif plan.is_backfill or plan.would_lose:
             raise refused(plan, self._clock)
         self._look_around(plan)
         if not (self._found or self._outcome.searches_made or self._playlists):
@@ -173,10 +174,7 @@ class YouTubeCollector:
         self._note_hits(plan, answers[len(watched) :])
 
     def _search(self, choice: Choice, day: date) -> "SearchPage":
-        window = self._window
-        if choice.parked_for is not None:
-            window = Window(window.start - (day - choice.parked_for), window.end)
-        return self._youtube.search(choice.search, window)
+        return self._youtube.search(choice.search, self._desk.window_of(choice, day, self._window))
 
     def _note_watched(self, channel: str, videos: "list[PlaylistVideo]") -> None:
         for video in videos:

@@ -182,3 +182,32 @@ def test_what_is_news_goes_by_the_operators_days(
     niche = niches(2)["n00"]
     plans = [booking.book(niche, one) for one in (day, day - timedelta(days=1))]
     assert [plan.is_backfill for plan in plans] == [False, True]
+
+
+def test_a_search_made_back_to_its_day_is_owed_to_no_day_in_between(database: StateDatabase) -> None:
+    everyone = niches(2, queries=1)
+    (owed,) = desk(database, everyone).book(everyone["n00"], TODAY).chosen
+    days = [TODAY - timedelta(days=n) for n in (2, 1)]
+    with database.session() as session:
+        for day in days:
+            searches.park(session, "n00", day, [(owed.search.query, "", "")], day)
+    booking = desk(database, everyone)
+    plan = booking.book(everyone["n00"], TODAY)
+    assert [choice.parked_for for choice in plan.chosen] == [days[0]]
+    search_all(database, booking, plan)
+    assert backlog(database, everyone, lambda: NIGHT, SearchPolicy()).owed == {}
+
+
+def test_a_repeat_with_fewer_searches_than_are_stored_is_refused(database: StateDatabase) -> None:
+    everyone = niches(45)
+    booking = desk(database, everyone)
+    plan = booking.book(everyone["n00"], TODAY)
+    made = booking.record(plan, [SearchOutcome(choice.search, 10, 10) for choice in plan.chosen])
+    assert plan.lease is not None
+    quota.spend(database, plan.lease, 2)
+    booking.record_outliers(dict.fromkeys(made, 0))
+    for _ in range(4):
+        assert len(booking.book(everyone["n01"], TODAY).chosen) == 2
+    quota.reserve(database, "youtube", "search", 3, lambda: NIGHT)
+    again = booking.book(everyone["n00"], TODAY)
+    assert (again.chosen, again.lease, again.would_lose) == ([], None, 2)
