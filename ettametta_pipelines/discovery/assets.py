@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from ettametta_pipelines.automation.jobs import RERANK_JOB
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.contracts import (
     NICHE_TRENDS,
@@ -330,9 +331,9 @@ def trend_candidates(
 
 
 def _why_missing(instance: dg.DagsterInstance, day: str, niche: str) -> str:
-    """Why a niche has no candidates of a day, as its last run tells."""
+    """Why a niche has no candidates of a day, as its last run tells; ranking again finds nothing and says only so."""
     where = dg.RunsFilter(tags={"dagster/partition": day_niche_key(day, niche)})
-    runs = instance.get_runs(where, limit=1)
+    runs = [run for run in instance.get_runs(where, limit=20) if run.job_name != RERANK_JOB]
     if not runs:
         return f"{niche}: never run"
     if runs[0].is_success:

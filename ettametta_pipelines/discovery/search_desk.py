@@ -264,6 +264,19 @@ def backlog(db: "StateDatabase", niches: Mapping[str, Niche], clock: Clock, poli
     return Backlog(today, dict(sorted({**owed, **whole}.items())), per_day, free, news_since)
 
 
+def park_night(
+    db: "StateDatabase", niches: Mapping[str, Niche], day: date, *, clock: Clock, policy: SearchPolicy
+) -> None:
+    """Keep what every niche would search for `day`, for a night that is not run since nothing is left."""
+    desk = SearchDesk(db, niches, clock=clock, policy=policy)
+    for niche in niches.values():
+        plan = desk.book(niche, day)
+        if plan.lease is not None:
+            # Something came free in the meantime. Nobody is here to make the searches.
+            quota.give_back(db, plan.lease)
+            desk.record(plan, [])
+
+
 def refused(plan: SearchPlan, clock: Clock) -> QuotaExhausted:
     """The failure of a run that got no search and has nothing else to show."""
     from ettametta_pipelines.vendors.google_api import seconds_to_quota_reset
