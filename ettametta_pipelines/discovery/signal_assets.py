@@ -180,9 +180,10 @@ def statistics_retention(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.catalog import ALL_TABLES
     from ettametta_pipelines.discovery import report
-    from ettametta_pipelines.discovery.retention import delete_old_statistics
+    from ettametta_pipelines.discovery.retention import KEPT_FOR, delete_old_statistics
     from ettametta_pipelines.discovery.stored import read_partitions
     from ettametta_pipelines.publishing.connections import connected
+    from ettametta_pipelines.state import channels
     from ettametta_pipelines.storage.parquet import table_key
 
     started, keep = monotonic(), get_settings().keep_statistics
@@ -197,6 +198,9 @@ def statistics_retention(
             now=utc_now(),
             keep=keep,
         )
+        if not keep:
+            with db.session() as session:
+                channels.forget_uploads(session, utc_now() - KEPT_FOR)
         frame = STATISTICS_RETENTION.frame(done.lines)
         overdue = int((frame["delete_after"] <= pd.Timestamp(utc_now())).sum())
     return dg.MaterializeResult(

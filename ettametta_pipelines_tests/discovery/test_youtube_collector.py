@@ -12,11 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.clock import business_day_bounds, pacific_quota_day, utc_now
+from ettametta_pipelines.discovery import youtube_collector
 from ettametta_pipelines.discovery.contracts import YOUTUBE_CANDIDATES
 from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.quota_plan import PlannedSearch, possible_searches
 from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchPolicy
+from ettametta_pipelines.discovery.trends import rank_trends
 from ettametta_pipelines.discovery.window import Window, publication_window
 from ettametta_pipelines.discovery.youtube_collector import (
     CollectionLimits,
@@ -26,7 +28,7 @@ from ettametta_pipelines.discovery.youtube_collector import (
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import searches
-from ettametta_pipelines.state.models import ChannelUploads
+from ettametta_pipelines.state.models import ChannelUploads, SearchMade
 from ettametta_pipelines.state.quota import QuotaExhausted, usage
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.vendors.youtube import SearchPage, YouTubeData
@@ -438,6 +440,27 @@ def test_a_parked_search_reaches_back_over_a_day_of_25_hours(
     reached, usual = seen
     assert reached == Window(business_day_bounds(date(2026, 10, 25), berlin)[0], window.end)
     assert usual == window
+
+
+def test_a_search_is_judged_by_the_ratio_that_ranks_and_not_by_the_plain_one(
+    settings_env: Settings, state: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = CollectionLimits(baseline_channels=50, baseline_uploads=1)
+    found = collect(settings_env, state, niche(slug="elsewhere"), limits=limits, days_ago=1)
+    known = [row for row in rank_trends(found.rows).rows if row["outlier_ratio"] is not None]
+    # A bar that one of the two ratios of some video passes: one known upload leaves much to be shrunk.
+    held = max(known, key=lambda row: row["unshrunk_outlier_ratio"] - row["outlier_ratio"])
+    bar = (held["unshrunk_outlier_ratio"] + held["outlier_ratio"]) / 2
+    monkeypatch.setattr(youtube_collector, "OUTLIER_RATIO", bar)
+    rows = rank_trends(collect(settings_env, state, niche(), limits=limits, days_ago=1).rows).rows
+    shrunk, plain = (
+        sum((row[column] or 0) >= bar for row in rows)
+        for column in ("outlier_ratio", "unshrunk_outlier_ratio")
+    )
+    with state.session(write=False) as session:
+        ours = sa.select(SearchMade.outliers).where(SearchMade.niche == "fitness")
+        judged = sum(n or 0 for n in session.scalars(ours))
+    assert judged == shrunk < plain
 
 
 def test_calls_side_by_side_use_a_connection_each_and_come_back_in_order(
