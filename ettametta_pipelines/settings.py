@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ettametta_pipelines.failures import PermanentError
 
 VendorMode = Literal["sandbox", "live"]
+QuotaBucket = Literal["search", "videos_insert", "batch_get_stats", "units"]
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 
@@ -117,6 +118,16 @@ class VendorEndpoint:
         return f"sandbox-{name.replace('_', '-')}"
 
 
+def _pairs(value: Any, expected: str) -> Any:
+    """`a=1,b=2` as a mapping of texts; what is no text is left to its type."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not (name.strip() and amount.strip()) for name, _, amount in pairs):
+        raise ValueError(expected)
+    return {name.strip(): amount.strip() for name, _, amount in pairs}
+
+
 class Settings(BaseSettings):
     """All configuration. Variable names are the field names in upper case unless an alias says otherwise."""
 
@@ -144,6 +155,14 @@ class Settings(BaseSettings):
     keep_statistics: bool = Field(default=False, alias="ETTAMETTA_KEEP_STATISTICS")
     # Closed to commercial use by TikTok; see docs/discovery.md.
     tiktok_research_api: bool = Field(default=False, alias="ETTAMETTA_TIKTOK_RESEARCH_API")
+
+    # What Google granted the project beyond the defaults, calls or units a day by bucket; see docs/discovery.md.
+    youtube_quota: Annotated[dict[QuotaBucket, Annotated[int, Field(ge=1, le=100_000_000)]], NoDecode] = (
+        Field(default={}, alias="ETTAMETTA_YOUTUBE_QUOTA")
+    )
+    # Searches a day for a niche of weight 1, and those that only repeated partitions may use.
+    searches_per_niche: int = Field(default=6, ge=1, le=10_000, alias="ETTAMETTA_SEARCHES_PER_NICHE")
+    rerun_reserve: int = Field(default=10, ge=0, le=10_000, alias="ETTAMETTA_RERUN_RESERVE")
 
     youtube_api_key: SecretStr | None = None
     google_client_id: SecretStr | None = None
@@ -205,12 +224,12 @@ class Settings(BaseSettings):
     @field_validator("account_model_budgets", mode="before")
     @classmethod
     def _budgets_by_account(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if any(not (account.strip() and amount.strip()) for account, _, amount in pairs):
-            raise ValueError("must be account=dollars, with commas between, such as acme=10,beta=2.50")
-        return {account.strip(): amount.strip() for account, _, amount in pairs}
+        return _pairs(value, "must be account=dollars, with commas between, such as acme=10,beta=2.50")
+
+    @field_validator("youtube_quota", mode="before")
+    @classmethod
+    def _quota_by_bucket(cls, value: Any) -> Any:
+        return _pairs(value, "must be bucket=amount, with commas between, such as search=500,units=50000")
 
     @field_validator("store_url")
     @classmethod

@@ -65,6 +65,12 @@ def test_a_bad_value_in_dotenv_names_variable_value_and_remedy(tmp_path: Path) -
         ("ETTAMETTA_MODEL_BUDGET_USD", "NaN"),
         ("ETTAMETTA_ACCOUNT_MODEL_BUDGET_USD", "a lot"),
         ("ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD", "acme"),
+        ("ETTAMETTA_YOUTUBE_QUOTA", "search"),
+        ("ETTAMETTA_YOUTUBE_QUOTA", "search=many"),
+        ("ETTAMETTA_YOUTUBE_QUOTA", "searches=500"),
+        ("ETTAMETTA_YOUTUBE_QUOTA", "search=0"),
+        ("ETTAMETTA_SEARCHES_PER_NICHE", "0"),
+        ("ETTAMETTA_RERUN_RESERVE", "-1"),
         ("ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD", "acme=5,beta=-1"),
     ],
 )

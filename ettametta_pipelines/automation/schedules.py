@@ -4,7 +4,7 @@ Each description says when it runs and why then. All are on by default.
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -47,13 +47,13 @@ def _spent_searches(state: StateResource, tick: datetime, settings: Settings) ->
         (bucket,) = (
             row for row in usage(database, today) if (row.vendor, row.bucket) == ("youtube", "search")
         )
-    if bucket.used + bucket.reserved < bucket.limit:
+    if bucket.left:
         return ""
     reset = business_day_bounds(today, PACIFIC)[1].astimezone(settings.timezone)
     return (
         f"YouTube's {bucket.limit} searches of {today} (Pacific) are spent. They come back on "
-        f"{reset:%Y-%m-%d at %H:%M} {settings.business_timezone}; then materialize that day's partitions of "
-        "nightly_discovery."
+        f"{reset:%Y-%m-%d at %H:%M} {settings.business_timezone}. The next night makes up for this one's searches; for "
+        "watched channels and own posts, materialize that day's partitions of nightly_discovery then."
     )
 
 
@@ -78,6 +78,16 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         day = _local_day(context, zone, days_ago=1)
         spent = _spent_searches(state, context.scheduled_execution_time, settings)
         if spent:
+            from ettametta_pipelines.discovery.search_desk import configured_policy, park_night
+
+            niches = load_niches(settings.niches_file)
+            park_night(
+                state.open(),
+                niches,
+                date.fromisoformat(day),
+                clock=lambda: context.scheduled_execution_time,
+                policy=configured_policy(settings),
+            )
             yield dg.SkipReason(f"{day} was not discovered: {spent}")
             return
         for niche in NICHE.get_partition_keys():
@@ -152,9 +162,10 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def parked_searches(
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        from ettametta_pipelines.discovery.search_desk import SearchPolicy, backlog
+        from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
 
-        waiting = backlog(state.open(), load_niches(settings.niches_file), utc_now, SearchPolicy())
+        niches = load_niches(settings.niches_file)
+        waiting = backlog(state.open(), niches, utc_now, configured_policy(settings))
         if not waiting.due:
             yield dg.SkipReason(
                 f"{sum(waiting.owed.values())} searches are parked; today leaves {waiting.left_today} for backfills."

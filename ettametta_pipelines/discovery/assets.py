@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from ettametta_pipelines.automation.jobs import RERANK_JOB
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.contracts import (
     NICHE_TRENDS,
@@ -60,13 +61,14 @@ class YouTubeConfig(dg.Config):
     """What one niche may cost on one day."""
 
     searches: int = Field(
-        default=6,
+        default=get_settings().searches_per_niche,
         ge=1,
-        le=100,
-        description="Searches wanted by a niche of weight 1; all niches share 100 a day",
+        description="Searches wanted by a niche of weight 1, for this run; ETTAMETTA_SEARCHES_PER_NICHE for all",
     )
     rerun_reserve: int = Field(
-        default=10, ge=0, le=100, description="Searches a day that only repeated partitions may use"
+        default=get_settings().rerun_reserve,
+        ge=0,
+        description="Searches a day that only repeated partitions may use; ETTAMETTA_RERUN_RESERVE for all runs",
     )
     baseline_channels: int = Field(
         default=50, ge=0, description="Channels whose usual views are looked up, fastest candidates first"
@@ -99,12 +101,13 @@ Videos YouTube returned for a niche's queries and watched channels, published on
 statistics **at the moment of the run** (`observed_at`) and what their channels usually reach. A backfilled day
 has that day's videos and today's counts; nothing pretends to have been seen in the past.
 
-All niches share 100 searches a day. Each has a share by weight and by what its searches brought lately, and makes
-the most promising of its searches: *plan* says which and why (a new video counts 1, an outlier 5, and a search that
-was not made for four days twice as much). Every call is paid from the shared quota before it is
-made. When a bucket is spent, the partition holds what was found so far, *left_out* names the rest, and searches that
-were promised are parked: the niche's next night makes them first, back to the day they were missed on. A backfilled
-day gets all its searches or none.
+All niches share the day's searches, 100 unless Google granted more. Each has a share by weight and by what its
+searches brought lately, and makes the most promising of its searches: *plan* says which and why (a new video counts 1,
+an outlier 5, and a search that was not made for four days twice as much).
+Every call is paid from the shared quota before it is made.
+When a bucket is spent, the partition holds what was found so far, *left_out* names the rest, and searches that were
+promised are parked: the niche's next night makes them first, back to the day they were missed on. A backfilled day gets
+all its searches or none, and a day that is run again as many as it had or none: less never replaces more.
 
 **If it fails:** `quota_exhausted` means that no search was left for it. It is parked and runs again by itself after
 midnight Pacific, when there is quota that no niche's news needs.
@@ -125,7 +128,7 @@ def youtube_candidates(
         day, niche = _partition(context)
         window = publication_window(day, get_settings().timezone, utc_now())
         client = youtube.data()
-        policy = SearchPolicy(config.searches, config.rerun_reserve)
+        policy = SearchPolicy(config.searches, config.rerun_reserve, get_settings().timezone)
         desk = SearchDesk(db, load_niches(get_settings().niches_file), clock=utc_now, policy=policy)
         limits = CollectionLimits(config.baseline_channels, config.baseline_uploads, config.baseline_days)
         with MeteredYouTube(
@@ -328,9 +331,9 @@ def trend_candidates(
 
 
 def _why_missing(instance: dg.DagsterInstance, day: str, niche: str) -> str:
-    """Why a niche has no candidates of a day, as its last run tells."""
+    """Why a niche has no candidates of a day, as its last run tells; ranking again finds nothing and says only so."""
     where = dg.RunsFilter(tags={"dagster/partition": day_niche_key(day, niche)})
-    runs = instance.get_runs(where, limit=1)
+    runs = [run for run in instance.get_runs(where, limit=20) if run.job_name != RERANK_JOB]
     if not runs:
         return f"{niche}: never run"
     if runs[0].is_success:

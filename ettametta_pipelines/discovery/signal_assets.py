@@ -42,7 +42,6 @@ class SnapshotConfig(dg.Config):
     group_name=GROUP,
     owners=OWNERS,
     kinds={"youtube", "parquet"},
-    io_manager_key="tables",
     metadata=table_metadata(VIDEO_SNAPSHOTS),
     description="""
 Statistics of the strongest candidates of the last eight days at 3, 6, 12, 24, 48, 72 and 168 hours after publication:
@@ -63,7 +62,7 @@ def video_snapshots(
     store: StoreResource,
     state: StateResource,
     youtube: YouTubeResource,
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.discovery import report, snapshots
     from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
     from ettametta_pipelines.discovery.stored import day_keys, days_between, niche_keys, read_partitions
@@ -84,19 +83,21 @@ def video_snapshots(
         watched = snapshots.watched_candidates(raw, now, config.top)
         due = snapshots.due_snapshots(watched, taken, now)
         client = youtube.data()
-        metered = MeteredYouTube(client, db, utc_now, holder="snapshots")
-        polling = snapshots.take_snapshots(metered, due, day, utc_now)
-        # Read again: another run may have added rows to the day in the meantime.
-        stored = read_partitions(objects, VIDEO_SNAPSHOTS, day_keys(VIDEO_SNAPSHOTS, [day]))
-        frame = VIDEO_SNAPSHOTS.frame(snapshots.merged([r for rows in stored for r in rows], polling.rows))
+        with MeteredYouTube(client, db, utc_now, holder="snapshots") as metered:
+            polling = snapshots.take_snapshots(metered, due, day, utc_now)
+        # Written here and not by the IO manager, which would put this run's view in place of what another run has
+        # added to the day in the meantime.
+        with db.alone(f"video_snapshots {day}"):
+            taken_today = snapshots.add_to_day(objects, day, polling.rows)
     return dg.MaterializeResult(
-        value=frame,
         metadata={
+            "dagster/uri": f"{objects.url}/{day_keys(VIDEO_SNAPSHOTS, [day])[0]}",
+            "dagster/partition_row_count": taken_today,
             "vendor": client.endpoint.standing,
             "watched": len(watched),
             "due": polling.due,
             "taken": len(polling.rows),
-            "taken_today": len(frame),
+            "taken_today": taken_today,
             "vanished": polling.vanished,
             "calls": polling.calls,
             **{f"quota_{bucket}": used for bucket, used in sorted(metered.used.items())},
@@ -179,9 +180,10 @@ def statistics_retention(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.catalog import ALL_TABLES
     from ettametta_pipelines.discovery import report
-    from ettametta_pipelines.discovery.retention import delete_old_statistics
+    from ettametta_pipelines.discovery.retention import KEPT_FOR, delete_old_statistics
     from ettametta_pipelines.discovery.stored import read_partitions
     from ettametta_pipelines.publishing.connections import connected
+    from ettametta_pipelines.state import channels
     from ettametta_pipelines.storage.parquet import table_key
 
     started, keep = monotonic(), get_settings().keep_statistics
@@ -196,6 +198,9 @@ def statistics_retention(
             now=utc_now(),
             keep=keep,
         )
+        if not keep:
+            with db.session() as session:
+                channels.forget_uploads(session, utc_now() - KEPT_FOR)
         frame = STATISTICS_RETENTION.frame(done.lines)
         overdue = int((frame["delete_after"] <= pd.Timestamp(utc_now())).sum())
     return dg.MaterializeResult(

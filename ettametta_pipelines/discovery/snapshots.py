@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from ettametta_pipelines.clock import Clock, business_day_of
+from ettametta_pipelines.discovery.signal_contracts import VIDEO_SNAPSHOTS
+from ettametta_pipelines.discovery.stored import day_keys, read_partitions
 from ettametta_pipelines.discovery.trends import rank_trends
 from ettametta_pipelines.discovery.virality import age_hours
 from ettametta_pipelines.failures import PermanentError, TransientError
+from ettametta_pipelines.storage.parquet import write_table
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.storage.objects import ObjectStore
     from ettametta_pipelines.vendors.youtube import VideoStats
 
 Row = dict[str, Any]
@@ -141,6 +145,14 @@ def take_snapshots(youtube: ReadsStatistics, due: Sequence[DueSnapshot], day: da
         polling.vanished += sum(row["status"] == GONE for row in rows)
         polling.rows += rows
     return polling
+
+
+def add_to_day(store: "ObjectStore", day: date, new: Sequence[Row]) -> int:
+    """Write a day's table with these rows added, and say how many it then has. One at a time: it reads, then writes."""
+    stored = read_partitions(store, VIDEO_SNAPSHOTS, day_keys(VIDEO_SNAPSHOTS, [day]))
+    rows = merged([row for part in stored for row in part], new)
+    write_table(store, VIDEO_SNAPSHOTS, VIDEO_SNAPSHOTS.frame(rows), day.isoformat())
+    return len(rows)
 
 
 def merged(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:

@@ -151,7 +151,11 @@ def channel_baseline(uploads: Sequence[Upload], *, leave_out: str = "", version:
     usable = [
         u
         for u in uploads
-        if u.video_id != leave_out and u.age_h >= MIN_UPLOAD_AGE_H and version in ("", u.version)
+        # What is counted below zero says nothing; future dates have a negative age.
+        if u.video_id != leave_out
+        and u.views >= 0
+        and u.age_h >= MIN_UPLOAD_AGE_H
+        and version in ("", u.version)
     ]
     if len(usable) < MIN_BASELINE_UPLOADS:
         return Baseline(None, len(usable))

@@ -19,13 +19,8 @@ from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.quota_plan import Choice
 from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchOutcome, SearchPlan, refused
-from ettametta_pipelines.discovery.virality import (
-    Upload,
-    age_hours,
-    channel_baseline,
-    outlier_ratio,
-    view_velocity,
-)
+from ettametta_pipelines.discovery.trends import OUTLIER_RATIO, rank_trends
+from ettametta_pipelines.discovery.virality import Upload, age_hours, channel_baseline, view_velocity
 from ettametta_pipelines.discovery.window import Window
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.state import channels
@@ -39,9 +34,6 @@ Row = dict[str, Any]
 
 # A channel that was closed between the search and the look at its uploads, or that has never uploaded.
 CHANNEL_GONE = "youtube_not_found"
-# What counts as one for the yield of a search.
-OUTLIER_RATIO = 3.0
-
 TITLE_CHARS = 300
 NAME_CHARS = 100
 
@@ -130,13 +122,14 @@ class YouTubeCollector:
         """Candidates published in the window, with statistics as of now and their channels' baselines.
 
         A spent bucket ends its step and is named in `left_out`; QuotaExhausted is raised only when there is nothing
-        to show at all, or for a backfilled day without its searches. Every other refusal of the vendor is raised.
+        to show at all, for a backfilled day without its searches, or where less would replace more. Every other
+        refusal of the vendor is raised.
         """
         plan = self._desk.book(self._niche, day)
         self._outcome = YouTubeCollection(plan, quota_used=self._youtube.used)
         if plan.lease is not None:
             self._youtube.adopt(plan.lease)
-        elif plan.is_backfill:
+        elif plan.is_backfill or plan.would_lose:
             raise refused(plan, self._clock)
         self._look_around(plan)
         if not (self._found or self._outcome.searches_made or self._playlists):
@@ -173,10 +166,7 @@ class YouTubeCollector:
         self._note_hits(plan, answers[len(watched) :])
 
     def _search(self, choice: Choice, day: date) -> "SearchPage":
-        window = self._window
-        if choice.parked_for is not None:
-            window = Window(window.start - (day - choice.parked_for), window.end)
-        return self._youtube.search(choice.search, window)
+        return self._youtube.search(choice.search, self._desk.window_of(choice, day, self._window))
 
     def _note_watched(self, channel: str, videos: "list[PlaylistVideo]") -> None:
         for video in videos:
@@ -333,7 +323,9 @@ class YouTubeCollector:
         }
         with self._youtube.db.session() as session:
             channels.remember_uploads(session, fresh, self._clock())
-        outliers = {row["video_id"] for row in self._outcome.rows if _is_outlier(row)}
+        # The ratio that ranks: a plain one would reward searches that find little-known channels.
+        ranked = rank_trends(self._outcome.rows).rows
+        outliers = {row["video_id"] for row in ranked if (row["outlier_ratio"] or 0) >= OUTLIER_RATIO}
         self._desk.record_outliers(
             {row_id: len(outliers.intersection(ids)) for row_id, ids in self._brought.items()}
         )
@@ -379,15 +371,6 @@ def _upload(
 ) -> Upload:
     version = counting_version("youtube", published_at, at, duration_s)
     return Upload(video_id, views, age_hours(published_at, at), version)
-
-
-def _is_outlier(row: Row) -> bool:
-    if row["views"] is None:
-        return False
-    ratio = outlier_ratio(
-        row["views"], age_hours(row["published_at"], row["observed_at"]), row["baseline_views"]
-    )
-    return ratio is not None and ratio >= OUTLIER_RATIO
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -45,7 +45,7 @@ same Google project; nothing more is asked of it that day.
 def api_quota_usage(
     context: dg.AssetExecutionContext, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    from ettametta_pipelines.discovery.search_desk import SearchPolicy, backlog
+    from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
     from ettametta_pipelines.operations import quota_report
     from ettametta_pipelines.state import quota
 
@@ -56,7 +56,7 @@ def api_quota_usage(
             spent = quota.spent_by_holder(session, "youtube", day)
         ahead, end = "Only for the current day.", None
         if day == pacific_quota_day(now):
-            niches, policy = load_niches(get_settings().niches_file), SearchPolicy()
+            niches, policy = load_niches(get_settings().niches_file), configured_policy(get_settings())
             queued = _queued_searches(context.instance, niches, policy.per_weight)
             ahead, end = quota_report.forecast(backlog(db, niches, utc_now, policy), queued)
         columns = ("quota_day", "vendor", "bucket", "limit", "used", "reserved", "left", "closed_at")

@@ -3,6 +3,7 @@
 Presentation and one forecast; numbers come from `state/quota.py` and discovery's `search_desk.py`. For assets only.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from math import ceil
@@ -15,24 +16,53 @@ BAR_WIDTH = 20
 
 
 def forecast(waiting: Backlog, queued: Mapping[tuple[date, str], int]) -> tuple[str, date | None]:
-    """When parked and queued searches will be made at the rate today allows: a sentence, and the day if there is one.
+    """When backfilled days that are parked or queued will be searched: a sentence, and the last day if there is one.
 
-    `queued` is what runs that wait in the queue want; a partition that is parked and queued counts once.
+    `queued` is what runs that wait in the queue want; a partition that is parked and queued counts once. A day is
+    searched whole or not at all. News is left out: it has its niches' shares.
     """
-    todo = {**queued, **waiting.owed}
-    searches = sum(todo.values())
+    todo = {p: n for p, n in {**queued, **waiting.owed}.items() if p[0] < waiting.news_since}
     if not todo:
-        return "No search is parked or queued.", None
-    what = f"{searches} searches of {len(todo)} {'partition' if len(todo) == 1 else 'partitions'} are parked or queued"
-    rest = max(0, searches - waiting.left_today)
-    if rest and not waiting.per_day:
-        return f"{what}; the niches' news takes the whole quota, so they would never be made.", None
-    end = waiting.today + timedelta(days=ceil(rest / waiting.per_day) if rest else 0)
-    return (
-        f"{what}. {min(searches, waiting.left_today)} can be made today and {waiting.per_day} on every other day, "
-        f"so the last are made on {end}.",
-        end,
+        return "No backfilled day is parked or queued.", None
+    what = (
+        f"{sum(todo.values())} searches of {len(todo)} backfilled {_days(len(todo))} are parked or queued. Beside the "
+        f"niches' news and the re-runs there is room for {waiting.left_today} today and for {waiting.per_day} on every "
+        "other day"
     )
+    today, later, never = _spread(todo, waiting)
+    if never:
+        return (
+            f"{what}: too few for {never} {_days(never)}, which will never be searched unless Google grants more "
+            "(ETTAMETTA_YOUTUBE_QUOTA), niches want less (ETTAMETTA_SEARCHES_PER_NICHE) or there are fewer of them.",
+            None,
+        )
+    end = waiting.today + timedelta(days=later)
+    return f"{what}, so {today} {_days(today)} can be searched today and the last on {end}.", end
+
+
+def _spread(todo: Mapping[tuple[date, str], int], waiting: Backlog) -> tuple[int, int, int]:
+    """(days searched today, quota days until all are, days for which there is never room), each taken whole."""
+    sizes: Counter[int] = Counter()
+    left = waiting.left_today
+    for _, size in sorted(todo.items()):
+        if size <= left:
+            left -= size
+        else:
+            sizes[size] += 1
+    today = len(todo) - sizes.total()
+    never = sum(n for size, n in sizes.items() if size > waiting.per_day)
+    quota_days = 0
+    while not never and sizes.total():
+        quota_days, left = quota_days + 1, waiting.per_day
+        for size in sorted(sizes, reverse=True):
+            taken = min(sizes[size], left // size)
+            sizes[size] -= taken
+            left -= taken * size
+    return today, quota_days, never
+
+
+def _days(count: int) -> str:
+    return "day" if count == 1 else "days"
 
 
 def bucket_table(rows: Sequence[QuotaUsage]) -> str:

@@ -36,11 +36,14 @@ def uploads_since(
     return found
 
 
+def forget_uploads(session: Session, before: datetime) -> None:
+    """Drop what was seen earlier: these are other people's statistics."""
+    session.execute(sa.delete(ChannelUploads).where(ChannelUploads.observed_at < before))
+
+
 def remember_uploads(session: Session, uploads: Mapping[str, list[Any]], observed_at: datetime) -> None:
     """Keep these in place of what was known, and drop what is older than 29 days."""
-    session.execute(
-        sa.delete(ChannelUploads).where(ChannelUploads.observed_at < observed_at - timedelta(days=KEPT_DAYS))
-    )
+    forget_uploads(session, observed_at - timedelta(days=KEPT_DAYS))
     # In one order, so that two runs cannot wait for each other.
     for channel_id in sorted(uploads):
         row = {"channel_id": channel_id, "observed_at": observed_at, "uploads": uploads[channel_id]}

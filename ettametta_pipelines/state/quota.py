@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from ettametta_pipelines.clock import PACIFIC, Clock, business_day_bounds, pacific_quota_day
 from ettametta_pipelines.failures import PermanentError, TransientError
+from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.state.models import ApiQuota, DatabaseNow, QuotaLease
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 
@@ -78,6 +79,12 @@ class QuotaUsage:
         return 0 if self.closed_at else self.limit - self.used - self.reserved
 
 
+def daily_limits() -> dict[tuple[str, str], int]:
+    """(vendor, bucket) -> what a day grants: Google's defaults, or what ETTAMETTA_YOUTUBE_QUOTA says instead."""
+    granted = get_settings().youtube_quota
+    return DAILY_LIMITS | {("youtube", bucket): amount for bucket, amount in granted.items()}
+
+
 def reserve(db: StateDatabase, vendor: str, bucket: str, amount: int, clock: Clock) -> Reservation:
     """Reserve in a transaction of its own. Raises QuotaExhausted, and PermanentError for an unknown bucket."""
     with db.session() as session:
@@ -114,7 +121,7 @@ def release_in(session: Session, reservation: Reservation) -> None:
 
 def standing_in(session: Session, vendor: str, bucket: str, clock: Clock) -> QuotaUsage:
     """Today's bucket right now. Holds its row until the transaction ends, so that it stays true."""
-    row = _locked(session, vendor, bucket, pacific_quota_day(clock()))
+    row = _todays(session, vendor, bucket, clock())
     return QuotaUsage(vendor, bucket, row.quota_day, row.limit, row.used, row.reserved, row.closed_at)
 
 
@@ -220,7 +227,7 @@ def usage(db: StateDatabase, day: date) -> list[QuotaUsage]:
         (r.vendor, r.bucket): QuotaUsage(r.vendor, r.bucket, day, r.limit, r.used, r.reserved, r.closed_at)
         for r in rows
     }
-    untouched = {key: QuotaUsage(*key, day, limit, 0, 0) for key, limit in DAILY_LIMITS.items()}
+    untouched = {key: QuotaUsage(*key, day, limit, 0, 0) for key, limit in daily_limits().items()}
     return [row for _, row in sorted((untouched | touched).items())]
 
 
@@ -256,6 +263,17 @@ def _locked(session: Session, vendor: str, bucket: str, day: date) -> ApiQuota:
     return row
 
 
+def _todays(session: Session, vendor: str, bucket: str, now: datetime) -> ApiQuota:
+    """Today's bucket as `_locked`, with today's grant: one that was changed during the day counts at once.
+
+    One lowered below what is spent leaves nothing; what is spent stays on the books.
+    """
+    row = _locked(session, vendor, bucket, pacific_quota_day(now))
+    row.limit = max(daily_limits()[vendor, bucket], row.used + row.reserved)
+    session.flush()
+    return row
+
+
 def _end_leases(session: Session, which: sa.ColumnElement[bool]) -> None:
     """Free what these leases of one locked bucket have not spent."""
     for row in session.scalars(sa.select(QuotaLease).where(which, QuotaLease.unspent > 0)).all():
@@ -270,7 +288,7 @@ def _take(session: Session, vendor: str, bucket: str, amount: int, clock: Clock)
     if amount < 1:
         raise ValueError(f"a reservation is for at least one unit, not {amount}")
     now = clock()
-    row = _locked(session, vendor, bucket, pacific_quota_day(now))
+    row = _todays(session, vendor, bucket, now)
     if row.closed_at:
         raise _closed(row, now)
     granted = session.execute(
@@ -315,7 +333,7 @@ def _move(session: Session, held: Lease, *, reserved: int, used: int) -> None:
 
 
 def _ensure_bucket(session: Session, vendor: str, bucket: str, day: date) -> None:
-    limit = DAILY_LIMITS.get((vendor, bucket))
+    limit = daily_limits().get((vendor, bucket))
     if limit is None:
         raise PermanentError(
             f"There is no quota bucket {vendor}.{bucket}.",

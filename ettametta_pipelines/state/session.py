@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -64,6 +65,16 @@ class StateDatabase:
             if (explained := _explained(error)) is None:
                 raise
             raise explained from error
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """One process at a time is inside for a name. SQLite has one lock for all writers: be quick inside."""
+        with self.session() as session:
+            # Begins the transaction, which on SQLite is the lock.
+            session.connection()
+            if self.dialect == "postgresql":
+                session.execute(sa.select(sa.func.pg_advisory_xact_lock(crc32(name.encode()))))
+            yield
 
     def now(self, session: Session) -> datetime:
         """The database's clock, aware UTC; the only time that leases and expiries are compared with."""

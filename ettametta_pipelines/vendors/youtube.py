@@ -640,19 +640,24 @@ def _playlist_page(
         **({"pageToken": token} if token else {}),
     )
     answer = google.read(request, "list a channel's uploads")
-    videos = [
-        PlaylistVideo(
-            video_id=item["contentDetails"]["videoId"],
-            title=item["snippet"]["title"],
-            description=item["snippet"].get("description", ""),
-            published_at=_instant(item["contentDetails"].get("videoPublishedAt")),
-            privacy=item.get("status", {}).get("privacyStatus"),
-            thumbnail_url=_thumbnail(item["snippet"]),
-            channel_title=str(item["snippet"].get("videoOwnerChannelTitle", "")),
-        )
-        for item in _items(answer)
-    ]
-    return videos, answer.get("nextPageToken")
+    return list(_readable_uploads(_items(answer))), answer.get("nextPageToken")
+
+
+def _readable_uploads(items: Iterable[Mapping[str, Any]]) -> Iterable[PlaylistVideo]:
+    """Uploads that name a video; the others are logged and left out, as with `_readable_hits`."""
+    for item in items:
+        try:
+            yield PlaylistVideo(
+                video_id=str(item["contentDetails"]["videoId"]),
+                title=str(item["snippet"].get("title", "")),
+                description=str(item["snippet"].get("description", "")),
+                published_at=_instant(item["contentDetails"].get("videoPublishedAt")),
+                privacy=item.get("status", {}).get("privacyStatus"),
+                thumbnail_url=_thumbnail(item["snippet"]),
+                channel_title=str(item["snippet"].get("videoOwnerChannelTitle", "")),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            log.warning("An upload in a YouTube playlist cannot be read and is left out: %r.", error)
 
 
 def _items(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

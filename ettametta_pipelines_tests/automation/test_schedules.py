@@ -16,8 +16,9 @@ from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.partitions import NICHE
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state import searches
 from ettametta_pipelines.state.models import ApiQuota
-from ettametta_pipelines.state.quota import reserve
+from ettametta_pipelines.state.quota import close_bucket, reserve
 from ettametta_pipelines.state.session import StateDatabase, open_state
 
 NIGHT = datetime(2026, 11, 20, 2, tzinfo=UTC)
@@ -93,3 +94,17 @@ def test_one_search_left_is_a_night(settings_env: Settings) -> None:
     with open_state(settings_env) as database:
         leave_searches(database, 1)
     assert len(tick("nightly_discovery", NIGHT).run_requests or []) == len(NICHE.get_partition_keys())
+
+
+def test_a_bucket_that_youtube_closed_is_a_skipped_night_whose_searches_are_made_up_for(
+    settings_env: Settings,
+) -> None:
+    with open_state(settings_env) as database:
+        close_bucket(database, "youtube", "search", lambda: NIGHT)
+        data = tick("nightly_discovery", NIGHT)
+        with database.session(write=False) as session:
+            kept = searches.parked(session)
+    assert data.run_requests == []
+    assert "2026-11-19 was not discovered" in str(data.skip_message)
+    assert {row.niche for row in kept} == set(NICHE.get_partition_keys())
+    assert {row.day for row in kept} == {date(2026, 11, 19)}

@@ -126,6 +126,21 @@ def test_the_overview_says_why_a_niche_is_missing(
     assert check.severity is dg.AssetCheckSeverity.WARN
 
 
+def test_a_later_ranking_does_not_hide_why_the_night_is_missing(
+    settings_env: Settings, leave_quota: LeaveQuota, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_policy, "MAX_WAIT_S", 0.0)
+    leave_quota("search", 0)
+    with dg.DagsterInstance.ephemeral() as instance:
+        discover("fitness", instance=instance)
+        tags = {"dagster/partition": f"{TODAY}|fitness", failure_policy.FAILURE_CODE_TAG: "partition_missing"}
+        ranking = dg.DagsterRun("rank_trends_again", tags=tags, status=dg.DagsterRunStatus.FAILURE)
+        instance.add_run(ranking)
+        result = run([niche_trends], TODAY, instance=instance)
+    shown = metadata_of(result, "niche_trends")["missing"].splitlines()
+    assert shown[0] == "- fitness: failure, quota\\_exhausted"
+
+
 def test_the_checks_of_the_night_look_at_volume_and_statistics(settings_env: Settings) -> None:
     discover("fitness")
     result = run([niche_trends], TODAY)

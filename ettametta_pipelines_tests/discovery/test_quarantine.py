@@ -127,6 +127,16 @@ def test_search_hits_that_name_no_video_or_date_are_left_out_and_the_rest_lands(
     assert [(video.video_id, video.title) for video in page.videos] == [("good", "<b>A & B")]
 
 
+def test_uploads_that_name_no_video_are_left_out_and_the_rest_lands(
+    settings_env: Settings, sandbox: SandboxUnderTest
+) -> None:
+    good = {"contentDetails": {"videoId": "good", "videoPublishedAt": "2026-11-20T10:00:00Z"}, "snippet": {}}
+    bad = [{}, {"contentDetails": {}}, {"contentDetails": {"videoId": "x"}}, {**good, "snippet": None}]
+    sandbox.fault("youtube", path_regex="playlistItems", status=200, body={"items": [*bad, good]})
+    uploads = YouTubeData(settings_env.endpoint("youtube")).uploads("UU1")
+    assert [(video.video_id, video.title) for video in uploads] == [("good", "")]
+
+
 def test_the_same_footage_uploaded_again_is_marked_with_its_first_upload() -> None:
     first = raw("first", title="Five stretches for runners", duration_s=61.0)
     again = raw(

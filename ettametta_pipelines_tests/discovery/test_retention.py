@@ -23,6 +23,8 @@ from ettametta_pipelines.discovery.signal_contracts import STATISTICS_RETENTION,
 from ettametta_pipelines.discovery.trends import rank_trends
 from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state import channels
+from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.lake import Lake
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table, write_table
@@ -168,16 +170,25 @@ def test_the_asset_deletes_reports_and_can_be_switched_off(
         (event,) = result.get_asset_materialization_events()
         return {name: value.value for name, value in event.materialization.metadata.items()}
 
+    def channels_kept() -> int:
+        with open_state(settings_env).session(write=False) as session:
+            return len(channels.uploads_since(session, ["UCold", "UCyoung"], seen - timedelta(days=1)))
+
+    with open_state(settings_env).session() as session:
+        channels.remember_uploads(session, {"UCold": [["a", 5, seen.isoformat()]]}, seen)
+        channels.remember_uploads(session, {"UCyoung": []}, seen + timedelta(days=1))
     write_table(store, YOUTUBE_CANDIDATES, YOUTUBE_CANDIDATES.frame([old]), PART)
     monkeypatch.setenv("ETTAMETTA_KEEP_STATISTICS", "true")
     get_settings.cache_clear()
     kept = run()
-    assert (kept["rows_deleted"], kept["overdue"]) == (0, 1)
+    assert (kept["rows_deleted"], kept["overdue"], channels_kept()) == (0, 1, 2)
     assert "ETTAMETTA_KEEP_STATISTICS" in kept["mode"]
     monkeypatch.delenv("ETTAMETTA_KEEP_STATISTICS")
     get_settings.cache_clear()
     done = run()
     assert (done["rows_deleted"], done["partitions_rewritten"], done["overdue"]) == (1, 1, 0)
+    # What channels usually reach is kept in the database: discovery drops it, if it still runs.
+    assert channels_kept() == 1
     assert run()["rows_deleted"] == 0
     (line,) = STATISTICS_RETENTION.rows(read_table(store, STATISTICS_RETENTION, None))
     assert (line["deleted_rows"], line["rows_with_statistics"]) == (1, 0)

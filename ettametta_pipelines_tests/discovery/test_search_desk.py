@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,7 +16,7 @@ from ettametta_pipelines.discovery.search_desk import (
     SearchPolicy,
     backlog,
 )
-from ettametta_pipelines.state import quota
+from ettametta_pipelines.state import quota, searches
 from ettametta_pipelines.state.session import StateDatabase
 
 NIGHT = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -148,3 +150,64 @@ def test_what_a_search_turned_out_to_bring_counts_in_the_next_plan(
     booking.record_outliers({ids[0]: outliers, ids[1]: 0})
     next_plan = desk(database, everyone, NEXT_NIGHT).book(everyone["n00"], TODAY + timedelta(days=1))
     assert next_plan.chosen[0].search == (one if outliers else two)
+
+
+def test_a_day_that_misses_one_search_waits_for_room_for_all_of_them(database: StateDatabase) -> None:
+    everyone = niches(28)
+    plan = desk(database, everyone).book(everyone["n00"], TODAY)
+    search_all(database, desk(database, everyone), replace(plan, chosen=plan.chosen[:2]))
+    with database.session() as session:
+        last = plan.chosen[2].search
+        searches.park(session, "n00", TODAY, [(last.query, "", "")], TODAY)
+    later = NIGHT + timedelta(days=5)
+    waiting = backlog(database, everyone, lambda: later, SearchPolicy())
+    assert (waiting.owed, waiting.left_today) == ({(TODAY, "n00"): 3}, 6)
+    reserved = backlog(database, everyone, lambda: later, SearchPolicy(rerun_reserve=14))
+    assert (reserved.left_today, reserved.due) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "day"),
+    [
+        # Six in the evening of the 23rd in Los Angeles, eight in the morning of the 24th in Auckland.
+        ("America/Los_Angeles", datetime(2026, 11, 24, 2, tzinfo=UTC), date(2026, 11, 21)),
+        ("Pacific/Auckland", datetime(2026, 11, 23, 19, tzinfo=UTC), date(2026, 11, 22)),
+    ],
+)
+def test_what_is_news_goes_by_the_operators_days(
+    database: StateDatabase, zone: str, at: datetime, day: date
+) -> None:
+    policy = SearchPolicy(timezone=ZoneInfo(zone))
+    booking = SearchDesk(database, niches(2), clock=lambda: at, policy=policy)
+    niche = niches(2)["n00"]
+    plans = [booking.book(niche, one) for one in (day, day - timedelta(days=1))]
+    assert [plan.is_backfill for plan in plans] == [False, True]
+
+
+def test_a_search_made_back_to_its_day_is_owed_to_no_day_in_between(database: StateDatabase) -> None:
+    everyone = niches(2, queries=1)
+    (owed,) = desk(database, everyone).book(everyone["n00"], TODAY).chosen
+    days = [TODAY - timedelta(days=n) for n in (2, 1)]
+    with database.session() as session:
+        for day in days:
+            searches.park(session, "n00", day, [(owed.search.query, "", "")], day)
+    booking = desk(database, everyone)
+    plan = booking.book(everyone["n00"], TODAY)
+    assert [choice.parked_for for choice in plan.chosen] == [days[0]]
+    search_all(database, booking, plan)
+    assert backlog(database, everyone, lambda: NIGHT, SearchPolicy()).owed == {}
+
+
+def test_a_repeat_with_fewer_searches_than_are_stored_is_refused(database: StateDatabase) -> None:
+    everyone = niches(45)
+    booking = desk(database, everyone)
+    plan = booking.book(everyone["n00"], TODAY)
+    made = booking.record(plan, [SearchOutcome(choice.search, 10, 10) for choice in plan.chosen])
+    assert plan.lease is not None
+    quota.spend(database, plan.lease, 2)
+    booking.record_outliers(dict.fromkeys(made, 0))
+    for _ in range(4):
+        assert len(booking.book(everyone["n01"], TODAY).chosen) == 2
+    quota.reserve(database, "youtube", "search", 3, lambda: NIGHT)
+    again = booking.book(everyone["n00"], TODAY)
+    assert (again.chosen, again.lease, again.would_lose) == ([], None, 2)

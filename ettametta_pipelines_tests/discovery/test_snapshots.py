@@ -1,6 +1,8 @@
 """Statistics at fixed ages: what is due, what an hour adds, and what a spent quota leaves."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import dagster as dg
@@ -8,6 +10,7 @@ import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.discovery import snapshots
 from ettametta_pipelines.discovery.assets import ASSETS
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES, YOUTUBE_CANDIDATES
 from ettametta_pipelines.discovery.niches import Niche
@@ -139,6 +142,25 @@ def test_an_hour_takes_what_is_due_and_taking_it_again_adds_and_loses_nothing(
     assert again.success
     assert shown(again)["taken"] <= 2, "at most videos that came of age in between"
     assert [r for r in stored(settings_env) if r in rows] == rows
+
+
+def test_hours_run_at_the_same_time_keep_each_others_snapshots(
+    settings_env: Settings, collected: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each sees what is due before any has written, and takes half of it.
+    barrier, halves, take = Barrier(2), iter((0, 1)), snapshots.take_snapshots
+
+    def take_half(youtube: Any, due: Any, *rest: Any) -> Any:
+        barrier.wait(timeout=60)
+        taken = take(youtube, due[next(halves) :: 2], *rest)
+        barrier.wait(timeout=60)
+        return taken
+
+    monkeypatch.setattr(snapshots, "take_snapshots", take_half)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: run(video_snapshots, TODAY.isoformat()), range(2)))
+    assert all(result.success for result in results)
+    assert len(stored(settings_env)) == sum(shown(result)["taken"] for result in results) > 5
 
 
 def test_a_spent_quota_leaves_the_rest_for_the_next_hour_and_says_so(

@@ -137,3 +137,8 @@ def test_engagement_is_unknown_when_a_counter_is_hidden_or_nobody_watched() -> N
 
 def test_an_unknown_outlier_counts_as_the_middle() -> None:
     assert trend_strength(0.9, None) == pytest.approx(0.7)
+
+
+def test_an_upload_with_a_count_below_zero_is_no_yardstick() -> None:
+    uploads = [Upload("a", 1_000, 500.0), Upload("b", -4, 500.0)]
+    assert channel_baseline(uploads) == channel_baseline(uploads[:1])

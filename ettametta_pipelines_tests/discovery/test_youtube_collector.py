@@ -1,22 +1,25 @@
 """Collecting a niche's YouTube candidates, over the sandbox."""
 
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from math import ceil
 from time import monotonic, sleep
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
 
-from ettametta_pipelines.clock import pacific_quota_day, utc_now
+from ettametta_pipelines.clock import business_day_bounds, pacific_quota_day, utc_now
+from ettametta_pipelines.discovery import youtube_collector
 from ettametta_pipelines.discovery.contracts import YOUTUBE_CANDIDATES
 from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
-from ettametta_pipelines.discovery.quota_plan import possible_searches
-from ettametta_pipelines.discovery.search_desk import SearchDesk
-from ettametta_pipelines.discovery.window import publication_window
+from ettametta_pipelines.discovery.quota_plan import PlannedSearch, possible_searches
+from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchPolicy
+from ettametta_pipelines.discovery.trends import rank_trends
+from ettametta_pipelines.discovery.window import Window, publication_window
 from ettametta_pipelines.discovery.youtube_collector import (
     CollectionLimits,
     YouTubeCollection,
@@ -24,10 +27,11 @@ from ettametta_pipelines.discovery.youtube_collector import (
 )
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.state.models import ChannelUploads
+from ettametta_pipelines.state import searches
+from ettametta_pipelines.state.models import ChannelUploads, SearchMade
 from ettametta_pipelines.state.quota import QuotaExhausted, usage
 from ettametta_pipelines.state.session import StateDatabase
-from ettametta_pipelines.vendors.youtube import YouTubeData
+from ettametta_pipelines.vendors.youtube import SearchPage, YouTubeData
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 from ettametta_pipelines_tests.discovery.conftest import LeaveQuota
 
@@ -210,7 +214,7 @@ def test_google_saying_the_quota_is_spent_counts_as_spent(
 def test_watched_channels_cost_no_search_and_carry_on_without_any(
     settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota
 ) -> None:
-    posting = collect(settings_env, state, niche()).rows[0]["channel_id"]
+    posting = collect(settings_env, state, niche(slug="elsewhere")).rows[0]["channel_id"]
     leave_quota("search", 0)
     found = collect(settings_env, state, niche(watch_channels=(posting,)))
     assert {row["channel_id"] for row in found.rows} == {posting}
@@ -399,6 +403,64 @@ def test_a_search_missed_last_night_is_made_up_for_back_to_its_day(
     assert min(row["published_at"] for row in missed) < yesterday
     others = [row for row in found.rows if row not in missed]
     assert all(row["published_at"] >= yesterday for row in others)
+
+
+def test_running_again_without_quota_does_not_put_less_in_place_of_what_is_stored(
+    settings_env: Settings, state: StateDatabase, leave_quota: LeaveQuota, sandbox: SandboxUnderTest
+) -> None:
+    channel = collect(settings_env, state, niche()).rows[0]["channel_id"]
+    leave_quota("search", 1)
+    before = len(sandbox.requests("youtube"))
+    with pytest.raises(QuotaExhausted, match="2 searches"):
+        collect(settings_env, state, niche(watch_channels=(channel,)))
+    assert len(sandbox.requests("youtube")) == before
+
+
+def test_a_parked_search_reaches_back_over_a_day_of_25_hours(
+    settings_env: Settings, state: StateDatabase
+) -> None:
+    # Berlin's clocks go back in the night to 2026-10-25.
+    berlin, now = ZoneInfo("Europe/Berlin"), datetime(2026, 10, 27, 1, 0, tzinfo=UTC)
+    seen: list[Window] = []
+
+    class Youtube(MeteredYouTube):
+        def search(self, planned: PlannedSearch, window: Window) -> SearchPage:
+            seen.append(window)
+            return SearchPage((), None, 0)
+
+    with state.session() as session:
+        searches.park(session, "fitness", date(2026, 10, 25), [("mobility", "US", "")], date(2026, 10, 25))
+    day = date(2026, 10, 26)
+    policy = SearchPolicy(timezone=berlin)
+    desk = SearchDesk(state, {"fitness": niche()}, clock=lambda: now, policy=policy)
+    client = YouTubeData(settings_env.endpoint("youtube"))
+    with Youtube(client, state, lambda: now, side_by_side=1) as youtube:
+        window = publication_window(day, berlin, now)
+        YouTubeCollector(youtube, niche(), window, clock=lambda: now, desk=desk).collect(day)
+    reached, usual = seen
+    assert reached == Window(business_day_bounds(date(2026, 10, 25), berlin)[0], window.end)
+    assert usual == window
+
+
+def test_a_search_is_judged_by_the_ratio_that_ranks_and_not_by_the_plain_one(
+    settings_env: Settings, state: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = CollectionLimits(baseline_channels=50, baseline_uploads=1)
+    found = collect(settings_env, state, niche(slug="elsewhere"), limits=limits, days_ago=1)
+    known = [row for row in rank_trends(found.rows).rows if row["outlier_ratio"] is not None]
+    # A bar that one of the two ratios of some video passes: one known upload leaves much to be shrunk.
+    held = max(known, key=lambda row: row["unshrunk_outlier_ratio"] - row["outlier_ratio"])
+    bar = (held["unshrunk_outlier_ratio"] + held["outlier_ratio"]) / 2
+    monkeypatch.setattr(youtube_collector, "OUTLIER_RATIO", bar)
+    rows = rank_trends(collect(settings_env, state, niche(), limits=limits, days_ago=1).rows).rows
+    shrunk, plain = (
+        sum((row[column] or 0) >= bar for row in rows)
+        for column in ("outlier_ratio", "unshrunk_outlier_ratio")
+    )
+    with state.session(write=False) as session:
+        ours = sa.select(SearchMade.outliers).where(SearchMade.niche == "fitness")
+        judged = sum(n or 0 for n in session.scalars(ours))
+    assert judged == shrunk < plain
 
 
 def test_calls_side_by_side_use_a_connection_each_and_come_back_in_order(

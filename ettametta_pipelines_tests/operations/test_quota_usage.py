@@ -65,7 +65,7 @@ def test_the_day_shows_every_bucket_who_drew_on_it_and_when_the_vendor_closed_it
     assert "| 0 | 10,000 | spent since" in shown["buckets"]
     assert "| search | travel | 3 |" in shown["by_niche"]
     assert "| search | others | 2 |" in shown["by_niche"]
-    assert shown["forecast"] == "No search is parked or queued."
+    assert shown["forecast"] == "No backfilled day is parked or queued."
     table = read_table(open_store(get_settings()), API_QUOTA_USAGE, TODAY.isoformat())
     assert set(table["bucket"]) == {"search", "videos_insert", "batch_get_stats", "units"}
 
@@ -82,19 +82,53 @@ def test_a_running_backfill_is_forecast_to_its_end(state: StateDatabase) -> None
         shown = materialize(instance)
     # 35 days of three searches are parked, 2 runs of three are queued: 111 searches at 75 a day.
     assert shown["forecast"].startswith(
-        "111 searches of 37 partitions are parked or queued. 0 can be made today and 75"
+        "111 searches of 37 backfilled days are parked or queued. Beside the niches' news and the re-runs there is "
+        "room for 0 today and for 75 on every other day"
     )
     assert shown["backfill_ends"] == (TODAY + timedelta(days=2)).isoformat()
 
 
+NEWS = TODAY - timedelta(days=2)
+
+
 @pytest.mark.parametrize(
-    ("per_day", "left_today", "end"), [(10, 6, TODAY), (10, 0, TODAY + timedelta(days=1)), (0, 3, None)]
+    ("owed", "per_day", "left_today", "days"),
+    [
+        ([6], 10, 6, 0),
+        ([6], 10, 0, 1),
+        # Ten a day hold one day of six and not one and two thirds.
+        ([6, 6, 6], 10, 0, 3),
+        ([6, 3, 3], 9, 3, 1),
+        ([6], 0, 3, None),
+        # Room for half a day on every day is no room.
+        ([6], 5, 0, None),
+    ],
 )
-def test_the_forecast_counts_today_and_admits_when_there_is_no_end(
-    per_day: int, left_today: int, end: date | None
+def test_the_forecast_counts_whole_days_and_admits_when_there_is_no_end(
+    owed: list[int], per_day: int, left_today: int, days: int | None
 ) -> None:
-    partition = (LONG_AGO, "travel")
-    assert forecast(Backlog(TODAY, {partition: 6}, per_day, left_today), {partition: 3})[1] == end
+    todo = {(LONG_AGO + timedelta(days=n), "travel"): size for n, size in enumerate(owed)}
+    said, end = forecast(Backlog(TODAY, todo, per_day, left_today, NEWS), {(LONG_AGO, "travel"): 3})
+    assert end == (None if days is None else TODAY + timedelta(days=days))
+    assert ("never be searched" in said) == (days is None)
+
+
+def test_nights_in_the_queue_have_their_own_share_and_are_no_backfill() -> None:
+    news = {(TODAY, f"n{i:02}"): 6 for i in range(50)}
+    assert forecast(Backlog(TODAY, {}, 0, 0, NEWS), news) == ("No backfilled day is parked or queued.", None)
+
+
+def test_what_is_configured_for_runs_holds_for_forecast_and_schedule(
+    state: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backfill(state, 30)[-5:] == [0] * 5
+    monkeypatch.setenv("ETTAMETTA_RERUN_RESERVE", "85")
+    get_settings.cache_clear()
+    assert "room for 0 today and for 0 on every other day: too few for 5 days" in materialize()["forecast"]
+    with state.session() as session:
+        for model in (QuotaLease, ApiQuota):
+            session.execute(sa.delete(model))
+    assert tick("parked_searches", utc_now()) == []
 
 
 def tick(name: str, at: datetime) -> list[Any]:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import DatabaseNow, QuotaLease
 from ettametta_pipelines.state.quota import Lease, LeaseEnded, QuotaExhausted, QuotaUsage
@@ -261,3 +262,23 @@ def test_processes_that_reserve_lease_spend_and_die_never_oversell(database_url:
     sent = sum(map(int, answers))
     assert 0 < sent <= book.used + book.reserved <= book.limit
     assert book.used + book.reserved > 90
+
+
+def test_a_grant_of_the_operators_counts_at_once_and_never_leaves_less_than_nothing(
+    database: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grant(searches: str) -> None:
+        monkeypatch.setenv("ETTAMETTA_YOUTUBE_QUOTA", searches)
+        get_settings.cache_clear()
+
+    quota.reserve(database, "youtube", "search", 100, clock)
+    grant("search=250, units=20000")
+    quota.reserve(database, "youtube", "search", 150, clock)
+    assert (row(database, "search").limit, row(database, "units").limit) == (250, 20_000)
+    assert row(database, "batch_get_stats").limit == 10_000
+    grant("search=120")
+    with pytest.raises(QuotaExhausted):
+        quota.reserve(database, "youtube", "search", 1, clock)
+    with database.session() as session:
+        assert quota.standing_in(session, "youtube", "search", clock).left == 0
+    get_settings.cache_clear()

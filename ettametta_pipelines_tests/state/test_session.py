@@ -2,8 +2,10 @@
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from time import sleep
 
 import pytest
 import sqlalchemy as sa
@@ -183,3 +185,16 @@ def test_opening_makes_the_directory_and_the_schema(tmp_path: Path, monkeypatch:
     with open_state(settings) as database, database.session() as session:
         session.add(upload("1", datetime.now(UTC)))
     assert (tmp_path / "new" / "home" / "state" / "state.db").is_file()
+
+
+def test_only_one_process_at_a_time_is_alone_with_a_name(open_database: Callable[[], StateDatabase]) -> None:
+    inside: list[int] = []
+
+    def enter(n: int) -> bool:
+        with open_database().alone("a day"):
+            inside.append(n)
+            sleep(0.02)
+            return inside.pop() == n and not inside
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(enter, range(8)))
