@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     )
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
-    # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, the free one when it is live.
+    # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.
     default_tier: str = Field(default="", alias="ETTAMETTA_DEFAULT_TIER")
     payment_grace_days: int = Field(default=7, ge=0, le=90, alias="ETTAMETTA_PAYMENT_GRACE_DAYS")
     stripe_webhook_secret: SecretStr | None = None

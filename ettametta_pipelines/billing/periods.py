@@ -1,7 +1,7 @@
-"""Monthly periods from an anchor, as Stripe counts them: same day and time each month, the month's last day if shorter.
+"""Monthly periods from an anchor, as Stripe counts them: same day and time each month, a shorter month's last day.
 
-Pure arithmetic on UTC instants: a period has no time zone, so clock changes neither shorten nor repeat one. An anchor on
-31 January gives 28 February and 31 March again, never 28 March. Called by `entitlements.py` and `reservations.py`.
+Pure arithmetic on UTC instants: a period has no time zone, so clock changes neither shorten nor repeat one. An anchor
+on 31 January gives 28 February and 31 March again, never 28 March. Called by `entitlements.py` and `reservations.py`.
 """
 
 from calendar import monthrange

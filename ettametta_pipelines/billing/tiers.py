@@ -1,4 +1,4 @@
-"""The tiers that are sold, as validated configuration: prices, limits, features, and the house's rules about money owed.
+"""The tiers that are sold, as validated configuration: prices, limits, features, and what unpaid money means.
 
 One YAML file, cheapest tier first; ETTAMETTA_TIERS names another. No database and no Stripe here: who has which tier
 is `entitlements.py`. Called by everything in this room.
@@ -103,7 +103,7 @@ class TierTable(BaseModel):
 
 @dataclass(frozen=True)
 class Plans:
-    """The tiers with what settings say about them. `mode` is Stripe's, sandbox or live: their accounts are kept apart."""
+    """The tiers with what settings say about them. `mode` is Stripe's: sandbox and live accounts are kept apart."""
 
     table: TierTable
     default: Tier

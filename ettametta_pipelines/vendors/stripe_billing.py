@@ -240,5 +240,9 @@ def _invoice(row: dict[str, Any]) -> Invoice:
     charged = (line for line in row["lines"]["data"] if line["amount"] >= 0)
     prices = (line["pricing"]["price_details"]["price"] for line in charged if line.get("pricing"))
     return Invoice(
-        row["id"], row["status"], row["billing_reason"], _instant(row["created"]), tuple(dict.fromkeys(prices))
+        row["id"],
+        row["status"],
+        row["billing_reason"],
+        _instant(row["created"]),
+        tuple(dict.fromkeys(prices)),
     )
