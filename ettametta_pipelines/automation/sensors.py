@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import INGEST_JOB
+from ettametta_pipelines.automation.priority import plan_tags, queue_aging
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG, UPLOAD_PRIORITY
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def upload_sensor(
         context.log.warning(f"{trouble.object_key}: {trouble.message}")
     existing = frozenset(context.instance.get_dynamic_partitions(str(SOURCE_VIDEO.name)))
     requests = [
-        request
+        _with_plan(request, database)
         for request in _wanted_runs(_unfinished_arrivals(database, existing))
         if not _has_run(context.instance, request.run_key)
     ]
@@ -93,6 +95,14 @@ def _run_request(upload: "Upload") -> dg.RunRequest:
     )
 
 
+def _with_plan(request: dg.RunRequest, database: "StateDatabase") -> dg.RunRequest:
+    from ettametta_pipelines.billing.entitlements import standing
+    from ettametta_pipelines.billing.tiers import open_plans
+
+    tier = standing(database, open_plans(get_settings()), request.tags[ACCOUNT_TAG]).tier
+    return request.with_replaced_attrs(tags={**request.tags, **plan_tags(tier)})
+
+
 def _has_run(instance: dg.DagsterInstance, run_key: str | None) -> bool:
     filters = dg.RunsFilter(tags={"dagster/run_key": str(run_key)})
     return instance.get_runs_count(filters) > 0
@@ -119,4 +129,4 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor]
+SENSORS = [upload_sensor, queue_aging]

@@ -1,9 +1,9 @@
 """Who may do what: an account's plan as Stripe has it, kept in the state database, and what follows from it now.
 
 A webhook is a hint, a reading of the API is the truth. Readings are numbered as they begin; one that began earlier
-never overwrites one that began later, in whatever order they end. What a row entitles to at a moment is `standing_of`, a
-function of the row and the database's clock alone, so that a lost event cannot keep a plan for ever. Talking to Stripe
-on a customer's behalf is `subscriptions.py`, what was lost is found by `reconcile.py`.
+never overwrites one that began later, in whatever order they end. What a row entitles to at a moment is `standing_of`,
+a function of the row and the database's clock alone, so that a lost event cannot keep a plan for ever. Asking Stripe on
+a customer's behalf is `subscriptions.py`, what was lost is found by `reconcile.py`.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,8 @@
 
 Objects are kept in the sandbox store. What time does to them (a renewal, a failed payment's next try, a schedule's next
 phase) is done by `advance` before any request is answered, at the instant it was due, with the invoices, charges,
-ledger rows and events of that instant. Which card pays is decided by the customer's default payment method, named as Stripe's
-test cards are: `pm_card_chargeCustomerFail` is refused, `pm_card_createDispute` pays and is disputed, others pay.
+ledger rows and events of that instant. Which card pays is decided by the customer's default payment method, named as
+Stripe's test cards are: `pm_card_chargeCustomerFail` is refused, `pm_card_createDispute` pays and is disputed.
 Called through the routes in `stripe.py`; the seeded account is `stripe_account.py`'s.
 """
 
