@@ -47,7 +47,7 @@ def upload_sensor(
         context.log.warning(f"{trouble.object_key}: {trouble.message}")
     existing = frozenset(context.instance.get_dynamic_partitions(str(SOURCE_VIDEO.name)))
     requests = [
-        _with_plan(request, database)
+        request
         for request in _wanted_runs(_unfinished_arrivals(database, existing))
         if not _has_run(context.instance, request.run_key)
     ]
@@ -56,7 +56,7 @@ def upload_sensor(
     context.log.info(scan.in_words())
     partitions = sorted({str(request.partition_key) for request in requests})
     return dg.SensorResult(
-        run_requests=requests,
+        run_requests=_by_plan(requests, database),
         dynamic_partitions_requests=[SOURCE_VIDEO.build_add_request(partitions)],
     )
 
@@ -95,12 +95,18 @@ def _run_request(upload: "Upload") -> dg.RunRequest:
     )
 
 
-def _with_plan(request: dg.RunRequest, database: "StateDatabase") -> dg.RunRequest:
+def _by_plan(requests: list[dg.RunRequest], database: "StateDatabase") -> list[dg.RunRequest]:
+    """The requests with what each account's tier says about priority."""
     from ettametta_pipelines.billing.entitlements import standing
     from ettametta_pipelines.billing.tiers import open_plans
 
-    tier = standing(database, open_plans(get_settings()), request.tags[ACCOUNT_TAG]).tier
-    return request.with_replaced_attrs(tags={**request.tags, **plan_tags(tier)})
+    plans = open_plans(get_settings())
+    accounts = {request.tags[ACCOUNT_TAG] for request in requests}
+    tags = {account: plan_tags(standing(database, plans, account).tier) for account in accounts}
+    return [
+        request.with_replaced_attrs(tags={**request.tags, **tags[request.tags[ACCOUNT_TAG]]})
+        for request in requests
+    ]
 
 
 def _has_run(instance: dg.DagsterInstance, run_key: str | None) -> bool:

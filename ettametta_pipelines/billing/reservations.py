@@ -228,7 +228,7 @@ def _settle(
     session.execute(
         sa.update(VideoPeriod)
         .where(VideoPeriod.id == period.id)
-        .values(reserved=VideoPeriod.reserved - 1, used=VideoPeriod.used + (state == CONSUMED))
+        .values(reserved=VideoPeriod.reserved - 1, used=VideoPeriod.used + int(state == CONSUMED))
         .execution_options(synchronize_session=False)
     )
     session.refresh(slot)
