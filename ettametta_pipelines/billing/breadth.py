@@ -4,7 +4,7 @@ Called wherever searches are planned, so that every planner divides the same nig
 house's own and searched in full.
 """
 
-from ettametta_pipelines.billing.entitlements import standing
+from ettametta_pipelines.billing.entitlements import allows
 from ettametta_pipelines.billing.tiers import Feature, open_plans
 from ettametta_pipelines.discovery.niches import Niche, load_niches
 from ettametta_pipelines.settings import Settings
@@ -15,7 +15,7 @@ def niches_by_plan(settings: Settings, db: StateDatabase) -> dict[str, Niche]:
     """The niches file's niches, each as broad as its account's tier lets it be."""
     plans, niches = open_plans(settings), load_niches(settings.niches_file)
     full = {
-        account: Feature.FULL_DISCOVERY in standing(db, plans, account).tier.features
+        account: allows(db, plans, account, Feature.FULL_DISCOVERY)
         for account in {niche.account for niche in niches.values() if niche.account}
     }
     return {slug: n if n.account is None or full[n.account] else basic(n) for slug, n in niches.items()}

@@ -249,17 +249,22 @@ def _paid_for(row: Entitlement, plans: Plans, plan: "Plan", tier: Tier, now: dat
     kept = row.tier if still_paid else None
     if plans.rank(tier.slug) < plans.rank(kept):
         return {"tier": kept, "tier_until": row.tier_until, "next_tier": tier.slug}
-    invoice = plan.invoice
-    # Whether a renewal is paid is what the status says; an invoice for a change or a start says it itself.
-    is_paid = (
-        plan.status == "trialing"
-        or tier.slug == kept
-        or (invoice is not None and invoice.reason == "subscription_cycle")
-        or (invoice is not None and invoice.is_paid and plan.price_id in invoice.prices)
-    )
-    if is_paid:
+    if tier.slug == kept or plan.status == "trialing" or _is_paid(plan):
         return {"tier": tier.slug, "tier_until": plan.period_end}
     return {"tier": kept, "tier_until": row.tier_until if kept else None, "awaiting_tier": tier.slug}
+
+
+def _is_paid(plan: "Plan") -> bool:
+    """Whether the price the subscription has now is paid for, as its latest invoice tells it."""
+    invoice = plan.invoice
+    if invoice is None:
+        return False
+    is_charged = plan.price_id in invoice.prices
+    # Whether a renewal is paid is what the status says; an invoice for a start or a change says it itself.
+    if invoice.is_paid or invoice.reason == "subscription_cycle":
+        return is_charged
+    # An open invoice for another price is an upgrade that waits; it says nothing against the price there is.
+    return not is_charged
 
 
 def _anchor_again(session: Session, row: Entitlement, anchor: datetime, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Subscriptions in the Stripe sandbox live as Stripe's do: they renew, fail, are tried again, change and end."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,7 @@ def subscribe(client: sdk.StripeClient, **params: Any) -> sdk.Subscription:
 
 def period_end(client: sdk.StripeClient, subscription: str) -> str:
     item = client.v1.subscriptions.retrieve(subscription)["items"].data[0]
-    return (
-        utc("1970-01-01").fromtimestamp(item.current_period_end, utc("1970-01-01").tzinfo).strftime("%m-%d")
-    )
+    return f"{datetime.fromtimestamp(item.current_period_end, UTC):%m-%d}"
 
 
 def test_renewals_fall_on_the_anchors_day_or_a_shorter_months_last_and_are_booked_when_due(
