@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test lint types unit fuzz bench handbook format clean
+.PHONY: help demo dev test lint types unit fuzz faults bench handbook format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -12,6 +12,7 @@ help:
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
+	@echo "make faults                   race 50 processes for the last video slot, 20 rounds (RACE_ROUNDS=5 for fewer)"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md again"
 	@echo "make format                   format the code"
@@ -59,6 +60,10 @@ $(PEERS)/.installed: ettametta_pipelines_tests/benchmarks/peers.txt | $(BIN)/pyt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -qq --requirement $<
 	@touch $@
+
+faults: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	RACE_ROUNDS=$${RACE_ROUNDS:-20} $(BIN)/pytest ettametta_pipelines_tests/billing/test_races.py
 
 bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load

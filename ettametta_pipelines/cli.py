@@ -302,6 +302,33 @@ def connect(
 
 
 @app.command()
+def plan(
+    account: Annotated[str, typer.Argument(help="Account slug.")],
+    checkout: Annotated[bool, typer.Option("--checkout", help="Print the address to buy a tier at.")] = False,
+    tier: Annotated[str, typer.Option(help="The tier to buy.")] = "creator",
+    portal: Annotated[bool, typer.Option("--portal", help="Print the customer portal's address.")] = False,
+    change_to: Annotated[str | None, typer.Option(help="Change to this tier.")] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End with the paid period.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Take a cancellation back.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show an account's plan and its videos, as Stripe has it now; sell, change or end it."""
+    from ettametta_pipelines.billing.desk import do_for_account
+
+    asked = [("checkout", tier)] if checkout else []
+    asked += [("portal", "")] if portal else []
+    asked += [("change", change_to)] if change_to else []
+    asked += [("cancel", "")] if cancel else []
+    asked += [("resume", "")] if resume else []
+    answer = do_for_account(get_settings(), account, asked)
+    if as_json:
+        print_json(answer.as_dict())
+        return
+    for line in answer.lines():
+        out.print(Text(line), soft_wrap=True)
+
+
+@app.command()
 def trace(identifier: str, as_json: JsonFlag = False) -> None:
     """Everything behind a source, rendition or publication."""
     from ettametta_pipelines.trace import print_trace, trace_of

@@ -12,6 +12,7 @@ import dagster as dg
 from ettametta_pipelines.automation.jobs import JOBS
 from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.automation.sensors import SENSORS
+from ettametta_pipelines.billing.assets import ASSETS as BILLING
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
@@ -63,6 +64,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *PUBLISHING,
             *REVENUE,
             *OPERATIONS,
+            *BILLING,
         ],
         jobs=JOBS,
         schedules=build_schedules(settings),

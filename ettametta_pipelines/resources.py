@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.vendors.pexels import PexelsClient
     from ettametta_pipelines.vendors.shopify import ShopifyClient
     from ettametta_pipelines.vendors.stripe import StripeClient
+    from ettametta_pipelines.vendors.stripe_billing import StripeBilling
     from ettametta_pipelines.vendors.tiktok import TikTokApp
     from ettametta_pipelines.vendors.youtube import YouTubeApp, YouTubeData
 
@@ -91,12 +92,17 @@ class JudgesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class StripeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Stripe's balance ledger."""
+    """Stripe: the balance ledger, and the subscriptions it sells."""
 
     def client(self) -> "StripeClient":
         from ettametta_pipelines.vendors.stripe import StripeClient
 
         return StripeClient(get_settings().endpoint("stripe"))
+
+    def billing(self) -> "StripeBilling":
+        from ettametta_pipelines.vendors.stripe_billing import StripeBilling
+
+        return StripeBilling(get_settings().endpoint("stripe"))
 
 
 class ShopifyResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -183,6 +183,10 @@ class Settings(BaseSettings):
         default={}, alias="ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD"
     )
     stripe_secret_key: SecretStr | None = None
+    tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
+    # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.
+    default_tier: str = Field(default="", alias="ETTAMETTA_DEFAULT_TIER")
+    payment_grace_days: int = Field(default=7, ge=0, le=90, alias="ETTAMETTA_PAYMENT_GRACE_DAYS")
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
     shopify_access_token: SecretStr | None = None

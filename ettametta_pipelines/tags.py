@@ -4,6 +4,9 @@ ACCOUNT_TAG = "ettametta/account"
 NICHE_TAG = "ettametta/niche"
 TITLE_TAG = "ettametta/title"
 PLATFORM_TAG = "ettametta/platform"
+TIER_TAG = "ettametta/tier"
+# Read by whatever starts a pod with a GPU for the run.
+GPU_PRIORITY_TAG = "ettametta/gpu_priority_class"
 
 # Backfills run below everything an operator or the night is waiting for.
 PRIORITY_TAG = "dagster/priority"

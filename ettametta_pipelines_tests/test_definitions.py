@@ -37,6 +37,7 @@ EXPECTED_ASSETS = {
     "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
     "operations": {"api_quota_usage", "table_packs"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
+    "billing": {"account_entitlements", "video_slots"},
 }
 
 HEAVY = (
@@ -96,6 +97,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
         "calibrate_score",
         "pack_tables",
+        "reconcile_plans", "return_video_slots",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -110,9 +112,11 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_statistics_retention": "20 6 * * *",
         "nightly_calibration": "30 1 * * *",
         "nightly_packing": "30 6 * * *",
+        "nightly_plans": "10 3 * * *",
+        "hourly_video_slots": "5 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
-    assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]
+    assert [s.name for s in repository.sensor_defs] == ["queue_aging", "upload_sensor"]
 
 
 def test_loading_definitions_imports_no_sdk_driver_or_media_library() -> None:

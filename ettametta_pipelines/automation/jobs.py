@@ -22,6 +22,8 @@ RERANK_JOB = "rank_trends_again"
 RETENTION_JOB = "delete_old_statistics"
 CALIBRATION_JOB = "calibrate_score"
 PACK_JOB = "pack_tables"
+PLANS_JOB = "reconcile_plans"
+SLOTS_JOB = "return_video_slots"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -121,5 +123,16 @@ JOBS = [
         PACK_JOB,
         selection=dg.AssetSelection.assets("table_packs"),
         description="Put the small files of months gone by together, so that queries over long ranges stay quick.",
+    ),
+    dg.define_asset_job(
+        PLANS_JOB,
+        selection=dg.AssetSelection.assets("account_entitlements"),
+        tags=NIGHTLY_PRIORITY,
+        description="Read every subscription from Stripe, and repair what was lost. Safe to repeat at any time.",
+    ),
+    dg.define_asset_job(
+        SLOTS_JOB,
+        selection=dg.AssetSelection.assets("video_slots"),
+        description="Return the video slots of runs that never came back, and show who holds what.",
     ),
 ]

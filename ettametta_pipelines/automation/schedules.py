@@ -15,14 +15,15 @@ from ettametta_pipelines.automation.jobs import (
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
     PACK_JOB,
+    PLANS_JOB,
     QUOTA_JOB,
     RERANK_JOB,
     RETENTION_JOB,
     REVENUE_JOB,
+    SLOTS_JOB,
     SNAPSHOT_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
-from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.partitions import NICHE, day_niche_key
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
@@ -162,10 +163,12 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def parked_searches(
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        from ettametta_pipelines.billing.breadth import niches_by_plan
         from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
 
-        niches = load_niches(settings.niches_file)
-        waiting = backlog(state.open(), niches, utc_now, configured_policy(settings))
+        database = state.open()
+        niches = niches_by_plan(settings, database)
+        waiting = backlog(database, niches, utc_now, configured_policy(settings))
         if not waiting.due:
             yield dg.SkipReason(
                 f"{sum(waiting.owed.values())} searches are parked; today leaves {waiting.left_today} for backfills."
@@ -236,6 +239,26 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def nightly_packing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
 
+    @dg.schedule(
+        name="nightly_plans",
+        job_name=PLANS_JOB,
+        cron_schedule="10 3 * * *",
+        description="03:10: every subscription is read from Stripe, so that no lost webhook lasts longer than a day.",
+        **on,
+    )
+    def nightly_plans(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="hourly_video_slots",
+        job_name=SLOTS_JOB,
+        cron_schedule="5 * * * *",
+        description="Five past every hour: slots of runs that never came back are returned to their accounts.",
+        **on,
+    )
+    def hourly_video_slots(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
     return [
         nightly_discovery,
         morning_overview,
@@ -248,4 +271,6 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         daily_statistics_retention,
         nightly_calibration,
         nightly_packing,
+        nightly_plans,
+        hourly_video_slots,
     ]

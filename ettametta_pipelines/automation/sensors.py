@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import INGEST_JOB
+from ettametta_pipelines.automation.priority import plan_tags, queue_aging
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG, UPLOAD_PRIORITY
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def upload_sensor(
     context.log.info(scan.in_words())
     partitions = sorted({str(request.partition_key) for request in requests})
     return dg.SensorResult(
-        run_requests=requests,
+        run_requests=_by_plan(requests, database),
         dynamic_partitions_requests=[SOURCE_VIDEO.build_add_request(partitions)],
     )
 
@@ -93,6 +95,20 @@ def _run_request(upload: "Upload") -> dg.RunRequest:
     )
 
 
+def _by_plan(requests: list[dg.RunRequest], database: "StateDatabase") -> list[dg.RunRequest]:
+    """The requests with what each account's tier says about priority."""
+    from ettametta_pipelines.billing.entitlements import standing
+    from ettametta_pipelines.billing.tiers import open_plans
+
+    plans = open_plans(get_settings())
+    accounts = {request.tags[ACCOUNT_TAG] for request in requests}
+    tags = {account: plan_tags(standing(database, plans, account).tier) for account in accounts}
+    return [
+        request.with_replaced_attrs(tags={**request.tags, **tags[request.tags[ACCOUNT_TAG]]})
+        for request in requests
+    ]
+
+
 def _has_run(instance: dg.DagsterInstance, run_key: str | None) -> bool:
     filters = dg.RunsFilter(tags={"dagster/run_key": str(run_key)})
     return instance.get_runs_count(filters) > 0
@@ -119,4 +135,4 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor]
+SENSORS = [upload_sensor, queue_aging]

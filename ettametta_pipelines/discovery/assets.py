@@ -117,6 +117,7 @@ midnight Pacific, when there is quota that no niche's news needs.
 def youtube_candidates(
     context: dg.AssetExecutionContext, config: YouTubeConfig, state: StateResource, youtube: YouTubeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    from ettametta_pipelines.billing.breadth import breadth_in_words, niches_by_plan
     from ettametta_pipelines.discovery import report
     from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
     from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchPolicy
@@ -129,7 +130,10 @@ def youtube_candidates(
         window = publication_window(day, get_settings().timezone, utc_now())
         client = youtube.data()
         policy = SearchPolicy(config.searches, config.rerun_reserve, get_settings().timezone)
-        desk = SearchDesk(db, load_niches(get_settings().niches_file), clock=utc_now, policy=policy)
+        niches = niches_by_plan(get_settings(), db)
+        breadth = breadth_in_words(niche, niches[niche.slug])
+        niche = niches[niche.slug]
+        desk = SearchDesk(db, niches, clock=utc_now, policy=policy)
         limits = CollectionLimits(config.baseline_channels, config.baseline_uploads, config.baseline_days)
         with MeteredYouTube(
             client, db, utc_now, holder=niche.slug, side_by_side=config.side_by_side
@@ -146,6 +150,7 @@ def youtube_candidates(
             "published": report.window_line(window),
             "candidates": len(frame),
             "searches": f"{found.searches_made} of {found.searches_planned}",
+            "breadth": breadth,
             "vanished": found.vanished,
             "known_baselines": int(frame["baseline_views"].notna().sum()),
             "baselines_reused": found.baselines_reused,

@@ -27,6 +27,7 @@ _HINTS = {
     "regions": 'Regions are two capital letters such as US; quote "NO", or YAML reads it as false.',
     "languages": 'Languages are two-letter codes such as en or zh-Hans; quote "no".',
     "watch_channels": "Give the channel's id, UC followed by 22 characters, not its name or handle.",
+    "account": "Give the account's name: 1 to 40 lower-case letters, digits and dashes.",
     "tiktok_accounts": "Give the account name used with `ettametta connect`.",
 }
 
@@ -48,6 +49,8 @@ class Niche(BaseModel):
     watch_channels: tuple[ChannelId, ...] = Field(default=(), max_length=200, strict=False)
     tiktok_accounts: tuple[Account, ...] = Field(default=(), max_length=50, strict=False)
     weight: float = Field(default=1.0, gt=0, le=10, strict=False)
+    # Whose niche it is: that account's tier decides how broadly it is searched. Empty is the house's own.
+    account: Account | None = None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

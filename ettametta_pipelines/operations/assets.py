@@ -12,7 +12,7 @@ import pandas as pd
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import business_day_of, pacific_quota_day, utc_now
-from ettametta_pipelines.discovery.niches import Niche, load_niches
+from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.operations.contracts import API_QUOTA_USAGE, TABLE_PACKS
 from ettametta_pipelines.partitions import DAY
@@ -45,6 +45,7 @@ same Google project; nothing more is asked of it that day.
 def api_quota_usage(
     context: dg.AssetExecutionContext, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.billing.breadth import niches_by_plan
     from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
     from ettametta_pipelines.operations import quota_report
     from ettametta_pipelines.state import quota
@@ -56,7 +57,7 @@ def api_quota_usage(
             spent = quota.spent_by_holder(session, "youtube", day)
         ahead, end = "Only for the current day.", None
         if day == pacific_quota_day(now):
-            niches, policy = load_niches(get_settings().niches_file), configured_policy(get_settings())
+            niches, policy = niches_by_plan(get_settings(), db), configured_policy(get_settings())
             queued = _queued_searches(context.instance, niches, policy.per_weight)
             ahead, end = quota_report.forecast(backlog(db, niches, utc_now, policy), queued)
         columns = ("quota_day", "vendor", "bucket", "limit", "used", "reserved", "left", "closed_at")

@@ -14,7 +14,7 @@ from pydantic import Field
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
-from ettametta_pipelines.resources import PexelsResource, StoreResource
+from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
@@ -70,7 +70,7 @@ video's own sound goes down meanwhile, and where no captions came along the spok
 declared as synthetic media when it is posted.
 
 What exists under the same render key is not made again (*rendered*: false). Choose another `recipe` or `seed` in the
-launchpad to get another version beside it.
+launchpad to get another version beside it. A source counts once in its account's month, whatever is made of it.
 
 **If it fails:** *decode_failed* means the source is damaged: export it again and upload it. *quality_check_failed*
 names the check that failed: see its sentence, numbers and frame, compare with the source at that time, then try
@@ -78,8 +78,9 @@ another recipe. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine
 *unknown_recipe* names the recipes there are, *caption_glyphs_missing* the caption no letter of which the caption font
 has. *video_too_long* says what the chosen platform takes, *voice_over_too_long* how many words fit,
 *elevenlabs_quota_exceeded* that credits are used up; after *voice_outcome_unknown* set `remake_voice` once ElevenLabs'
-history has been looked into. *broll_missing* and *pexels_...* end a render only where the recipe says so. Nothing is
-stored unless every check passed.
+history has been looked into. *video_limit_reached* says how many videos the account's tier gives, when its month ends
+and how to upgrade (*account_entitlements* shows all accounts). *broll_missing* and *pexels_...* end a render only where
+the recipe says so. Nothing is stored unless every check passed.
 """
 
 
@@ -173,9 +174,13 @@ def renditions(
     config: RenditionConfig,
     store: StoreResource,
     pexels: PexelsResource,
+    state: StateResource,
     source_media: pd.DataFrame,
     media_analysis: pd.DataFrame,
 ) -> Iterator[Any]:
+    from ettametta_pipelines.billing.entitlements import allows
+    from ettametta_pipelines.billing.reservations import consume_slot, reserved_slot
+    from ettametta_pipelines.billing.tiers import Feature, open_plans
     from ettametta_pipelines.renders.engine import QualityFailure
     from ettametta_pipelines.renders.library import obtain_renditions
     from ettametta_pipelines.renders.voiceover import open_studio
@@ -189,16 +194,21 @@ def renditions(
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))
         try:
-            studio = open_studio(get_settings(), store.open())
-            made = obtain_renditions(
-                store.open(),
-                order,
-                wanted,
-                scratch=scratch,
-                studio=studio,
-                shelves=_shelves(order, store, pexels),
-                progress=report,
-            )
+            db, plans = state.open(), open_plans(get_settings())
+            account = str(source_media.iloc[0]["account"])
+            may_buy = allows(db, plans, account, Feature.STUDIO_VOICE)
+            # Here and not where runs are launched: the UI, backfills and re-executions all come through here.
+            with reserved_slot(db, plans, account, order.source_id, holder=context.run_id) as slot:
+                made = obtain_renditions(
+                    store.open(),
+                    order,
+                    wanted,
+                    scratch=scratch,
+                    studio=open_studio(get_settings(), store.open(), may_buy=may_buy),
+                    shelves=_shelves(order, store, pexels),
+                    progress=report,
+                )
+                consume_slot(db, plans, slot, made=any(rendition.rendered for rendition in made))
         except QualityFailure as failure:
             for name, findings in failure.findings.items():
                 if not all(finding.passed for finding in findings):

@@ -50,6 +50,7 @@ MAX_FILE_BYTES = 64 * 1024
 DEFAULT_LANGUAGE = "en"
 ELEVENLABS = "elevenlabs"
 NO_KEY = "no ElevenLabs key: local voice"
+NOT_IN_PLAN = "the account's tier has no ElevenLabs voice: local voice"
 # Faster than this a voice sounds hurried.
 MAX_TEMPO = 1.15
 # Left free after the last word.
@@ -137,7 +138,7 @@ class Narration:
 
 @dataclass(frozen=True)
 class VoiceStudio:
-    """Who speaks, and where speech is kept. `paid` makes ElevenLabs' client; None means the local voice."""
+    """Who speaks, and where speech is kept. `paid` makes ElevenLabs' client; None means the local voice, and why."""
 
     store: ObjectStore
     scratch: Path
@@ -145,6 +146,7 @@ class VoiceStudio:
     model: str = ""
     paid: "Callable[[], ElevenLabsClient] | None" = None
     clock: Clock = utc_now
+    why_local: str = NO_KEY
 
     def speech(
         self, text: str, voice: str | None, language: str, *, again: bool = False
@@ -289,12 +291,14 @@ class VoiceStudio:
         return speech
 
 
-def open_studio(settings: "Settings", store: ObjectStore) -> VoiceStudio:
-    """The studio of these settings: ElevenLabs where its key or address is set, else the local voice."""
+def open_studio(settings: "Settings", store: ObjectStore, *, may_buy: bool = True) -> VoiceStudio:
+    """The studio of these settings: ElevenLabs where it is set up and may be paid, else the local voice."""
     endpoint = settings.endpoint("elevenlabs")
     scratch = settings.home_dir / "scratch"
     if endpoint.mode == "sandbox":
         return VoiceStudio(store, scratch)
+    if not may_buy:
+        return VoiceStudio(store, scratch, why_local=NOT_IN_PLAN)
 
     def client() -> "ElevenLabsClient":
         from ettametta_pipelines.vendors.elevenlabs import ElevenLabsClient
@@ -353,7 +357,7 @@ def narrate(studio: VoiceStudio, wish: VoiceWish, part: VoiceOver, lasts_s: floa
     takes_s = speech.seconds / tempo
     free_s = room_s - takes_s
     start_s = {"start": 0.0, "middle": free_s / 2, "end": free_s}[part.position] + part.start_s
-    fallback = NO_KEY if studio.paid is None else None
+    fallback = studio.why_local if studio.paid is None else None
     return Narration(speech, part, round(start_s, 3), tempo, made, fallback)
 
 

@@ -15,7 +15,9 @@ from fastapi.responses import JSONResponse, Response
 from ettametta_pipelines.clock import Clock
 from ettametta_pipelines.sandbox.core import SandboxStore
 from ettametta_pipelines.sandbox.stripe_account import Account
+from ettametta_pipelines.sandbox.stripe_billing import Subscriptions
 from ettametta_pipelines.sandbox.stripe_books import Json
+from ettametta_pipelines.sandbox.stripe_pages import pages
 from ettametta_pipelines.sandbox.stripe_requests import Call, Refusal, authorise, nested, stored_answer
 
 Handler = Callable[[Call], Json]
@@ -35,13 +37,15 @@ class Route:
 
 
 def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> APIRouter:
-    """Routes under `/stripe`; `public_url` is not needed, since Stripe's objects carry no links of its own."""
+    """Routes under `/stripe`; checkout and portal pages are served under `public_url`."""
     api = APIRouter()
     account = Account(store, seed)
-    for route in routes_of(account):
+    subscriptions = Subscriptions(account, public_url)
+    api.include_router(pages(subscriptions, clock))
+    for route in routes_of(account, subscriptions):
         api.add_api_route(
             route.path,
-            _endpoint(route, store, clock),
+            _endpoint(route, store, clock, subscriptions),
             methods=[route.method],
             name=f"{route.method} {route.path}",
         )
@@ -59,7 +63,9 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
     return api
 
 
-def _endpoint(route: Route, store: SandboxStore, clock: Clock) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    route: Route, store: SandboxStore, clock: Clock, subscriptions: Subscriptions
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         posted = request.method == "POST"
         text = (await request.body()).decode("utf-8", "replace") if posted else request.url.query
@@ -81,6 +87,7 @@ def _endpoint(route: Route, store: SandboxStore, clock: Clock) -> Callable[[Requ
             params = nested(pairs)
             _check_names(route, params)
             call = Call(params, request.path_params.get("id", ""), int(clock().timestamp()))
+            subscriptions.advance(call.now)
             answer = route.handler(call)
         except Refusal as refusal:
             # Not stored under the key: Stripe stores an answer only once a request passed validation.
@@ -101,7 +108,7 @@ def _check_names(route: Route, params: Json) -> None:
             raise Refusal(400, f"Missing required param: {name}.", code="parameter_missing", param=name)
 
 
-def routes_of(account: Account) -> list[Route]:
+def routes_of(account: Account, subscriptions: Subscriptions) -> list[Route]:
     ranged = frozenset(LISTING | {"created"})
     one = frozenset({"expand"})
     rows = ranged | {"payout", "type", "source", "currency"}
@@ -122,6 +129,7 @@ def routes_of(account: Account) -> list[Route]:
         ),
         Route("GET", "/v1/disputes/{id}", account.get_dispute, one),
         Route("GET", "/v1/customers", account.list_customers, ranged | {"email"}),
+        *billing_routes(subscriptions),
         Route("GET", "/v1/customers/{id}", account.get_customer, one),
         Route("POST", "/v1/customers", account.create_customer, frozenset(texts | {"email", "expand"})),
         Route("GET", "/v1/products", account.list_products, ranged | {"active"}),
@@ -134,16 +142,57 @@ def routes_of(account: Account) -> list[Route]:
             frozenset({"product", "unit_amount", "currency", "recurring", "lookup_key", "metadata", "expand"}),
             ("product", "unit_amount", "currency"),
         ),
-        Route("GET", "/v1/subscriptions", account.list_subscriptions, ranged | {"customer", "status", "price"}),
-        Route("GET", "/v1/subscriptions/{id}", account.get_subscription, one),
-        Route(
-            "POST", "/v1/subscriptions", account.create_subscription,
-            frozenset({"customer", "items", "metadata", "expand"}), ("customer", "items"),
-        ),
-        Route(
-            "POST", "/v1/subscriptions/{id}", account.update_subscription,
-            frozenset({"cancel_at_period_end", "metadata", "expand"}),
-        ),
-        Route("DELETE", "/v1/subscriptions/{id}", account.cancel_subscription),
         Route("GET", "/v1/events", account.list_events, ranged | {"type", "types"}),
+    ]  # fmt: skip
+
+
+def billing_routes(subscriptions: Subscriptions) -> list[Route]:
+    """What sells subscriptions, and the subscriptions themselves."""
+    ranged = frozenset(LISTING | {"created"})
+    one, none = frozenset({"expand"}), frozenset[str]()
+    shown = frozenset({"metadata", "description", "name", "email", "invoice_settings", "expand"})
+    changed = frozenset({"metadata", "expand", "items"})
+    scheduled = frozenset({"from_subscription"})
+    listed = ranged | {"customer", "status", "subscription"}
+    sold = frozenset(
+        {"mode", "customer", "client_reference_id", "line_items", "subscription_data", "success_url", "cancel_url"}
+    )  # fmt: skip
+    return [
+        Route(
+            "GET", "/v1/customers/search", subscriptions.search_customers, frozenset({"query", "limit", "page"}),
+            ("query",),
+        ),
+        Route("POST", "/v1/customers/{id}", subscriptions.update_customer, shown),
+        Route("GET", "/v1/subscriptions", subscriptions.list, ranged | {"customer", "status", "price"}),
+        Route("GET", "/v1/subscriptions/{id}", subscriptions.get, one),
+        Route(
+            "POST", "/v1/subscriptions", subscriptions.create,
+            changed | {"customer", "trial_period_days", "trial_settings"}, ("customer", "items"),
+        ),
+        Route(
+            "POST", "/v1/subscriptions/{id}", subscriptions.update,
+            changed | {"cancel_at_period_end", "proration_behavior", "payment_behavior"},
+        ),
+        Route("DELETE", "/v1/subscriptions/{id}", subscriptions.cancel),
+        Route("POST", "/v1/subscription_schedules", subscriptions.create_schedule, scheduled, (*scheduled,)),
+        Route(
+            "POST", "/v1/subscription_schedules/{id}", subscriptions.update_schedule,
+            frozenset({"phases", "end_behavior", "proration_behavior"}), ("phases",),
+        ),
+        Route("POST", "/v1/subscription_schedules/{id}/release", subscriptions.release_schedule, none),
+        Route(
+            "POST", "/v1/checkout/sessions", subscriptions.create_checkout, sold,
+            ("mode", "customer", "line_items", "success_url"),
+        ),
+        Route("GET", "/v1/checkout/sessions", subscriptions.list_checkouts, listed),
+        Route("GET", "/v1/checkout/sessions/{id}", subscriptions.get_checkout, one),
+        Route("POST", "/v1/checkout/sessions/{id}/expire", subscriptions.expire_checkout, none),
+        Route(
+            "POST", "/v1/billing_portal/sessions", subscriptions.create_portal, frozenset({"customer", "return_url"}),
+            ("customer",),
+        ),
+        Route("GET", "/v1/invoices", subscriptions.list_invoices, ranged | {"customer", "status"}),
+        Route("GET", "/v1/invoices/{id}", subscriptions.get_invoice, one),
+        Route("POST", "/v1/invoices/{id}/pay", subscriptions.pay_invoice, none),
+        Route("POST", "/v1/disputes/{id}", subscriptions.answer_dispute, frozenset({"evidence"})),
     ]  # fmt: skip

@@ -3,8 +3,6 @@
 Reads the ledger of `stripe_books.py`; called through the routes in `stripe.py`.
 """
 
-import json
-from datetime import timedelta
 from typing import Any
 
 from ettametta_pipelines.money import EXPONENTS
@@ -197,8 +195,11 @@ class Account:
         return body | {
             "amount_refunded": refunded,
             "refunded": refunded == body["amount"],
-            "disputed": any(e.kind == "dispute" for e in events),
+            "disputed": any(e.kind == "dispute" for e in events) or self._is_disputed(body["id"]),
         }
+
+    def _is_disputed(self, charge: str) -> bool:
+        return any(v["charge"] == charge for _, v in self.store.items("stripe_dispute"))
 
     def _events_in(self, start: int, end: int) -> list[Event]:
         found = (e for day in days_between(start, end) for e in events_on(self.seed, day))
@@ -269,6 +270,8 @@ class Account:
         return refund
 
     def get_dispute(self, call: Call) -> Json:
+        if (stored := self.store.get("stripe_dispute", call.id)) is not None:
+            return stored
         event = self._find_event("dispute", call)
         outcome = "under_review"
         if event.created + DISPUTE_DECIDED_AFTER_S <= call.now:
@@ -409,62 +412,6 @@ class Account:
             created=starts[0], period=(starts[current], starts[current + 1]), ended=ended,
         )  # fmt: skip
 
-    def create_subscription(self, call: Call) -> Json:
-        params = call.params
-        customer = self.get_customer(Call({}, params["customer"], call.now))
-        items = params["items"]
-        if not isinstance(items, list) or len(items) != 1 or set(items[0]) - {"price", "quantity"}:
-            raise Refusal(400, "Exactly one item with a price is supported here.", param="items")
-        price = self.get_price(Call({}, items[0].get("price", ""), call.now))
-        today = day_at(call.now)
-        period_end = epoch(billing_days(today, 2)[1], call.now % DAY_S)
-        identifier = object_id("sub", today, self.store.counter("stripe_subscriptions"))
-        body = subscription_body(
-            identifier, customer["id"], price, created=call.now, period=(call.now, period_end), ended=None
-        )
-        body["metadata"] = params.get("metadata", {})
-        self.store.put("stripe_subscription", identifier, body)
-        self._collect(identifier, customer["id"], price, call.now)
-        return body
-
-    def _collect(self, subscription: str, customer: str, price: Json, now: int) -> None:
-        """The first payment of a new subscription: a charge and its row in the ledger."""
-        today = day_at(now)
-        identifier = object_id("ch", today, subscription, "charge")
-        rate = rate_e5(self.seed, today) if price["currency"] == "eur" else None
-        settled = converted(price["unit_amount"], rate)
-        row = balance_row(
-            "charge", "charge", identifier, created=now, amount=settled,
-            currency="usd" if rate is not None else price["currency"],
-            fees=[[(settled * 29 + 500) // 1000 + 30, "Stripe processing fees"]],
-            available_on=epoch(today + timedelta(days=2)), rate=rate, description="Subscription payment",
-        )  # fmt: skip
-        charge = charge_body(identifier, now, price["unit_amount"], price["currency"], customer, row["id"])
-        self.store.put("stripe_charge", identifier, charge)
-        self.books.add_row(row)
-
-    def update_subscription(self, call: Call) -> Json:
-        body = self._own_subscription(call)
-        if "cancel_at_period_end" in call.params:
-            leaving = call.params["cancel_at_period_end"] == "true"
-            body["cancel_at_period_end"] = leaving
-            body["cancel_at"] = body["items"]["data"][0]["current_period_end"] if leaving else None
-        body["metadata"] |= call.params.get("metadata", {})
-        self.store.put("stripe_subscription", body["id"], body)
-        return body
-
-    def cancel_subscription(self, call: Call) -> Json:
-        body = self._own_subscription(call)
-        body |= {"status": "canceled", "canceled_at": call.now, "ended_at": call.now}
-        self.store.put("stripe_subscription", body["id"], body)
-        return body
-
-    def _own_subscription(self, call: Call) -> Json:
-        body = self.get_subscription(call)
-        if body["status"] == "canceled":
-            raise Refusal(404, f"No such subscription: '{call.id}'", code="resource_missing", param="id")
-        return json.loads(json.dumps(body))  # type: ignore[no-any-return]
-
     # Events
 
     def list_events(self, call: Call) -> Json:
@@ -473,6 +420,8 @@ class Account:
         start = max(start, call.now - EVENT_RETENTION_DAYS * DAY_S)
         wanted = call.params.get("types", [call.params["type"]] if "type" in call.params else None)
         events = [event for row in self.books.rows(start, end) for event in [self._event(row, call)]]
+        events += [v for _, v in self.store.items("stripe_event") if start <= v["created"] < end]
+        events.sort(key=ledger_order, reverse=True)
         if wanted is not None:
             events = [event for event in events if event["type"] in wanted]
         return page(call, "/v1/events", events)

@@ -38,7 +38,7 @@ class Tier:
 
 TIERS = (
     Tier("Creator", {"usd": 2900, "eur": 2700, "jpy": 4300}),
-    Tier("Agency", {"usd": 9900, "eur": 9200, "jpy": 14800}),
+    Tier("Empire", {"usd": 9900, "eur": 9200, "jpy": 14800}),
 )
 # Share of new customers paying in each currency. EUR is converted to the USD balance; JPY has a balance
 # of its own.

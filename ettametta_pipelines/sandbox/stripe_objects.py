@@ -94,4 +94,5 @@ def subscription_body(
         "canceled_at": ended, "created": created, "currency": price["currency"], "customer": customer,
         "ended_at": ended, "items": {"object": "list", "data": [item], "has_more": False},
         "livemode": False, "metadata": {}, "start_date": created, "status": "canceled" if ended else "active",
+        "billing_cycle_anchor": created, "latest_invoice": None, "schedule": None,
     }  # fmt: skip

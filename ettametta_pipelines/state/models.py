@@ -1,8 +1,9 @@
 """Tables of the relational state, as typed SQLAlchemy models, and database time.
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
-moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing. A change here
-needs a revision under `migrations/versions`; a test compares the two.
+moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
+`entitlements.py` and `reservations.py` in billing. A change here needs a revision under `migrations/versions`; a test
+compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -332,3 +333,86 @@ class ModelClaim(Base):
     reason_code: Mapped[str | None]
     claimed_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
+
+
+class Entitlement(Base):
+    """What one account is entitled to, as last read from Stripe; `mode` keeps the sandbox's accounts apart.
+
+    `tier` is what was paid for, until `tier_until`; `next_tier` follows then, `awaiting_tier` waits for its payment.
+    `anchor_at` is what the account's video periods are counted from. `reads` numbers the readings of Stripe as they
+    begin, `applied_read` is the one this row shows: an older reading never overwrites a newer one.
+    """
+
+    __tablename__ = "entitlements"
+    __table_args__ = (UniqueConstraint("mode", "account_id"), UniqueConstraint("mode", "customer_id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    customer_id: Mapped[str | None]
+    subscription_id: Mapped[str | None]
+    status: Mapped[str]
+    tier: Mapped[str | None]
+    tier_until: Mapped[datetime | None]
+    next_tier: Mapped[str | None]
+    awaiting_tier: Mapped[str | None]
+    cancel_at_period_end: Mapped[bool]
+    period_start: Mapped[datetime | None]
+    period_end: Mapped[datetime | None]
+    grace_until: Mapped[datetime | None]
+    hold_reason: Mapped[str | None]
+    hold_until: Mapped[datetime | None]
+    problem: Mapped[str | None]
+    anchor_at: Mapped[datetime]
+    reads: Mapped[int]
+    applied_read: Mapped[int]
+    read_at: Mapped[datetime | None]
+    read_because: Mapped[str | None]
+    updated_at: Mapped[datetime]
+
+
+class VideoPeriod(Base):
+    """An account's videos in one period: `used` were delivered, `reserved` are being made, `released` failed for free.
+
+    Limits are the tier's and not here, so that an upgrade counts at once. Periods of an account never overlap.
+    """
+
+    __tablename__ = "video_periods"
+    __table_args__ = (
+        UniqueConstraint("mode", "account_id", "starts_at"),
+        CheckConstraint("used >= 0 AND reserved >= 0 AND released >= 0", name="not_negative"),
+        CheckConstraint("starts_at < ends_at", name="has_length"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    used: Mapped[int]
+    reserved: Mapped[int]
+    released: Mapped[int]
+
+
+class VideoSlot(Base):
+    """One source video's claim on a period: reserved until `lease_until`, then consumed or released, with the reason.
+
+    One row per source and period, so formats, retries and re-renders of a source share it. `holder` is the run.
+    """
+
+    __tablename__ = "video_slots"
+    __table_args__ = (
+        UniqueConstraint("period_id", "source_id"),
+        Index(None, "state", "lease_until"),
+        Index(None, "source_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    period_id: Mapped[int] = mapped_column(ForeignKey("video_periods.id"))
+    source_id: Mapped[str]
+    state: Mapped[str]
+    holder: Mapped[str]
+    lease_until: Mapped[datetime]
+    reason: Mapped[str | None]
+    reserved_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]

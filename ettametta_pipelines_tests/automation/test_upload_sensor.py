@@ -79,6 +79,7 @@ def test_an_upload_becomes_one_partition_and_one_run_and_never_again(
     assert request.partition_key in instance.get_dynamic_partitions("source_video")
     assert request.partition_key.startswith("studio--")
     assert request.tags["ettametta/niche"] == NICHE
+    assert (request.tags["ettametta/tier"], request.tags["dagster/priority"]) == ("empire", "15")
     assert ticker.tick()[0] == []
 
 

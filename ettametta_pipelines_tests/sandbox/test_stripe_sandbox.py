@@ -289,7 +289,7 @@ def test_a_refund_made_through_the_api_joins_the_ledger_and_the_charge(own_clien
 
 def test_a_subscription_collects_its_first_month_and_can_be_cancelled(own_client: sdk.StripeClient) -> None:
     customer = own_client.v1.customers.create({"email": "new@example.com"})
-    price = own_client.v1.prices.list({"lookup_keys": ["agency_usd"]}).data[0]
+    price = own_client.v1.prices.list({"lookup_keys": ["empire_usd"]}).data[0]
     made = own_client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": price.id}]})
     (charge,) = own_client.v1.charges.list({"customer": customer.id}).data
     assert charge.amount == 9900

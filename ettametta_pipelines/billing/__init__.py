@@ -1,0 +1,1 @@
+"""Billing: which plan an account has, what it entitles to, and the videos it has used of it."""
