@@ -23,7 +23,7 @@ def table_asset(
         if body.__name__ != contract.name:
             raise ValueError(f"{body.__name__} makes the table {contract.name}: they must be called the same")
         # With checks declared an asset has several outputs, of which Dagster must be told the table's type.
-        return dg.asset(  # type: ignore[call-overload, no-any-return]
+        made: dg.AssetsDefinition = dg.asset(  # type: ignore[call-overload]
             group_name=group_name,
             owners=[f"team:{group_name}"],
             io_manager_key="tables",
@@ -31,5 +31,6 @@ def table_asset(
             metadata=table_metadata(contract),
             **options,
         )(body)
+        return made
 
     return decorate

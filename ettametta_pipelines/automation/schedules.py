@@ -79,12 +79,13 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         day = _local_day(context, zone, days_ago=1)
         spent = _spent_searches(state, context.scheduled_execution_time, settings)
         if spent:
+            from ettametta_pipelines.billing.breadth import niches_by_plan
             from ettametta_pipelines.discovery.search_desk import configured_policy, park_night
 
-            niches = load_niches(settings.niches_file)
+            database = state.open()
             park_night(
-                state.open(),
-                niches,
+                database,
+                niches_by_plan(settings, database),
                 date.fromisoformat(day),
                 clock=lambda: context.scheduled_execution_time,
                 policy=configured_policy(settings),
