@@ -37,7 +37,8 @@ def film(
             [
                 str(ffmpeg_path()), "-hide_banner", "-v", "error", "-nostdin", "-y", "-f", "rawvideo",
                 "-pix_fmt", "bgr24", "-s", f"{size[0]}x{size[1]}", "-r", str(RATE), "-i", "pipe:0",
-                "-i", str(sound), "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-threads", "1", "-c:a", "aac", "-b:a", "128k",
+                "-i", str(sound), "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "18",
+                "-threads", "1", "-c:a", "aac", "-b:a", "128k",
                 str(path),
             ],
             stdin=subprocess.PIPE,

@@ -138,6 +138,10 @@ def test_a_post_is_made_once_and_its_row_says_so(run: Run, platform: str) -> Non
     assert facts(run(name), name)["posted"] is False
     check = checked(first)
     assert (check.check_name, check.passed) == ("published", True)
+    before = checked(first, "not_posted_before")
+    assert (before.passed, before.severity) == (True, dg.AssetCheckSeverity.WARN)
+    assert "| upload | uploads/acme/cooking/2026/11/22/a.mp4 | owned |" in seen["rights"].replace("\\", "")
+    assert (seen["synthetic_media"], seen["paid_promotion"]) == (False, False)
 
 
 @pytest.mark.usefixtures("connected")
