@@ -36,6 +36,7 @@ setup(
         "obstore",
         "onnxruntime",
         "openai",
+        "opencv-python",
         "pandas",
         "pillow",
         "psycopg[binary]",

@@ -247,6 +247,9 @@ def upload(
     brief: Annotated[
         str | None, typer.Option(help="The brief_id it was made after, so that scores learn from its views.")
     ] = None,
+    sponsor: Annotated[
+        str | None, typer.Option(help="Who pays for it: every post of it declares a paid promotion.")
+    ] = None,
 ) -> None:
     """Put a file under uploads/ as a user would; the upload sensor does the rest."""
     from ettametta_pipelines.clock import business_day_of, utc_now
@@ -277,6 +280,7 @@ def upload(
             "voice_over": read_text(voice_over) if voice_over else None,
             "language": language,
             "brief_id": brief,
+            "sponsor": sponsor,
         },
         captions=captions,
     )

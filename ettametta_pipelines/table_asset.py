@@ -23,7 +23,7 @@ def table_asset(
         if body.__name__ != contract.name:
             raise ValueError(f"{body.__name__} makes the table {contract.name}: they must be called the same")
         # With checks declared an asset has several outputs, of which Dagster must be told the table's type.
-        made: dg.AssetsDefinition = dg.asset(  # type: ignore[call-overload]
+        made = dg.asset(
             group_name=group_name,
             owners=[f"team:{group_name}"],
             io_manager_key="tables",
@@ -31,6 +31,7 @@ def table_asset(
             metadata=table_metadata(contract),
             **options,
         )(body)
+        assert isinstance(made, dg.AssetsDefinition)
         return made
 
     return decorate

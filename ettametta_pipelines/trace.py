@@ -116,6 +116,13 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
         branch = publications.add(
             _line(row, "platform", "state", "remote_id", "url", "privacy", "publication_id")
         )
+        for record in row.get("rights") or []:
+            branch.add(
+                "right "
+                + _line(
+                    record, "kind", "id", "right", "credit", "licence", "evidence", "standing", "declared_by"
+                )
+            )
         for event in row.get("events", []):
             branch.add(_line(event, "at", "from_state", "to_state", "reason"))
     metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")

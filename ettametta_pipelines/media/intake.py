@@ -270,6 +270,10 @@ def _row(upload: Upload, size: int, verdict: ProbeVerdict, sidecar: Sidecar | No
         "voice_over": sidecar.voice_over if sidecar else None,
         "language": sidecar.language if sidecar else None,
         "brief_id": sidecar.brief_id if sidecar else None,
+        "music_json": sidecar.music.model_dump_json() if sidecar and sidecar.music else None,
+        "sponsor": sidecar.sponsor if sidecar else None,
+        "paid_promotion": sidecar.paid_promotion if sidecar else None,
+        "sidecar_sha256": upload.sidecar_sha256 if sidecar else None,
     }
 
 

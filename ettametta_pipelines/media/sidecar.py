@@ -54,6 +54,17 @@ Keyword = Annotated[Line, Field(max_length=40)]
 Keywords = Annotated[list[Keyword], BeforeValidator(_split), Field(min_length=1, max_length=12)]
 
 
+class Music(BaseModel):
+    """Music heard in a video that has a right of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    title: Annotated[Line, Field(max_length=200)]
+    rights: Rights | None = None
+    attribution: Annotated[Line, Field(max_length=500)] | None = None
+    licence: Annotated[Line, Field(max_length=500)] | None = None
+
+
 class Sidecar(BaseModel):
     """What an uploader may state about a video."""
 
@@ -72,6 +83,12 @@ class Sidecar(BaseModel):
     language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
     # The creative brief it was made after; by it the post's outcome is laid to the candidate's score.
     brief_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+
+    # Where it has a right of its own; otherwise the video's covers it.
+    music: Music | None = None
+    # Either makes every post of it a paid promotion.
+    sponsor: Annotated[Line, Field(max_length=100)] | None = None
+    paid_promotion: bool | None = None
 
     @model_validator(mode="after")
     def _states_captions_once(self) -> "Sidecar":

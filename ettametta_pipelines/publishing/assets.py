@@ -21,10 +21,12 @@ from ettametta_pipelines.storage.contracts import TableContract, plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
-    from ettametta_pipelines.publishing.delivery import Outcome, Workshop
+    from ettametta_pipelines.publishing.delivery import Order, Outcome, Workshop
+    from ettametta_pipelines.publishing.evidence import Evidence
     from ettametta_pipelines.publishing.orders import Wishes
 
 PUBLISHED_CHECK = "published"
+NOT_BEFORE_CHECK = "not_posted_before"
 ANSWERED_CHECK = "every_channel_answered"
 FIGURES = ("views", "likes", "comments", "shares")
 
@@ -53,7 +55,13 @@ class PublicationConfig(dg.Config):
         "FOLLOWER_OF_CREATOR, PUBLIC_TO_EVERYONE, as far as offered. Empty: only the owner.",
     )
     made_for_kids: bool = Field(default=False, description="YouTube: declare the video made for kids.")
-    paid_promotion: bool = Field(default=False, description="Declare a paid promotion.")
+    paid_promotion: bool = Field(
+        default=False,
+        description="Declare a paid promotion; declared anyway where the upload names a sponsor.",
+    )
+    synthetic_media: bool = Field(
+        default=False, description="Declare synthetic media; declared anyway where an input is generated."
+    )
     allow_comments: bool = Field(default=False, description="TikTok: let people comment.")
     allow_remixes: bool = Field(default=False, description="TikTok: let people make duets and stitches.")
     intent_no: int = Field(
@@ -90,8 +98,30 @@ def _published_spec(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def _told(contract: TableContract, outcome: "Outcome", vendor: str, seconds: float) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The outcome as table, metadata and check."""
+def _not_before_spec(asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        NOT_BEFORE_CHECK,
+        asset=asset,
+        description="The channel has not posted anything that looks or sounds like it. Warns and stops nothing.",
+    )
+
+
+def _evidence(workshop: "Workshop", order: "Order", made: pd.DataFrame, source: pd.DataFrame) -> "Evidence":
+    from ettametta_pipelines.publishing.evidence import gather
+
+    scratch = get_settings().home_dir / "scratch"
+    return gather(workshop, order, plain_rows(made)[0], plain_rows(source)[0], scratch=scratch)
+
+
+def _told(
+    contract: TableContract,
+    outcome: "Outcome",
+    vendor: str,
+    seconds: float,
+    order: "Order",
+    evidence: "Evidence",
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The outcome as table, metadata and checks."""
     row = outcome.row()
     state = row["state"]
     facts: dict[str, Any] = {
@@ -113,6 +143,11 @@ def _told(contract: TableContract, outcome: "Outcome", vendor: str, seconds: flo
             "intent_no",
         )
     }
+    facts |= {
+        "synthetic_media": order.post.synthetic,
+        "paid_promotion": order.post.paid,
+        "rights": dg.MetadataValue.md(evidence.rights_table),
+    }
     if outcome.publication.error_code:
         facts["error"] = f"{outcome.publication.error_message} [{outcome.publication.error_code}]"
     what_now, about = WHAT_NOW.get(state), dict[str, Any](state=state)
@@ -131,7 +166,17 @@ def _told(contract: TableContract, outcome: "Outcome", vendor: str, seconds: flo
                 passed=state not in WHAT_NOW,
                 description=what_now,
                 metadata=about,
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name=NOT_BEFORE_CHECK,
+                passed=evidence.look_back.is_clean,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=evidence.look_back.in_words,
+                metadata={
+                    "compared": evidence.look_back.compared,
+                    "without_imprint": evidence.look_back.unknown,
+                },
+            ),
         ],
     )
 
@@ -145,7 +190,7 @@ def _told(contract: TableContract, outcome: "Outcome", vendor: str, seconds: flo
     dagster_type=pd.DataFrame,
     pool="publish_youtube",
     metadata=table_metadata(YOUTUBE_PUBLICATIONS),
-    check_specs=[_published_spec("youtube_publications")],
+    check_specs=[_published_spec("youtube_publications"), _not_before_spec("youtube_publications")],
 )
 def youtube_publications(
     context: dg.AssetExecutionContext,
@@ -173,8 +218,11 @@ def youtube_publications(
             "youtube", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
             request_id=context.run_id, live=get_settings().endpoint("google").mode == "live",
         )  # fmt: skip
-        outcome = youtube_upload.publish(_workshop(context, state, store), youtube.app(), order)
-        return _told(YOUTUBE_PUBLICATIONS, outcome, "google", (utc_now() - started).total_seconds())
+        workshop = _workshop(context, state, store)
+        evidence = _evidence(workshop, order, rendition_9x16, source_media)
+        outcome = youtube_upload.publish(workshop, youtube.app(), order)
+        seconds = (utc_now() - started).total_seconds()
+        return _told(YOUTUBE_PUBLICATIONS, outcome, "google", seconds, order, evidence)
 
 
 @dg.asset(  # type: ignore[call-overload]
@@ -186,7 +234,7 @@ def youtube_publications(
     dagster_type=pd.DataFrame,
     pool="publish_tiktok",
     metadata=table_metadata(TIKTOK_PUBLICATIONS),
-    check_specs=[_published_spec("tiktok_publications")],
+    check_specs=[_published_spec("tiktok_publications"), _not_before_spec("tiktok_publications")],
 )
 def tiktok_publications(
     context: dg.AssetExecutionContext,
@@ -214,8 +262,11 @@ def tiktok_publications(
             "tiktok", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
             request_id=context.run_id, live=get_settings().endpoint("tiktok").mode == "live",
         )  # fmt: skip
-        outcome = tiktok_upload.publish(_workshop(context, state, store), tiktok.app(), order)
-        return _told(TIKTOK_PUBLICATIONS, outcome, "tiktok", (utc_now() - started).total_seconds())
+        workshop = _workshop(context, state, store)
+        evidence = _evidence(workshop, order, rendition_9x16, source_media)
+        outcome = tiktok_upload.publish(workshop, tiktok.app(), order)
+        seconds = (utc_now() - started).total_seconds()
+        return _told(TIKTOK_PUBLICATIONS, outcome, "tiktok", seconds, order, evidence)
 
 
 @dg.asset(  # type: ignore[call-overload]

@@ -1,14 +1,14 @@
-"""What a post must declare, from where its footage comes from: rights, attribution, synthetic media.
+"""What a post must declare, and whether it may be made, from the rights records of what it is made of.
 
-Follows from lineage alone, so that nobody has to remember to tick a box. Nothing is published without a right.
+Follows from lineage alone (`rights.py`), so that nobody has to remember to tick a box. Nothing is published without a
+right for every input.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.publishing.rights import RightsRecord
 
 
 @dataclass(frozen=True)
@@ -34,63 +34,96 @@ class Disclosure:
 
     synthetic: bool
     credit: str | None = None
+    paid: bool = False
 
 
-def disclosure_for(
-    rights: str, attribution: str | None, *, upload_key: str, voice_json: str | None = None
-) -> Disclosure:
-    """What must be declared for footage with these rights and a voice-over as `rendition.voice_json` describes it.
+@dataclass(frozen=True)
+class Demand:
+    """What is said when an input of one kind lacks its right: a failure's code, sentence and remedy.
 
-    Raises NeedsPersonError `rights_undeclared` when there is no right to publish, `attribution_missing` when CC BY
-    footage does not say whom to credit.
+    The texts are filled with the record's fields.
     """
-    rule = RIGHTS.get(rights)
-    sidecar = f"{upload_key}.json"
-    if rule is None:
-        raise NeedsPersonError(
-            f"Nobody has declared a right to publish {upload_key} (rights: {rights}).",
-            code="rights_undeclared",
-            remedy=f'Put {{"rights": "owned"}} (or one of {", ".join(sorted(RIGHTS))}) into {sidecar} next to the '
-            "upload, materialize source_media again, then publish.",
-        )
-    credit = (attribution or "").strip() or None
-    if rule.needs_attribution and credit is None:
-        raise NeedsPersonError(
-            f"{upload_key} is CC BY, but nothing says whom to credit.",
-            code="attribution_missing",
-            remedy=f'Add "attribution": "Title by Author, CC BY 4.0" to {sidecar}, materialize source_media again, '
-            "then publish.",
-        )
-    # A voice-over that does not say what it is counts as synthetic.
-    spoken = voice_json is not None and json.loads(voice_json).get("synthetic") is not False
-    return Disclosure(synthetic=rule.synthetic or spoken, credit=credit)
+
+    code: str
+    sentence: str
+    remedy: str
+    uncredited: str = ""
+    credit_code: str = ""
+    credit_remedy: str = ""
 
 
-def with_footage(disclosure: Disclosure, rendition: Mapping[str, Any], *, live: bool = False) -> Disclosure:
-    """What must be declared besides for the clips a rendition cuts away to, by its row's `broll_json`.
+_DECLARE = f"one of {', '.join(sorted(RIGHTS))}"
+_AGAIN = "materialize source_media again, then publish."
+DEMANDS: dict[str, Demand] = {
+    "upload": Demand(
+        "rights_undeclared",
+        "Nobody has declared a right to publish {name} (rights: {right}).",
+        f'Put {{{{"rights": "owned"}}}} (or {_DECLARE}) into {{name}}.json next to the upload, {_AGAIN}',
+        "{name} is CC BY, but nothing says whom to credit.",
+        "attribution_missing",
+        f'Add "attribution": "Title by Author, CC BY 4.0" to {{name}}.json, {_AGAIN}',
+    ),
+    "music": Demand(
+        "music_right_missing",
+        "Nobody has declared a right to publish the music {name} (rights: {right}).",
+        f'Put "rights" ({_DECLARE}) into "music" of the upload\'s sidecar, {_AGAIN}',
+        "The music {name} is CC BY, but nothing says whom to credit.",
+        "attribution_missing",
+        f'Add "attribution" to "music" of the upload\'s sidecar, {_AGAIN}',
+    ),
+    "clip": Demand(
+        "footage_right_missing",
+        "The rendition shows the clip {id}, which nobody may publish (rights: {right}).",
+        "Declare its right beside it in the library, or render again with other clips or with broll set to none, then "
+        "publish.",
+    ),
+    "voice": Demand(
+        "voice_right_missing",
+        "Nobody has declared a right to publish the voice-over by {name} (rights: {right}).",
+        "Render it again with a voice of the pipeline, or with voice_over set to none, then publish.",
+    ),
+    "font": Demand(
+        "font_right_missing",
+        "The captions are drawn in {name}, which nobody may publish (rights: {right}).",
+        "Render it again with captions set to none, then publish.",
+    ),
+}
 
-    Each clip's credit line is added once; one generated clip makes the video synthetic. Raises NeedsPersonError
-    `footage_right_missing` for a clip without a right to publish it, `footage_is_stand_in` for one of the sandbox's
-    in a `live` post.
+
+def disclosure_of(records: Sequence[RightsRecord], *, live: bool = False) -> Disclosure:
+    """What must be declared for a rendition made of these; `live` where people will see the post.
+
+    Credits are in the order of the records, each once; one synthetic input makes the post synthetic, one paid for
+    makes it a paid promotion. Raises NeedsPersonError naming the input that may not be published, by `DEMANDS`;
+    `footage_is_stand_in` for one of the sandbox's in a live post.
     """
-    clips = json.loads(rendition.get("broll_json") or "{}").get("cutaways", [])
-    for clip in clips:
-        rule = RIGHTS.get(clip["rights"])
-        if rule is None or (rule.needs_attribution and not clip["credit"]):
-            raise NeedsPersonError(
-                f"The rendition shows the clip {clip['vendor']} {clip['vendor_id']}, which nobody may publish (rights: "
-                f"{clip['rights']}).",
-                code="footage_right_missing",
-                remedy="Render it again with other clips, or with broll set to none, then publish.",
-            )
-    if live and any(clip["standing"] == "sandbox" for clip in clips):
+    for record in records:
+        _require_right(record)
+    if live and (stand_in := next((one for one in records if one.standing == "sandbox"), None)):
         raise NeedsPersonError(
-            "The rendition shows clips of the sandbox, which stand in for stock footage and credit nobody real.",
+            f"The rendition shows {stand_in.id} of the sandbox, which stands in for stock footage and credits nobody "
+            "real.",
             code="footage_is_stand_in",
             remedy="Set PEXELS_API_KEY and render it again, or render it with broll set to none, then publish.",
         )
-    credits = dict.fromkeys(clip["credit"] for clip in clips if clip["credit"])
+    credits = dict.fromkeys(record.credit for record in records if record.credit)
     return Disclosure(
-        synthetic=disclosure.synthetic or any(RIGHTS[clip["rights"]].synthetic for clip in clips),
-        credit="\n".join([*filter(None, [disclosure.credit]), *credits]) or None,
+        synthetic=any(record.synthetic or RIGHTS[record.right].synthetic for record in records),
+        credit="\n".join(credits) or None,
+        paid=any(record.paid for record in records),
     )
+
+
+def _require_right(record: RightsRecord) -> None:
+    demand, rule = DEMANDS[record.kind], RIGHTS.get(record.right)
+    about = record.as_dict()
+    if rule is None or (rule.needs_attribution and not record.credit and not demand.uncredited):
+        raise NeedsPersonError(
+            demand.sentence.format_map(about), code=demand.code, remedy=demand.remedy.format_map(about)
+        )
+    if rule.needs_attribution and not record.credit:
+        raise NeedsPersonError(
+            demand.uncredited.format_map(about),
+            code=demand.credit_code,
+            remedy=demand.credit_remedy.format_map(about),
+        )

@@ -1,18 +1,22 @@
 """From the tables of a source video to an order that can be posted: the file, the words, the right to publish."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ettametta_pipelines.publishing.delivery import Order, Rendition
-from ettametta_pipelines.publishing.disclosure import disclosure_for, with_footage
+from ettametta_pipelines.publishing.disclosure import disclosure_of
 from ettametta_pipelines.publishing.posts import compose_post
+from ettametta_pipelines.publishing.rights import rights_of
 from ettametta_pipelines.renders.platforms import require_fit
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What an operator may choose for one post; the field names are those of the run configuration."""
+    """What an operator may choose for one post; the field names are those of the run configuration.
+
+    `paid_promotion` and `synthetic_media` add to what lineage declares and take nothing from it.
+    """
 
     title: str = ""
     description: str = ""
@@ -20,6 +24,7 @@ class Wishes:
     privacy: str = ""
     made_for_kids: bool = False
     paid_promotion: bool = False
+    synthetic_media: bool = False
     allow_comments: bool = False
     allow_remixes: bool = False
     intent_no: int = 1
@@ -37,16 +42,11 @@ def order_for(
 ) -> Order:
     """What to post, from one row of `source_media` and one of `rendition_9x16`; `live` where people will see it.
 
-    Raises NeedsPersonError without a right to publish, PermanentError for words beyond the platform's limits or a
-    video it would refuse.
+    Raises NeedsPersonError without a right to publish every input, PermanentError for words beyond the platform's
+    limits or a video it would refuse.
     """
-    disclosure = disclosure_for(
-        source["rights"],
-        source["attribution"],
-        upload_key=source["upload_key"],
-        voice_json=rendition.get("voice_json"),
-    )
-    disclosure = with_footage(disclosure, rendition, live=live)
+    disclosure = disclosure_of(rights_of(rendition, source), live=live)
+    disclosure = replace(disclosure, synthetic=disclosure.synthetic or wishes.synthetic_media)
     post = compose_post(
         platform,
         disclosure,
@@ -55,7 +55,7 @@ def order_for(
         tags=wishes.tags,
         privacy=wishes.privacy,
         made_for_kids=wishes.made_for_kids,
-        paid=wishes.paid_promotion,
+        paid=wishes.paid_promotion or disclosure.paid,
         comments=wishes.allow_comments,
         remixes=wishes.allow_remixes,
     )

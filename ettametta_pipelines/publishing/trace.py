@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ettametta_pipelines.state.models import Publication, PublicationEvent
+from ettametta_pipelines.state.models import Publication, PublicationEvent, PublicationRights
 from ettametta_pipelines.state.session import StateDatabase
 
 # Everything but the encrypted handle.
@@ -16,7 +16,10 @@ _SHOWN = (
 
 
 def publication_chain(db: StateDatabase, source_id: str) -> list[dict[str, Any]]:
-    """Publications of a source video, oldest first, each with its `events`; JSON-able, instants as ISO 8601."""
+    """Publications of a source video, oldest first, each with its `events` and the `rights` its file was posted by.
+
+    JSON-able, instants as ISO 8601; `rights` is None where none were kept.
+    """
     with db.session(write=False) as session:
         rows = session.scalars(
             sa.select(Publication)
@@ -27,6 +30,13 @@ def publication_chain(db: StateDatabase, source_id: str) -> list[dict[str, Any]]
             {
                 "publication_id": row.id,
                 **{name: _plain(getattr(row, name)) for name in _SHOWN},
+                "rights": session.scalar(
+                    sa.select(PublicationRights.rights).where(
+                        PublicationRights.platform == row.platform,
+                        PublicationRights.content_id == row.content_id,
+                        PublicationRights.sha256 == row.sha256,
+                    )
+                ),
                 "events": [
                     {
                         "at": _plain(event.at),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,7 @@ from ettametta_pipelines.confinement import private_dir, processors
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.fingerprint import distance_to, samples_of, to_bytes
+from ettametta_pipelines.media.imprint import Imprint
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import SubjectTrack, in_words
 from ettametta_pipelines.renders.broll import BrollReport, Cutaway
@@ -85,7 +87,8 @@ FRAME_BUDGET = 10 * 1024
 class RenderedFile:
     """One finished file. `render_seconds` is the wall time of the whole render, which all its formats share.
 
-    `segments` are what it is made of, known where there was a shelf; `segments_made` how many had to be rendered.
+    `segments` are what it is made of, known where there was a shelf; `segments_made` how many had to be rendered;
+    `imprint` is what it is known again by.
     """
 
     format: Format
@@ -98,6 +101,7 @@ class RenderedFile:
     peak_memory_bytes: int
     segments: tuple[MadeSegment, ...]
     segments_made: int
+    imprint: Imprint | None = None
 
     @property
     def speed(self) -> float:
@@ -397,6 +401,7 @@ def _judge_and_keep(
     footage = Footage(plan.source, plan.probe, loudness, times.source_time, times.output_time, plan.cutaways)
     reference = Reference(plan, workdir)
     distance = distance_to(fingerprint, times.source_time) if fingerprint else None
+    imprints: dict[str, Imprint] = {}
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
         bars = bar_height(plan.recipe, format)
@@ -405,6 +410,7 @@ def _judge_and_keep(
             format, plan.duration_s, plan.has_sound, bars, footage,
             spoken=spoken, mixed=mixed, framed=Framed(plan.subject, plan.framing.get(format.name), plan.recipe),
             reference=reference, captions=sights.get(format.name), distance=distance,
+            keep_imprint=partial(imprints.__setitem__, format.name),
         )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
@@ -433,6 +439,7 @@ def _judge_and_keep(
                 peak_memory_bytes=made.peak_memory_bytes,
                 segments=made.segments[name],
                 segments_made=len(plan.segments) - made.reused[name],
+                imprint=imprints.get(name),
             )
         )
     return finished

@@ -42,6 +42,7 @@ from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 
 SEGMENTS_SUFFIX = ".segments.json"
+IMPRINT_SUFFIX = ".imprint"
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,11 @@ def report_key(object_key: str) -> str:
     return object_key.removesuffix(".mp4") + ".checks.json"
 
 
+def imprint_key(object_key: str) -> str:
+    """Where it is kept what a rendition is known again by."""
+    return object_key.removesuffix(".mp4") + IMPRINT_SUFFIX
+
+
 def segments_key(object_key: str) -> str:
     """Where it is kept what a rendition is made of."""
     return object_key.removesuffix(".mp4") + SEGMENTS_SUFFIX
@@ -311,6 +317,8 @@ def _keep(
     store.put(report_key(object_key), report, content_type="application/json")
     parts = segments_document(made.sha256, made.segments)
     store.put(segments_key(object_key), parts, content_type="application/json")
+    if made.imprint is not None:
+        store.put(imprint_key(object_key), made.imprint.to_bytes(), content_type="application/octet-stream")
     return Rendition(
         format=made.format,
         object_key=object_key,

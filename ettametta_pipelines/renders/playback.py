@@ -2,7 +2,8 @@
 
 One ffmpeg run a file, over small frames and the null muxer. Detectors write to files of their own, since a long
 film's events outgrow the log; whatever cannot be read back to the last line is an error, never "nothing found".
-The same run keeps what other checks look at: stills of the frames they ask for, and thumbs for the fingerprint.
+The same run keeps what other checks look at: stills of the frames they ask for, thumbs for the fingerprint, and what
+the imprint is taken from.
 `quality.py` plays finished renditions and, where it has to, their source; what is good enough is decided there.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.fingerprint import THUMB_BYTES, THUMB_CHAIN
+from ettametta_pipelines.media.imprint import Imprint, kept_arguments, read_imprint
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
 from ettametta_pipelines.renders.formats import SOUND, output_rate
@@ -74,6 +76,7 @@ class Playback:
     loudness: Loudness | None
     thumbs: bytes = b""
     stills: Stills = field(default_factory=dict)
+    imprint: Imprint | None = None
 
 
 class PlaybackUnreadable(PermanentError):
@@ -95,15 +98,16 @@ def play(
     *,
     bars: int = 0,
     stills: Iterable[int] = (),
+    imprint: bool = False,
 ) -> Playback:
     """Play a finished file; `bars` is the height in pixels of its letterbox bars, which are not looked at.
 
-    `stills` are the numbers of frames to keep, the first is 0. Raises PlaybackUnreadable, also when not every frame
-    was shown, and PipelineError by the runner's table.
+    `stills` are the numbers of frames to keep, the first is 0; an `imprint` is taken where one is wanted. Raises
+    PlaybackUnreadable, also when not every frame was shown, and PipelineError by the runner's table.
     """
     crop = [f"crop=in_w:{probe.height - 2 * bars}:0:{bars}"] if bars else []
     wanted = sorted({number for number in stills if 0 <= number < probe.frames})
-    shown = _play(path, probe, crop, [], sensitivity, scratch, stills=wanted)
+    shown = _play(path, probe, crop, [], sensitivity, scratch, stills=wanted, imprint=imprint)
     if shown.frames != probe.frames:
         raise PlaybackUnreadable(f"{shown.frames} frames were shown of {probe.frames}")
     return shown
@@ -127,6 +131,7 @@ def _play(
     *,
     frames: int | None = None,
     stills: Sequence[int] | None = None,
+    imprint: bool = False,
 ) -> Playback:
     # Deblocking is a quarter of the decoder's work and moves no pixel by what would count here.
     options = source_options(probe) | {"skip_loop_filter": "noref", "t": f"{probe.duration_s + 1:.3f}"}
@@ -141,6 +146,7 @@ def _play(
                 *_sound_arguments(probe, sound, sensitivity),
                 "-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-",
                 *(_kept_arguments(probe, stills) if stills is not None else ()),
+                *(kept_arguments(probe) if imprint else ()),
             ],
             doing="playing the file",
             workdir=workdir,
@@ -153,6 +159,7 @@ def _play(
         heard = read_events(_noted(workdir / "sound.txt"), probe.duration_s) if probe.has_audio else {}
         thumbs = (workdir / "thumbs.gray").read_bytes() if stills is not None else b""
         kept = read_stills(workdir / "stills.yuv", stills, probe.width, probe.height) if stills else {}
+        taken = read_imprint(workdir, probe) if imprint else None
     if len(thumbs) % THUMB_BYTES or len(kept) != len(stills or ()):
         raise PlaybackUnreadable("a picture of it is missing")
     return Playback(
@@ -163,6 +170,7 @@ def _play(
         loudness=_loudness(run.stderr) if probe.has_audio else None,
         thumbs=thumbs,
         stills=kept,
+        imprint=taken,
     )
 
 

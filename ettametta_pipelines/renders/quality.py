@@ -15,6 +15,7 @@ from typing import Any
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.fingerprint import Distance
+from ettametta_pipelines.media.imprint import Imprint
 from ettametta_pipelines.media.probe import POLICY, Probe, ProbeVerdict, probe_file
 from ettametta_pipelines.renders.broll import Cutaway
 from ettametta_pipelines.renders.caption_check import CaptionSight
@@ -133,7 +134,8 @@ class Expectation:
 
     Without `framed` no subject is known; `spoken` is where a voice-over must sound, `mixed` how loud it was together
     with the source's sound. `reference` is what the graph made, `captions` what must be seen of them, `distance` how
-    far thumbs are from the source's; where one of these is missing there is nothing to compare with.
+    far thumbs are from the source's; where one of these is missing there is nothing to compare with. `keep_imprint` is
+    given the imprint that is taken while it is played.
     """
 
     format: Format
@@ -147,6 +149,7 @@ class Expectation:
     reference: Reference | None = None
     captions: CaptionSight | None = None
     distance: Callable[[bytes], Distance] | None = None
+    keep_imprint: Callable[[Imprint], None] | None = None
 
     @property
     def stills(self) -> set[int]:
@@ -482,10 +485,15 @@ def judge_rendition(path: Path, wanted: Expectation) -> tuple[Probe | None, list
 def _played_findings(path: Path, made: Probe, wanted: Expectation) -> list[Finding]:
     scratch = path.parent
     try:
-        played = play(path, made, RENDITION, scratch, bars=wanted.bars, stills=wanted.stills)
+        played = play(
+            path, made, RENDITION, scratch,
+            bars=wanted.bars, stills=wanted.stills, imprint=wanted.keep_imprint is not None,
+        )  # fmt: skip
     except PermanentError as error:
         unplayable = f"It cannot be played and measured to its end: {error.message}"
         return [Finding(name, False, unplayable) for name in PLAYED_CHECKS]
+    if wanted.keep_imprint is not None and played.imprint is not None:
+        wanted.keep_imprint(played.imprint)
     showing = _Showing(made, played, wanted, scratch)
     return [check(showing) for check in PLAYED_CHECKS.values()]
 

@@ -153,6 +153,18 @@ class PublicationEvent(Base):
     detail: Mapped[dict[str, Any]]
 
 
+class PublicationRights(Base):
+    """By what rights a file is posted on a platform: a record for each of its inputs, kept before anything is sent."""
+
+    __tablename__ = "publication_rights"
+
+    platform: Mapped[str] = mapped_column(primary_key=True)
+    content_id: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    rights: Mapped[list[Any]]
+    recorded_at: Mapped[datetime]
+
+
 class OAuthConnection(Base):
     """An account's channel on a platform and the tokens to act for it, encrypted."""
 

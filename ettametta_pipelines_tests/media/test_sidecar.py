@@ -42,7 +42,7 @@ def test_a_full_sidecar_is_read() -> None:
         (
             b'{"righst": "owned"}',
             "'righst' is not a key it may have (title, rights, attribution, recipe, captions, words, "
-            "broll_keywords, voice_over, language, brief_id)",
+            "broll_keywords, voice_over, language, brief_id, music, sponsor, paid_promotion)",
         ),
         (b'{"rights": "mine"}', "rights: "),
         (b'{"title": 7}', "title: "),

@@ -114,6 +114,11 @@ def facts(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
     return {key: value.value for key, value in metadata.items()}
 
 
+def checked(result: dg.ExecuteInProcessResult, name: str = "published") -> dg.AssetCheckEvaluation:
+    (evaluation,) = [one for one in result.get_asset_check_evaluations() if one.check_name == name]
+    return evaluation
+
+
 def failure(result: dg.ExecuteInProcessResult) -> dg.Failure:
     (event,) = [e for e in result.all_events if e.is_step_failure]
     return event.step_failure_data.user_failure_data  # type: ignore[return-value]
@@ -131,8 +136,12 @@ def test_a_post_is_made_once_and_its_row_says_so(run: Run, platform: str) -> Non
     (row,) = read_table(StoreResource().open(), BY_NAME[name], SOURCE).to_dict("records")
     assert (row["source_id"], row["platform"], row["posted"]) == (SOURCE, platform, True)
     assert facts(run(name), name)["posted"] is False
-    (check,) = first.get_asset_check_evaluations()
+    check = checked(first)
     assert (check.check_name, check.passed) == ("published", True)
+    before = checked(first, "not_posted_before")
+    assert (before.passed, before.severity) == (True, dg.AssetCheckSeverity.WARN)
+    assert "| upload | uploads/acme/cooking/2026/11/22/a.mp4 | owned |" in seen["rights"].replace("\\", "")
+    assert (seen["synthetic_media"], seen["paid_promotion"]) == (False, False)
 
 
 @pytest.mark.usefixtures("connected")
@@ -165,7 +174,7 @@ def test_a_refused_post_is_kept_as_a_row_and_fails_the_check(run: Run, sandbox: 
     body = {"error": {"code": 400, "message": "bad", "errors": [{"reason": "invalidTags"}]}}
     sandbox.fault("youtube", method="POST", path_regex="/upload/", action="status", status=400, body=body)
     result = run("youtube_publications")
-    (check,) = result.get_asset_check_evaluations()
+    check = checked(result)
     assert not check.passed
     assert "intent_no" in str(check.description)
     (row,) = read_table(StoreResource().open(), BY_NAME["youtube_publications"], SOURCE).to_dict("records")
@@ -223,7 +232,7 @@ def test_a_post_in_doubt_fails_the_check_which_says_when_it_is_looked_for_again(
     )
     for _ in range(2):
         result = run("youtube_publications")
-        (check,) = result.get_asset_check_evaluations()
+        check = checked(result)
         assert not check.passed
         assert "next look" in str(check.description)
         next_look: Any = check.metadata["next_look"].value

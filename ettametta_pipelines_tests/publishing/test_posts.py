@@ -6,18 +6,34 @@ from typing import Any
 import pytest
 
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError
-from ettametta_pipelines.publishing.disclosure import Disclosure, disclosure_for, with_footage
+from ettametta_pipelines.publishing.disclosure import Disclosure, disclosure_of
 from ettametta_pipelines.publishing.orders import Wishes, order_for
 from ettametta_pipelines.publishing.posts import compose_post, tags_length, tiktok_caption
+from ettametta_pipelines.publishing.rights import rights_of
 from ettametta_pipelines.publishing.youtube_upload import video_metadata
 
 KEY = "uploads/acme/cooking/2026/11/22/a.mp4"
 PLAIN = Disclosure(synthetic=False)
 
 
+def disclosed(
+    rights: str = "owned", attribution: str | None = None, rendition: dict[str, Any] | None = None, *,
+    live: bool = False, **stated: Any,
+) -> Disclosure:  # fmt: skip
+    """What follows for a rendition of an upload with these rights and whatever else its sidecar states."""
+    source = {
+        "source_id": "a--1",
+        "account": "a",
+        "upload_key": KEY,
+        "rights": rights,
+        "attribution": attribution,
+    }
+    return disclosure_of(rights_of(rendition or {}, source | stated), live=live)
+
+
 def test_generated_footage_is_declared_synthetic_and_other_footage_is_not() -> None:
-    assert disclosure_for("generated", None, upload_key=KEY).synthetic
-    assert not disclosure_for("owned", None, upload_key=KEY).synthetic
+    assert disclosed("generated").synthetic
+    assert not disclosed("owned").synthetic
 
 
 @pytest.mark.parametrize(
@@ -26,7 +42,7 @@ def test_generated_footage_is_declared_synthetic_and_other_footage_is_not() -> N
         (None, False),
         ('{"engine": "espeak-ng", "synthetic": true}', True),
         ('{"engine": "unheard of"}', True),
-        ('{"engine": "a person", "synthetic": false}', False),
+        ('{"engine": "a person", "synthetic": false, "rights": "owned"}', False),
     ],
 )
 def test_a_synthetic_voice_is_declared_on_footage_of_ones_own(voice: str | None, synthetic: bool) -> None:
@@ -39,7 +55,7 @@ def test_a_synthetic_voice_is_declared_on_footage_of_ones_own(voice: str | None,
 @pytest.mark.parametrize("rights", ["undeclared", "", "stolen"])
 def test_footage_without_a_right_is_not_published_and_the_remedy_names_the_sidecar(rights: str) -> None:
     with pytest.raises(NeedsPersonError) as failure:
-        disclosure_for(rights, None, upload_key=KEY)
+        disclosed(rights)
     assert failure.value.code == "rights_undeclared"
     assert f"{KEY}.json" in failure.value.remedy
     assert '{"rights": "owned"}' in failure.value.remedy
@@ -47,7 +63,7 @@ def test_footage_without_a_right_is_not_published_and_the_remedy_names_the_sidec
 
 
 def test_cc_by_footage_carries_its_credit_into_the_description() -> None:
-    disclosure = disclosure_for("cc_by", "Big Buck Bunny, CC BY 3.0", upload_key=KEY)
+    disclosure = disclosed("cc_by", "Big Buck Bunny, CC BY 3.0")
     post = compose_post("youtube", disclosure, title="t", description="Watch this")
     assert post.described("ref-1") == "Watch this\n\nBig Buck Bunny, CC BY 3.0\n\nref-1"
     post = compose_post("tiktok", disclosure, title="t")
@@ -57,7 +73,7 @@ def test_cc_by_footage_carries_its_credit_into_the_description() -> None:
 @pytest.mark.parametrize("attribution", [None, "", "  "])
 def test_cc_by_footage_without_a_credit_is_held(attribution: str | None) -> None:
     with pytest.raises(NeedsPersonError) as failure:
-        disclosure_for("cc_by", attribution, upload_key=KEY)
+        disclosed("cc_by", attribution)
     assert failure.value.code == "attribution_missing"
 
 
@@ -136,17 +152,18 @@ def test_whoever_made_a_clip_is_credited_once_below_the_post() -> None:
 
 
 def test_one_generated_clip_makes_the_post_synthetic_and_one_without_a_right_holds_it() -> None:
-    assert with_footage(PLAIN, shown({}, {"rights": "generated"})).synthetic
-    assert with_footage(PLAIN, {"broll_json": None}) == with_footage(PLAIN, {}) == PLAIN
+    assert disclosed(rendition=shown({}, {"rights": "generated", "vendor_id": "8"})).synthetic
+    assert disclosed(rendition={"broll_json": None}) == disclosed() == PLAIN
     for clip in ({"rights": "undeclared"}, {"rights": "cc_by"}):
         with pytest.raises(NeedsPersonError) as failure:
-            with_footage(PLAIN, shown(clip))
+            disclosed(rendition=shown(clip))
         assert failure.value.code == "footage_right_missing"
+        assert "pexels 7" in failure.value.message
 
 
 def test_what_stands_in_for_stock_footage_is_not_shown_to_people() -> None:
     stand_in = shown({"standing": "sandbox", "credit": "Footage: Nobody / Pexels"})
-    assert with_footage(PLAIN, stand_in).credit == "Footage: Nobody / Pexels"
+    assert disclosed(rendition=stand_in).credit == "Footage: Nobody / Pexels"
     with pytest.raises(NeedsPersonError) as failure:
-        with_footage(PLAIN, stand_in, live=True)
+        disclosed(rendition=stand_in, live=True)
     assert failure.value.code == "footage_is_stand_in"
