@@ -225,7 +225,9 @@ class Settings(BaseSettings):
     def _bare_domain(cls, value: str) -> str:
         # It becomes part of the redirect address, which vendors compare letter by letter.
         if value and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", value):
-            raise ValueError("must be a host name in lower case, such as studio.example.com, without https://")
+            raise ValueError(
+                "must be a host name in lower case, such as studio.example.com, without https://"
+            )
         return value
 
     @field_validator("store_url")

@@ -22,6 +22,7 @@ RERANK_JOB = "rank_trends_again"
 RETENTION_JOB = "delete_old_statistics"
 CALIBRATION_JOB = "calibrate_score"
 PACK_JOB = "pack_tables"
+CHANNELS_JOB = "check_channels"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -121,5 +122,11 @@ JOBS = [
         PACK_JOB,
         selection=dg.AssetSelection.assets("table_packs"),
         description="Put the small files of months gone by together, so that queries over long ranges stay quick.",
+    ),
+    dg.define_asset_job(
+        CHANNELS_JOB,
+        selection=dg.AssetSelection.assets("connected_channels"),
+        tags=UPLOAD_PRIORITY,
+        description="Renew the channels' tokens that are due, and show how every channel stands.",
     ),
 ]

@@ -6,6 +6,7 @@ kept and refreshed by `tokens.py`.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -17,9 +18,10 @@ from ettametta_pipelines.failures import FailureKind, NeedsPersonError, Permanen
 from ettametta_pipelines.publishing.reauth import ACTIVE, note_event, reauth_required
 from ettametta_pipelines.publishing.tokens import (
     ACCESS_TOKEN_COLUMN,
-    LOST_SECRET_CODES,
     REFRESH_TOKEN_COLUMN,
     Envelope,
+    RefreshingApp,
+    access_token,
     not_connected,
     open_envelope,
     store_tokens,
@@ -171,8 +173,13 @@ class Disconnection:
     problem: str = ""
 
 
+# What each vendor ends a consent by: Google by either token, TikTok by the access token alone.
+REVOKED_BY = {"youtube": REFRESH_TOKEN_COLUMN, "tiktok": ACCESS_TOKEN_COLUMN}
+
+
 def disconnect(
     db: StateDatabase,
+    app: RefreshingApp,
     revoke: Callable[[str], None],
     account: str,
     platform: str,
@@ -186,6 +193,10 @@ def disconnect(
     the call, so that no refresh brings a token to life behind it. Raises NeedsPersonError `channel_not_connected`.
     """
     envelope = envelope or open_envelope(get_settings())
+    if REVOKED_BY.get(platform) == ACCESS_TOKEN_COLUMN:
+        # An expired one would not be taken; without a consent there is nothing to end.
+        with suppress(NeedsPersonError, PermanentError):
+            access_token(db, app, account, platform, envelope=envelope)
     with db.session() as session:
         row = session.scalars(_select(account, platform).with_for_update()).one_or_none()
         if row is None:
@@ -271,12 +282,13 @@ def _check_identity(session: Session, row: OAuthConnection, identity: ChannelIde
 
 def _revoked(row: OAuthConnection, revoke: Callable[[str], None], envelope: Envelope) -> str:
     """End the consent remotely; what stood against it for good, or nothing."""
-    column = REFRESH_TOKEN_COLUMN if row.refresh_token else ACCESS_TOKEN_COLUMN
-    sealed = row.refresh_token or row.access_token
+    sealed, column = row.access_token, ACCESS_TOKEN_COLUMN
+    if REVOKED_BY[row.platform] == REFRESH_TOKEN_COLUMN and row.refresh_token:
+        sealed, column = row.refresh_token, REFRESH_TOKEN_COLUMN
     try:
         revoke(envelope.open(sealed, account=row.account_id, platform=row.platform, column=column))
     except PipelineError as error:
-        if error.kind is FailureKind.TRANSIENT and error.code not in LOST_SECRET_CODES:
+        if error.kind is FailureKind.TRANSIENT:
             raise
         return error.message
     return ""

@@ -64,9 +64,7 @@ def begin(
                 code_verifier=sealed, redirect_uri=redirect_uri, actor=actor, expires_at=DatabaseNow(LIFE_S),
             )
         )  # fmt: skip
-    return desk.page(
-        redirect_uri=redirect_uri, state=state, verifier=verifier, scopes=ASKED_SCOPES[platform]
-    )
+    return desk.page(redirect_uri=redirect_uri, state=state, verifier=verifier, scopes=ASKED_SCOPES[platform])
 
 
 def claim(db: StateDatabase, state: str, *, browser: str, platform: str, envelope: Envelope) -> Consent:
@@ -86,7 +84,10 @@ def claim(db: StateDatabase, state: str, *, browser: str, platform: str, envelop
                 OAuthConsent.expires_at > DatabaseNow(),
             )
             .returning(
-                OAuthConsent.account_id, OAuthConsent.actor, OAuthConsent.redirect_uri, OAuthConsent.code_verifier
+                OAuthConsent.account_id,
+                OAuthConsent.actor,
+                OAuthConsent.redirect_uri,
+                OAuthConsent.code_verifier,
             )
             .execution_options(synchronize_session=False)
         ).one_or_none()

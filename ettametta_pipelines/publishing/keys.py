@@ -66,9 +66,7 @@ def rotate(db: StateDatabase, envelope: Envelope) -> Rotation:
     return Rotation(counts["moved"], counts["already"], counts["unreadable"])
 
 
-def _batches(
-    db: StateDatabase, column: sa.orm.InstrumentedAttribute[Any]
-) -> Iterator[list[tuple[Any, str]]]:
+def _batches(db: StateDatabase, column: sa.orm.InstrumentedAttribute[Any]) -> Iterator[list[tuple[Any, str]]]:
     """(primary key, ciphertext) of every row that has one, some at a time, each in a short transaction of its own."""
     key = _primary_key(column)
     after: Any = None
@@ -109,7 +107,7 @@ def _move(
 
 
 def _primary_key(column: sa.orm.InstrumentedAttribute[Any]) -> sa.Column[Any]:
-    (key,) = sa.inspect(column.class_).primary_key
+    key: sa.Column[Any] = sa.inspect(column.class_).primary_key[0]
     return key
 
 

@@ -49,16 +49,14 @@ def counted(db: StateDatabase) -> dict[str, int]:
     """State -> how many publications are in it; states without any are left out."""
     with db.session(write=False) as session:
         query = sa.select(Publication.state, sa.func.count()).group_by(Publication.state)
-        return {state: number for state, number in session.execute(query)}
+        return {row[0]: row[1] for row in session.execute(query)}
 
 
 def history(db: StateDatabase, publication_id: str) -> dict[str, Any]:
     """One publication with its `events`, as `trace` tells it. Raises PermanentError `unknown_publication`."""
     row = _row(db, publication_id)
     return next(
-        told
-        for told in publication_chain(db, row.content_id)
-        if told["publication_id"] == publication_id
+        told for told in publication_chain(db, row.content_id) if told["publication_id"] == publication_id
     ) | {"content_id": row.content_id, "first_mutation_at": row.first_mutation_at}
 
 
@@ -98,7 +96,7 @@ class Reviewer:
     def post_again(self, publication_id: str) -> Publication:
         """The post is not on the channel: settle it as failed by this person's word and order the next intent.
 
-        Both in one transaction. Raises NeedsPersonError `post_not_in_review`, and QuotaExhausted, which changes nothing.
+        Both in one transaction. Raises NeedsPersonError `post_not_in_review`, or QuotaExhausted, changing nothing.
         """
         row = _row(self.db, publication_id)
         if row.state != State.NEEDS_REVIEW:
@@ -129,9 +127,7 @@ def ordered_again(db: StateDatabase) -> list[Publication]:
     with db.session(write=False) as session:
         query = (
             sa.select(Publication)
-            .where(
-                Publication.state == State.PLANNED, Publication.intent_no > 1, Publication.attempts == 0
-            )
+            .where(Publication.state == State.PLANNED, Publication.intent_no > 1, Publication.attempts == 0)
             .order_by(Publication.created_at)
         )
         return list(session.scalars(query))

@@ -258,7 +258,9 @@ class _Renewal:
             reason = "the refresh token ran out" if expired else "there is no refresh token"
         else:
             try:
-                self.answer = self.app.refresh(_open(row, row.refresh_token, REFRESH_TOKEN_COLUMN, self.envelope))
+                self.answer = self.app.refresh(
+                    _open(row, row.refresh_token, REFRESH_TOKEN_COLUMN, self.envelope)
+                )
             except PipelineError as error:
                 if error.code not in DEAD_GRANT_CODES:
                     raise

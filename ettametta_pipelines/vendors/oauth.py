@@ -122,7 +122,11 @@ class ConsentDesk:
         raise_for_vendor(response, vendor=vendor, doing=doing, reason=reason)
         # TikTok says no with HTTP 200 as well.
         if reason:
-            rules = {reason: ErrorRule(FailureKind.PERMANENT, "revoke_refused", "Revoke it on the vendor's own page.")}
+            rules = {
+                reason: ErrorRule(
+                    FailureKind.PERMANENT, "revoke_refused", "Revoke it on the vendor's own page."
+                )
+            }
             raise vendor_error(vendor, doing, status=response.status_code, reason=reason, rules=rules)
 
     @property
@@ -139,4 +143,6 @@ def open_desk(settings: Settings, platform: str) -> ConsentDesk:
         revoke = {"google": settings.google_revoke_url, "tiktok": endpoint.base_url + rules.revoke_path}
         return ConsentDesk(rules, endpoint, authorize[rules.vendor], revoke[rules.vendor], rules.issuer)
     base = endpoint.base_url
-    return ConsentDesk(rules, endpoint, base + rules.authorize_path, base + rules.revoke_path, base.rstrip("/"))
+    return ConsentDesk(
+        rules, endpoint, base + rules.authorize_path, base + rules.revoke_path, base.rstrip("/")
+    )

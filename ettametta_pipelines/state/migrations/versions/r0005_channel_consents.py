@@ -72,9 +72,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_events")),
         sa.UniqueConstraint("source", "event_id", name=op.f("uq_webhook_events_source_event_id")),
     )
-    op.create_index(
-        op.f("ix_webhook_events_handled_at"), "webhook_events", ["handled_at"], unique=False
-    )
+    op.create_index(op.f("ix_webhook_events_handled_at"), "webhook_events", ["handled_at"], unique=False)
 
 
 def downgrade() -> None:
