@@ -34,7 +34,12 @@ EXPECTED_ASSETS = {
     },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
-    "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics", "connected_channels"},
+    "publishing": {
+        "youtube_publications",
+        "tiktok_publications",
+        "publication_metrics",
+        "connected_channels",
+    },
     "operations": {"api_quota_usage"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
     "upkeep": {"table_packs"},

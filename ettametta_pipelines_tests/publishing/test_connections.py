@@ -136,7 +136,8 @@ def test_disconnecting_ends_the_consent_at_the_vendor_and_keeps_the_trail(
         assert (done.channel_title, done.problem) == ("Acme", "")
         store = sandbox.server._server.config.app.state.store
         assert store.get(f"{platform}_access", token) is None
-        assert [(e.event, e.actor) for e in events(db, "acme", platform)][0] == ("disconnected", "alice")
+        newest = events(db, "acme", platform)[0]
+        assert (newest.event, newest.actor) == ("disconnected", "alice")
     assert connected(db) == []
 
 
