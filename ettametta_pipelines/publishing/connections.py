@@ -101,9 +101,9 @@ ASKED_SCOPES: dict[str, dict[str, str]] = {
         "video.list": "find its own videos again and read their figures",
     },
 }
-# Without these the first post fails; better to hear it when consenting.
+# Without these the channel cannot be named or the first post fails; better to hear it when consenting.
 NEEDED_SCOPES: dict[str, frozenset[str]] = {
-    "youtube": frozenset({"https://www.googleapis.com/auth/youtube.upload"}),
+    "youtube": frozenset(ASKED_SCOPES["youtube"]),
     "tiktok": frozenset({"video.publish", "user.info.basic"}),
 }
 

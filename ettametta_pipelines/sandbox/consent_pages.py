@@ -22,7 +22,8 @@ from ettametta_pipelines.sandbox.core import SandboxStore, seeded_rng
 
 CODE_LIFE_S = 600
 URL_SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-ACCOUNT_PATTERN = "[a-z0-9-]{1,40}"
+# Escaped, since browsers read a pattern by stricter rules than Python does.
+ACCOUNT_PATTERN = r"[a-z0-9\-]{1,40}"
 
 
 def base64url_sha256(verifier: str) -> str:

@@ -172,7 +172,9 @@ def test_a_scope_posting_needs_is_named_when_it_was_unticked(browser: Browser, d
 def test_a_scope_posting_can_do_without_is_named_on_the_channels_page(
     browser: Browser, db: StateDatabase
 ) -> None:
-    assert browser.connect("acme", "youtube", without="youtube.upload").status_code == 400
+    for scope in ("youtube.upload", "youtube.readonly"):
+        refused = browser.connect("acme", "youtube", without=scope)
+        assert (refused.status_code, f"auth/{scope}" in refused.text) == (400, True)
     assert browser.connect("acme", "tiktok", without="video.list").status_code == 303
     page = browser.get("/accounts/acme/tiktok").text
     assert "Not granted" in page

@@ -68,7 +68,7 @@ def test_due_tokens_are_renewed_and_every_channel_is_listed(
     told = facts(result)
     assert (told["channels"], told["renewed"], told["consent_ended"]) == (2, 2, 0)
     assert "Acme" in told["preview"]
-    table = read_table(StoreResource().open(), CONNECTED_CHANNELS)
+    table = read_table(StoreResource().open(), CONNECTED_CHANNELS, None)
     assert sorted(table["platform"]) == ["tiktok", "youtube"]
     assert set(table["state"]) == {"active"}
     text = table.to_csv() + told["preview"]
@@ -79,6 +79,12 @@ def test_due_tokens_are_renewed_and_every_channel_is_listed(
         for token, _ in store.items(kind)
         if token in text
     ]
+
+
+def test_without_any_channel_the_list_is_empty_and_nothing_fails(settings_env: Settings) -> None:
+    result = materialize()
+    assert result.success
+    assert (facts(result)["channels"], facts(result)["preview"]) == (0, "none")
 
 
 def test_a_consent_that_ended_fails_the_check_with_the_page_that_mends_it(
@@ -132,10 +138,8 @@ def test_a_post_ordered_again_is_started_once_with_the_wishes_of_the_run_before(
     channel = require(db, "acme", "tiktok")
     wishes = {"title": "Knife skills", "privacy": "SELF_ONLY", "paid_promotion": False, "live_remote_id": "1"}
     with dg.DagsterInstance.ephemeral() as instance:
-        run = instance.create_run_for_job(
-            dg.job(name="publish_video")(lambda: None),  # type: ignore[arg-type]
-            run_config={"ops": {"tiktok_publications": {"config": wishes}}},
-        )
+        config = {"ops": {"tiktok_publications": {"config": wishes}}}
+        run = instance.add_run(dg.DagsterRun(job_name="publish_video", run_config=config))
         ledger = Ledger(db, open_envelope(settings_env), clock=utc_now)
         row = ledger.plan(
             Intent(
