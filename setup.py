@@ -10,7 +10,15 @@ setup(
     packages=find_packages(include=["ettametta_pipelines", "ettametta_pipelines.*"]),
     include_package_data=True,
     package_data={
-        "ettametta_pipelines": ["**/*.sql", "**/*.graphql", "**/*.yaml", "**/*.mako", "**/fonts/*"]
+        "ettametta_pipelines": [
+            "**/*.sql",
+            "**/*.graphql",
+            "**/*.yaml",
+            "**/*.mako",
+            "**/*.html",
+            "**/*.css",
+            "**/fonts/*",
+        ]
     },
     install_requires=[
         "alembic",
@@ -32,6 +40,8 @@ setup(
         "google-genai",
         "httpx",
         "imageio-ffmpeg",
+        "jinja2",
+        "markupsafe",
         "numpy",
         "obstore",
         "onnxruntime",

@@ -37,7 +37,7 @@ def connect_platform(settings: Settings, account: str, platform: str, code: str 
             raise NeedsPersonError(
                 f"{platform} is live, so {account} has to consent on its own page first.",
                 code="consent_needed",
-                remedy="Open the consent page, then pass the code it returns with --code.",
+                remedy=f"Connect it in a browser at {settings.gateway_url}/accounts, where the gateway runs.",
             )
         code = f"sandbox-{account}"
     return connect(open_state(settings), APPS[platform](), account, platform, code)

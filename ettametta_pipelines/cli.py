@@ -305,6 +305,58 @@ def connect(
     out.print(Text(f"{account} publishes to {platform} as {connection.channel_title}."), soft_wrap=True)
 
 
+keys = typer.Typer(help="The keys that tokens and other secrets are encrypted with.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@keys.command()
+def show(as_json: JsonFlag = False) -> None:
+    """How many secrets are under which key; the first key encrypts."""
+    from ettametta_pipelines.publishing.keys import usage
+    from ettametta_pipelines.publishing.tokens import open_envelope
+    from ettametta_pipelines.state.session import open_state
+
+    found = usage(open_state(get_settings()), open_envelope(get_settings()))
+    if as_json:
+        print_json(found)
+        return
+    table = Table("key", "secrets")
+    for key_id, number in found.items():
+        table.add_row(Text(key_id), str(number))
+    out.print(table)
+
+
+@keys.command()
+def rotate(
+    new: Annotated[
+        bool, typer.Option("--new", help="Put a new key in front of the key file's first.")
+    ] = False,
+) -> None:
+    """Move every secret to the first key. Can be broken off and run again, while everything works."""
+    from ettametta_pipelines.publishing import keys as encryption
+    from ettametta_pipelines.publishing.tokens import open_envelope
+    from ettametta_pipelines.state.session import open_state
+
+    if new:
+        out.print(f"New key {encryption.add_key(get_settings())}.")
+    done = encryption.rotate(open_state(get_settings()), open_envelope(get_settings()))
+    out.print(f"{done.moved} secrets moved to the first key; {done.already} were under it.")
+    if done.unreadable:
+        err.print(
+            f"{done.unreadable} are under no key that is configured: put the old keys behind the first."
+        )
+        raise typer.Exit(1)
+
+
+@keys.command()
+def drop() -> None:
+    """Remove every key but the first from the key file, once nothing is under them."""
+    from ettametta_pipelines.publishing.keys import drop_old_keys
+    from ettametta_pipelines.state.session import open_state
+
+    out.print(f"{drop_old_keys(get_settings(), open_state(get_settings()))} old keys removed.")
+
+
 @app.command()
 def plan(
     account: Annotated[str, typer.Argument(help="Account slug.")],
@@ -391,7 +443,7 @@ def sandbox(
 
 @app.command()
 def gateway(host: Host = "127.0.0.1", port: Port = None) -> None:
-    """Serve health probes and media links."""
+    """Serve health probes, media links, webhooks, and the operators' pages (channels, posts)."""
     from ettametta_pipelines.gateway.server import serve_gateway
 
     settings = get_settings()

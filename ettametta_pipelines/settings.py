@@ -5,6 +5,7 @@ Each vendor resolves to one `VendorEndpoint`: live when its own key is set, at `
 set, else the local sandbox; `ettametta doctor` and resource metadata say which.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -150,6 +151,10 @@ class Settings(BaseSettings):
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
+    # Header in which an authenticating proxy in front of the gateway names the person; see docs/accounts.md.
+    proxy_user_header: str = Field(
+        default="", alias="ETTAMETTA_PROXY_USER_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$"
+    )
     encoder: str = Field(default="x264", alias="ETTAMETTA_ENCODER")
     # The platform's amendment on derived metrics and storage was accepted; see docs/discovery.md.
     keep_statistics: bool = Field(default=False, alias="ETTAMETTA_KEEP_STATISTICS")
@@ -200,6 +205,9 @@ class Settings(BaseSettings):
     youtube_base_url: str = ""
     google_base_url: str = ""
     google_token_url: str = "https://oauth2.googleapis.com/token"
+    google_authorize_url: str = "https://accounts.google.com/o/oauth2/v2/auth"
+    google_revoke_url: str = "https://oauth2.googleapis.com/revoke"
+    tiktok_authorize_url: str = "https://www.tiktok.com/v2/auth/authorize/"
     tiktok_base_url: str = ""
     gemini_base_url: str = ""
     openai_base_url: str = ""
@@ -234,6 +242,16 @@ class Settings(BaseSettings):
     @classmethod
     def _quota_by_bucket(cls, value: Any) -> Any:
         return _pairs(value, "must be bucket=amount, with commas between, such as search=500,units=50000")
+
+    @field_validator("production_domain")
+    @classmethod
+    def _bare_domain(cls, value: str) -> str:
+        # It becomes part of the redirect address, which vendors compare letter by letter.
+        if value and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", value):
+            raise ValueError(
+                "must be a host name in lower case, such as studio.example.com, without https://"
+            )
+        return value
 
     @field_validator("store_url")
     @classmethod

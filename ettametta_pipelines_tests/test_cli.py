@@ -214,3 +214,15 @@ def test_upload_states_what_cutaways_shall_show(settings_env: Settings, tmp_path
     store = open_store(settings_env)
     (sidecar,) = (info.key for info in store.list("uploads/") if info.key.endswith(".json"))
     assert json.loads(store.get(sidecar)) == {"broll_keywords": "sea, sand"}
+
+
+def test_keys_are_shown_rotated_and_dropped(settings_env: Settings) -> None:
+    assert runner.invoke(app, ["connect", "--account", "acme", "--platform", "tiktok"]).exit_code == 0
+    before = json.loads(runner.invoke(app, ["keys", "show", "--json"]).stdout)
+    assert list(before.values()) == [2]
+    rotated = runner.invoke(app, ["keys", "rotate", "--new"])
+    assert rotated.exit_code == 0
+    assert "2 secrets moved" in rotated.stdout
+    after = json.loads(runner.invoke(app, ["keys", "show", "--json"]).stdout)
+    assert list(after.values()) == [2, 0]
+    assert "1 old keys removed" in runner.invoke(app, ["keys", "drop"]).stdout

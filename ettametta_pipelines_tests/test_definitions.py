@@ -34,7 +34,12 @@ EXPECTED_ASSETS = {
     },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
-    "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
+    "publishing": {
+        "youtube_publications",
+        "tiktok_publications",
+        "publication_metrics",
+        "connected_channels",
+    },
     "operations": {"api_quota_usage", "table_packs"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
     "billing": {"account_entitlements", "video_slots"},
@@ -98,6 +103,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "calibrate_score",
         "pack_tables",
         "reconcile_plans", "return_video_slots",
+        "check_channels",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -114,9 +120,10 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_packing": "30 6 * * *",
         "nightly_plans": "10 3 * * *",
         "hourly_video_slots": "5 * * * *",
+        "keep_channels_connected": "*/5 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
-    assert [s.name for s in repository.sensor_defs] == ["queue_aging", "upload_sensor"]
+    assert sorted(s.name for s in repository.sensor_defs) == ["ordered_posts", "queue_aging", "upload_sensor"]
 
 
 def test_loading_definitions_imports_no_sdk_driver_or_media_library() -> None:

@@ -24,6 +24,7 @@ CALIBRATION_JOB = "calibrate_score"
 PACK_JOB = "pack_tables"
 PLANS_JOB = "reconcile_plans"
 SLOTS_JOB = "return_video_slots"
+CHANNELS_JOB = "check_channels"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -134,5 +135,11 @@ JOBS = [
         SLOTS_JOB,
         selection=dg.AssetSelection.assets("video_slots"),
         description="Return the video slots of runs that never came back, and show who holds what.",
+    ),
+    dg.define_asset_job(
+        CHANNELS_JOB,
+        selection=dg.AssetSelection.assets("connected_channels"),
+        tags=UPLOAD_PRIORITY,
+        description="Renew the channels' tokens that are due, and show how every channel stands.",
     ),
 ]

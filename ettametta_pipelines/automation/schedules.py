@@ -11,6 +11,7 @@ import dagster as dg
 
 from ettametta_pipelines.automation.jobs import (
     CALIBRATION_JOB,
+    CHANNELS_JOB,
     DISCOVERY_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
@@ -260,6 +261,29 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def hourly_video_slots(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
+    @dg.schedule(
+        name="keep_channels_connected",
+        job_name=CHANNELS_JOB,
+        cron_schedule="*/5 * * * *",
+        description=(
+            "Every five minutes: renew tokens at 50 to 70 % of their life and apply what vendors told of consents. "
+            "Starts a run when there is something to do, and on the hour for the list of channels."
+        ),
+        **on,
+    )
+    def keep_channels_connected(
+        context: dg.ScheduleEvaluationContext, state: StateResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        from ettametta_pipelines.publishing.refreshing import count_due
+        from ettametta_pipelines.state import inbox
+
+        tick: datetime = context.scheduled_execution_time
+        database = state.open()
+        due = count_due(database) + len(inbox.waiting(database, limit=1))
+        if not due and tick.minute >= 5:
+            return dg.SkipReason("No token is due.")
+        return dg.RunRequest(run_key=tick.isoformat())
+
     return [
         nightly_discovery,
         morning_overview,
@@ -274,4 +298,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_packing,
         nightly_plans,
         hourly_video_slots,
+        keep_channels_connected,
     ]

@@ -1,1 +1,1 @@
-"""The HTTP side door: health, and links that play finished media. Holds no logic of its own."""
+"""The HTTP side door: health, media links, webhooks, and the operators' pages. Holds no logic of its own."""

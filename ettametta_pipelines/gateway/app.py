@@ -1,30 +1,38 @@
-"""The gateway application: health probes and media links.
+"""The gateway application: health probes, media links, vendors' webhooks, and the operators' pages.
 
 `GET /media/{key}` serves immutable objects of the store's `media/` tree with byte ranges, so that a rendition's
 link in the Dagster UI plays in the browser. Uploads, tables and state are never served. The server binds the
-loopback interface unless told otherwise (`gateway/server.py`).
+loopback interface unless told otherwise (`gateway/server.py`). Who may use the pages is said in `operators.py`.
 """
 
 import mimetypes
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.failures import FailureKind, PipelineError
+from ettametta_pipelines.gateway.accounts import account_routes
+from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
+from ettametta_pipelines.gateway.pages import refusal, stylesheet
+from ettametta_pipelines.gateway.publications import publication_routes
+from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectMissing, ObjectStore, open_store
+from ettametta_pipelines.vendors.oauth import RULES, open_desk
 
 SERVED_PREFIX = "media/"
 CHUNK_BYTES = 1 << 20
 IMMUTABLE = "public, max-age=31536000, immutable"
+STATUS_OF_CODE = {"unknown_publication": 404, "channel_not_connected": 404}
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
-def create_gateway(settings: Settings) -> FastAPI:
-    """The ASGI application over the configured store and state."""
+def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
+    """The ASGI application over the configured store and state; `url` is where browsers find it."""
     app = FastAPI(title="ettametta gateway", docs_url=None, redoc_url=None, openapi_url=None)
     store = open_store(settings)
     state = open_state(settings)
@@ -42,7 +50,43 @@ def create_gateway(settings: Settings) -> FastAPI:
     def media(path: str, request: Request) -> Response:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 
+    app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
+    _add_pages(app, settings, state, url or settings.gateway_url)
     return app
+
+
+def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, url: str) -> None:
+    """The operators' pages and the webhooks, with the headers and refusals they share."""
+    door = OperatorsDoor(settings, url)
+    for routes in (
+        publication_routes(settings, state, door),
+        account_routes(settings, state, door),
+        webhook_routes(settings, state),
+    ):
+        app.include_router(routes)
+
+    @app.exception_handler(PageRefused)
+    def refused(request: Request, error: PageRefused) -> Response:
+        return refusal(error)
+
+    @app.exception_handler(PipelineError)
+    def failed(request: Request, error: PipelineError) -> Response:
+        status = 503 if error.kind is FailureKind.TRANSIENT else STATUS_OF_CODE.get(error.code, 400)
+        return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
+
+    app.add_middleware(PageHeaders, form_targets=_consent_origins(settings))
+
+
+def _consent_origins(settings: Settings) -> list[str]:
+    """Where connecting a channel leads; a vendor that is half configured has no consent page."""
+    origins = set()
+    for platform in RULES:
+        try:
+            address = urlsplit(open_desk(settings, platform).authorize_url)
+        except PipelineError:
+            continue
+        origins.add(f"{address.scheme}://{address.netloc}")
+    return sorted(origins)
 
 
 def _readiness_problems(store: ObjectStore, state: StateDatabase) -> list[str]:

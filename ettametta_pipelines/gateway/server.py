@@ -13,6 +13,10 @@ def serve_gateway(settings: Settings, host: str, port: int) -> None:
     from ettametta_pipelines.gateway.app import create_gateway
 
     with closing(listen_on(host, port, service="gateway", variable="ETTAMETTA_GATEWAY_PORT")) as listener:
-        config = uvicorn.Config(create_gateway(settings), log_level="warning", access_log=False)
+        # Behind PRODUCTION_DOMAIN that is the address; else the loopback one, with the port that was taken.
+        local = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        gateway = create_gateway(settings, url=settings.gateway_url if settings.production_domain else local)
+        # The peer's own address is looked at, so no header may replace it.
+        config = uvicorn.Config(gateway, log_level="warning", access_log=False, proxy_headers=False)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])

@@ -53,4 +53,32 @@ PUBLICATION_METRICS = TableContract(
     key=("day", "publication_id"),
 )  # fmt: skip
 
-CONTRACTS: tuple[TableContract, ...] = (YOUTUBE_PUBLICATIONS, TIKTOK_PUBLICATIONS, PUBLICATION_METRICS)
+CONNECTED_CHANNELS = TableContract(
+    "connected_channels",
+    "Every connected channel and how its consent stands",
+    (
+        Column("account", "string", "Account that posts on it"),
+        Column("platform", "string", "youtube or tiktok"),
+        Column("channel_id", "string", "Channel or creator id on the platform"),
+        Column("channel_title", "string", "Its name there"),
+        Column("state", "string", "active, or reauth_required: nothing is posted until it is connected again"),
+        Column("reason", "string", "Why consent has ended", nullable=True),
+        Column("scopes", "string", "What was granted, separated by spaces"),
+        Column("not_granted", "string", "What was asked for and left out; empty when everything was granted"),
+        Column("token_expires_at", "timestamp", "End of the access token, which is renewed before"),
+        Column("consent_expires_at", "timestamp", "End of the refresh token where it has one", nullable=True),
+        Column("last_refresh_at", "timestamp", "When the tokens were last renewed", nullable=True),
+        Column("next_refresh_at", "timestamp", "When they are renewed next", nullable=True),
+        Column("failed_refreshes", "int64", "Attempts that failed since the last renewal"),
+        Column("connected_at", "timestamp", "When consent was last given"),
+        Column("observed_at", "timestamp", "When this was read (UTC)"),
+    ),
+    key=("account", "platform"),
+)  # fmt: skip
+
+CONTRACTS: tuple[TableContract, ...] = (
+    YOUTUBE_PUBLICATIONS,
+    TIKTOK_PUBLICATIONS,
+    PUBLICATION_METRICS,
+    CONNECTED_CHANNELS,
+)

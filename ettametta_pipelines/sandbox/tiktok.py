@@ -1,6 +1,7 @@
 """Sandbox of TikTok's Open API: consent, direct post in chunks, the display API, and pages that play the posts.
 
-The code `sandbox-{account}` connects a creator of that name. Rules on privacy, chunks, rates and token
+Codes come from the consent page (`consent_pages.py`); the code `sandbox-{account}` connects a creator of that name
+without it. Rules on privacy, chunks, rates and token
 rotation are TikTok's; a post goes through PROCESSING_UPLOAD on the first look after its last chunk and is
 PUBLISH_COMPLETE on the next. Earlier posts and figures are in `tiktok_posts.py`.
 """
@@ -19,6 +20,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from ettametta_pipelines.clock import Clock
+from ettametta_pipelines.sandbox.consent_pages import ConsentPage, hex_sha256
 from ettametta_pipelines.sandbox.core import SandboxStore, read_form, seeded_rng
 from ettametta_pipelines.sandbox.pictures import thumbnail_jpeg
 from ettametta_pipelines.sandbox.tiktok_posts import find_post, posts_of, video_body
@@ -29,7 +31,22 @@ ACCESS_LIFE_S = 2 * 3600
 REFRESH_LIFE_S = 180 * 86_400
 UPLOAD_URL_LIFE_S = 3600
 POSTS_PER_DAY = 15
-SCOPES = "user.info.basic,user.info.profile,user.info.stats,video.list,video.publish,video.upload"
+SCOPE_WORDS = {
+    "user.info.basic": "Access your profile info (avatar, display name)",
+    "user.info.profile": "Read your additional profile information",
+    "user.info.stats": "Read your statistical data, such as likes count and follower count",
+    "video.list": "Read your public videos on TikTok",
+    "video.publish": "Post content to TikTok",
+    "video.upload": "Upload draft content to TikTok",
+}
+# The scope a call needs, by the start of its path; of `user/info`, each field has its own.
+SCOPE_OF_CALL = {
+    "/v2/post/publish/": "video.publish", "/v2/video/": "video.list", "/v2/user/info/": "user.info.basic",
+}  # fmt: skip
+SCOPE_OF_FIELD = {
+    **dict.fromkeys(("username", "bio_description", "is_verified"), "user.info.profile"),
+    **dict.fromkeys(("follower_count", "following_count", "likes_count", "video_count"), "user.info.stats"),
+}
 CONSENT_CODE = re.compile(r"sandbox-([a-z0-9-]{1,40})")
 PRIVACY_OPTIONS = ("PUBLIC_TO_EVERYONE", "MUTUAL_FOLLOW_FRIENDS", "SELF_ONLY")
 MIME_TYPES = ("video/mp4", "video/quicktime", "video/webm")
@@ -55,7 +72,8 @@ RATE_LIMITS = {
 }
 STATUS_OF = {
     "invalid_param": 400, "invalid_publish_id": 400, "token_not_authorized_for_specified_publish_id": 400,
-    "access_token_invalid": 401, "privacy_level_option_mismatch": 403, "url_ownership_unverified": 403,
+    "access_token_invalid": 401, "scope_not_authorized": 401, "privacy_level_option_mismatch": 403,
+    "url_ownership_unverified": 403,
     "spam_risk_too_many_posts": 403, "rate_limit_exceeded": 429,
 }  # fmt: skip
 
@@ -104,7 +122,11 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
     for method, path, handler in tiktok.methods():
         api.add_api_route(path, _endpoint(handler, path, store, clock), methods=[method], name=path)
     api.add_api_route("/v2/research/video/query/", _research_endpoint(store), methods=["POST"])
-    api.add_api_route("/v2/oauth/token/", _token_endpoint(store, clock), methods=["POST"])
+    consent = ConsentPage("TikTok", store, clock, seed, "client_key", ",", SCOPE_WORDS, hex_sha256, "tt.")
+    api.add_api_route("/v2/auth/authorize/", consent.show, methods=["GET"])
+    api.add_api_route("/v2/auth/authorize/", consent.answer, methods=["POST"])
+    api.add_api_route("/v2/oauth/token/", _token_endpoint(store, clock, consent), methods=["POST"])
+    api.add_api_route("/v2/oauth/revoke/", _revoke_endpoint(store), methods=["POST"])
     api.add_api_route("/upload/{publish_id}", uploads.put, methods=["PUT"])
     _add_pages(api, store, clock, seed, public_url)
     return api
@@ -117,7 +139,7 @@ def _endpoint(
         log_id = f"{store.counter('tiktok_requests'):020d}"
         now = clock().timestamp()
         try:
-            account = _account_of(request, store, now)
+            account = _account_of(request, store, now, path)
             _count_call(store, account, path, now)
             call = Call(account, await _json_body(request), dict(request.query_params), now)
             data, code, message, status = handler(call), "ok", "", 200
@@ -130,11 +152,19 @@ def _endpoint(
     return endpoint
 
 
-def _account_of(request: Request, store: SandboxStore, now: float) -> str:
+def _account_of(request: Request, store: SandboxStore, now: float, path: str) -> str:
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     grant = store.get("tiktok_access", token)
     if grant is None or grant["expires_at"] <= now:
         raise Refusal("access_token_invalid", "The access token is invalid or not found in the request.")
+    fields = request.query_params.get("fields", "").split(",") if path == "/v2/user/info/" else []
+    needed = {scope for start, scope in SCOPE_OF_CALL.items() if path.startswith(start)}
+    needed |= {SCOPE_OF_FIELD[name] for name in fields if name in SCOPE_OF_FIELD}
+    if not needed <= set(grant.get("scopes") or SCOPE_WORDS):
+        raise Refusal(
+            "scope_not_authorized",
+            "The user did not authorize the scope required for completing this request.",
+        )
     return str(grant["account"])
 
 
@@ -161,7 +191,9 @@ async def _json_body(request: Request) -> Json:
     return body
 
 
-def _token_endpoint(store: SandboxStore, clock: Clock) -> Callable[[Request], Awaitable[Response]]:
+def _token_endpoint(
+    store: SandboxStore, clock: Clock, consent: ConsentPage
+) -> Callable[[Request], Awaitable[Response]]:
     """Consent code or refresh token to a new pair. Errors are flat; a spent refresh token is refused with HTTP 200."""
 
     async def endpoint(request: Request) -> Response:
@@ -171,9 +203,10 @@ def _token_endpoint(store: SandboxStore, clock: Clock) -> Callable[[Request], Aw
             return _flat("invalid_client", "Client key or secret is incorrect.", 400)
         if form.get("grant_type") == "authorization_code":
             match = CONSENT_CODE.fullmatch(form.get("code", ""))
-            if match is None:
-                return _flat("invalid_grant", "Authorization code is expired.", 400)
-            return JSONResponse(_issue_tokens(store, match[1], now))
+            granted = {"account": match[1]} if match else consent.redeem(form)
+            if isinstance(granted, str):
+                return _flat("invalid_grant", granted, 400)
+            return JSONResponse(_issue_tokens(store, granted, now))
         if form.get("grant_type") == "client_credentials":
             return JSONResponse(
                 {"access_token": "clt.sandbox", "expires_in": ACCESS_LIFE_S, "token_type": "Bearer"}
@@ -183,7 +216,7 @@ def _token_endpoint(store: SandboxStore, clock: Clock) -> Callable[[Request], Aw
             if grant is None or grant["expires_at"] <= now:
                 return _flat("invalid_grant", "Refresh token is invalid or expired.", 200)
             store.delete("tiktok_refresh", form["refresh_token"])
-            return JSONResponse(_issue_tokens(store, grant["account"], now))
+            return JSONResponse(_issue_tokens(store, grant, now))
         return _flat("invalid_request", "The grant type is not supported.", 400)
 
     def _flat(error: str, description: str, status: int) -> Response:
@@ -207,19 +240,39 @@ def _research_endpoint(store: SandboxStore) -> Callable[[], Awaitable[Response]]
     return endpoint
 
 
-def _issue_tokens(store: SandboxStore, account: str, now: float) -> Json:
+def _revoke_endpoint(store: SandboxStore) -> Callable[[Request], Awaitable[Response]]:
+    """Ends the whole consent an access token belongs to."""
+
+    async def endpoint(request: Request) -> Response:
+        form = await read_form(request)
+        grant = store.get("tiktok_access", form.get("token", ""))
+        if grant is None or not form.get("client_key") or not form.get("client_secret"):
+            problem = {"error": "access_token_invalid", "error_description": "The access token is invalid."}
+            return JSONResponse(problem, 400)
+        for kind in ("tiktok_access", "tiktok_refresh"):
+            for key, value in store.items(kind):
+                if value["account"] == grant["account"]:
+                    store.delete(kind, key)
+        return JSONResponse({})
+
+    return endpoint
+
+
+def _issue_tokens(store: SandboxStore, grant: Json, now: float) -> Json:
+    account, scopes = grant["account"], grant.get("scopes") or list(SCOPE_WORDS)
     serial = store.counter("tiktok_tokens")
     secret = hashlib.sha256(f"{account}/{serial}".encode()).hexdigest()[:40]
     access, refresh = f"act.sandbox{secret}", f"rft.sandbox{secret}"
-    store.put("tiktok_access", access, {"account": account, "expires_at": now + ACCESS_LIFE_S})
-    store.put("tiktok_refresh", refresh, {"account": account, "expires_at": now + REFRESH_LIFE_S})
+    granted = {"account": account, "scopes": scopes}
+    store.put("tiktok_access", access, granted | {"expires_at": now + ACCESS_LIFE_S})
+    store.put("tiktok_refresh", refresh, granted | {"expires_at": now + REFRESH_LIFE_S})
     return {
         "access_token": access,
         "expires_in": ACCESS_LIFE_S,
         "open_id": open_id_of(account),
         "refresh_expires_in": REFRESH_LIFE_S,
         "refresh_token": refresh,
-        "scope": SCOPES,
+        "scope": ",".join(scopes),
         "token_type": "Bearer",
     }
 

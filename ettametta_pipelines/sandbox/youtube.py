@@ -70,6 +70,9 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
     async def token(request: Request) -> Response:
         return youtube.accounts.token(await read_form(request))
 
+    routes.add_api_route("/o/oauth2/v2/auth", youtube.accounts.consent_page.show, methods=["GET"])
+    routes.add_api_route("/o/oauth2/v2/auth", youtube.accounts.consent_page.answer, methods=["POST"])
+
     @routes.post("/revoke")
     async def revoke(request: Request) -> Response:
         return youtube.accounts.revoke((await read_form(request)).get("token", ""))
@@ -98,7 +101,7 @@ class YouTubeSandbox:
         self.clock = clock
         self.seed = seed
         self.api = load_api("youtube.v3")
-        self.accounts = Accounts(store, clock, seed)
+        self.accounts = Accounts(store, clock, seed, url=url)
         self.uploads = Uploads(store, clock, seed, upload_url=f"{url}/upload/youtube/v3/videos")
         self.catalog = Catalog(seed, remember=self._remember_subject, recall=self._recall_subject)
         self.resources = Resources(self.accounts, self.uploads, self.catalog, url=url, clock=clock, seed=seed)

@@ -1,7 +1,8 @@
 """Who may ask the sandboxed YouTube: its token endpoint, the channels behind it, and the daily quota.
 
-The consent page is not played: the code `sandbox-<account>` stands for a person who consented, and makes a channel
-for that account. Quotas are counted per project, bucket and Pacific day, as Google counts them.
+Codes come from the consent page (`consent_pages.py`); the code `sandbox-<account>` works without it and stands for a
+person who consented to everything. Either makes a channel for its account. Quotas are counted per project, bucket and
+Pacific day, as Google counts them.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 
 from ettametta_pipelines.clock import Clock, pacific_quota_day
+from ettametta_pipelines.sandbox.consent_pages import ConsentPage, base64url_sha256
 from ettametta_pipelines.sandbox.core import SandboxStore, seeded_rng
 from ettametta_pipelines.sandbox.google_requests import BAD_CREDENTIALS, NO_CALLER, ApiMethod, GoogleRefusal
 
@@ -22,6 +24,15 @@ GRANTED_SCOPES = (
     "https://www.googleapis.com/auth/youtube.readonly",
     "https://www.googleapis.com/auth/youtube.force-ssl",
 )
+SCOPE_WORDS = {
+    GRANTED_SCOPES[0]: "Manage your YouTube videos",
+    GRANTED_SCOPES[1]: "View your YouTube account",
+    GRANTED_SCOPES[
+        2
+    ]: "See, edit, and permanently delete your YouTube videos, ratings, comments and captions",
+    "https://www.googleapis.com/auth/yt-analytics.readonly": "View YouTube Analytics reports for your content",
+    "https://www.googleapis.com/auth/yt-analytics-monetary.readonly": "View monetary YouTube Analytics reports",
+}
 BUCKET_LIMITS = {"search": 100, "videos_insert": 100, "batch_get_stats": 10_000, "units": 10_000}
 
 _CODE = re.compile(r"sandbox-(?P<account>[a-z0-9-]{1,40})")
@@ -54,10 +65,13 @@ class Caller:
 class Accounts:
     """Connected accounts and their tokens, in the sandbox's store."""
 
-    def __init__(self, store: SandboxStore, clock: Clock, seed: int) -> None:
+    def __init__(self, store: SandboxStore, clock: Clock, seed: int, *, url: str = "") -> None:
         self._store = store
         self._clock = clock
         self._seed = seed
+        self.consent_page = ConsentPage(
+            "YouTube", store, clock, seed, "client_id", " ", SCOPE_WORDS, base64url_sha256, "4/0A", issuer=url
+        )
 
     def token(self, form: Mapping[str, str]) -> Response:
         """Answer of the token endpoint to a decoded form, successes and Google's flat errors alike."""
@@ -65,7 +79,7 @@ class Accounts:
             return _flat_error(401, "invalid_client", "The OAuth client was not found.")
         match form.get("grant_type"):
             case "authorization_code":
-                return self._exchange(form.get("code", ""))
+                return self._exchange(form)
             case "refresh_token":
                 return self._refresh(form.get("refresh_token", ""))
             case other:
@@ -83,32 +97,32 @@ class Accounts:
                 return JSONResponse({})
         return _flat_error(400, "invalid_token", "Token expired or revoked")
 
-    def _exchange(self, code: str) -> Response:
-        match = _CODE.fullmatch(code)
-        if match is None:
-            return _flat_error(400, "invalid_grant", "Malformed auth code.")
-        account = match["account"]
+    def _exchange(self, form: Mapping[str, str]) -> Response:
+        match = _CODE.fullmatch(form.get("code", ""))
+        grant = {"account": match["account"]} if match else self.consent_page.redeem(form)
+        if isinstance(grant, str):
+            return _flat_error(400, "invalid_grant", grant)
+        account = grant["account"]
         self._make_channel(account)
         refresh_token = f"1//sandbox-{self._secret('refresh', account)}"
-        self._store.put("youtube_refresh", refresh_token, {"account": account})
-        return JSONResponse(self._issue(account) | {"refresh_token": refresh_token})
+        self._store.put("youtube_refresh", refresh_token, grant)
+        return JSONResponse(self._issue(grant) | {"refresh_token": refresh_token})
 
     def _refresh(self, refresh_token: str) -> Response:
         grant = self._store.get("youtube_refresh", refresh_token)
         if grant is None:
             return _flat_error(400, "invalid_grant", "Token has been expired or revoked.")
-        return JSONResponse(self._issue(grant["account"]))
+        return JSONResponse(self._issue(grant))
 
-    def _issue(self, account: str) -> dict[str, Any]:
+    def _issue(self, grant: Mapping[str, Any]) -> dict[str, Any]:
+        account = grant["account"]
         access_token = f"ya29.sandbox-{self._secret('access', account)}"
         expires_at = self._clock() + ACCESS_LIFETIME
-        self._store.put(
-            "youtube_access", access_token, {"account": account, "expires_at": expires_at.isoformat()}
-        )
+        self._store.put("youtube_access", access_token, {**grant, "expires_at": expires_at.isoformat()})
         return {
             "access_token": access_token,
             "expires_in": int(ACCESS_LIFETIME.total_seconds()),
-            "scope": " ".join(GRANTED_SCOPES),
+            "scope": " ".join(grant.get("scopes", GRANTED_SCOPES)),
             "token_type": "Bearer",
         }
 
@@ -162,7 +176,7 @@ class Accounts:
         grant = self._store.get("youtube_access", token) if scheme.lower() == "bearer" else None
         if grant is None or datetime.fromisoformat(grant["expires_at"]) <= self._clock():
             raise unauthorized()
-        scopes = frozenset(GRANTED_SCOPES)
+        scopes = frozenset(grant.get("scopes", GRANTED_SCOPES))
         if not scopes & method.scopes:
             reason = {
                 "@type": "type.googleapis.com/google.rpc.ErrorInfo",

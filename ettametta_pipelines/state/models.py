@@ -186,6 +186,62 @@ class OAuthConnection(Base):
     status: Mapped[str]
     connected_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    # The pair of one generation before, for whoever has to prove to a vendor what was rotated into what.
+    previous_access_token: Mapped[str | None]
+    previous_refresh_token: Mapped[str | None]
+    refreshed_at: Mapped[datetime | None]
+    # When the pair is renewed unasked; empty is at once. Moved ahead by every failure, of which there were so many.
+    refresh_due_at: Mapped[datetime | None]
+    refresh_failures: Mapped[int]
+    reauth_reason: Mapped[str | None]
+    alerted_at: Mapped[datetime | None]
+
+
+class ConnectionEvent(Base):
+    """What became of an account's channel and by whom: the audit trail, kept when the channel is disconnected."""
+
+    __tablename__ = "connection_events"
+    __table_args__ = (Index(None, "account_id", "platform"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    platform: Mapped[str]
+    channel_id: Mapped[str]
+    at: Mapped[datetime]
+    event: Mapped[str]
+    actor: Mapped[str]
+    detail: Mapped[str]
+
+
+class OAuthConsent(Base):
+    """A consent that was asked for and not answered yet. Only hashes of the state and of the browser are kept."""
+
+    __tablename__ = "oauth_consents"
+
+    state_sha256: Mapped[str] = mapped_column(primary_key=True)
+    browser_sha256: Mapped[str]
+    account_id: Mapped[str]
+    platform: Mapped[str]
+    code_verifier: Mapped[str]
+    redirect_uri: Mapped[str]
+    actor: Mapped[str]
+    expires_at: Mapped[datetime]
+
+
+class WebhookEvent(Base):
+    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place."""
+
+    __tablename__ = "webhook_events"
+    __table_args__ = (UniqueConstraint("source", "event_id"), Index(None, "handled_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    event_id: Mapped[str]
+    kind: Mapped[str]
+    body: Mapped[str]
+    received_at: Mapped[datetime]
+    handled_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
 
 
 class Upload(Base):

@@ -406,6 +406,12 @@ class TikTokCreator:
         self._retries = retries
         self._sleep = sleep
 
+    def identity(self) -> tuple[str, str]:
+        """(open id, display name) of whoever gave consent; needs no more than `user.info.basic`."""
+        doing = "name the connected account"
+        data = self._read(doing, "v2/user/info/", None, {"fields": "open_id,display_name"}, method="GET")
+        return str(data["user"]["open_id"]), str(data["user"]["display_name"])
+
     def creator_info(self) -> CreatorInfo:
         data = self._read("ask what the creator may post", "v2/post/publish/creator_info/query/", {})
         return CreatorInfo(

@@ -295,11 +295,11 @@ class YouTubeApp:
         self._token_url = token_url
         self._clock = clock
 
-    def exchange_code(self, code: str, *, redirect_uri: str | None = None) -> TokenSet:
+    def exchange_code(self, code: str, *, redirect_uri: str = "", code_verifier: str = "") -> TokenSet:
         """Tokens for the code a consent ended with; a code works once. `redirect_uri` as in the consent address."""
         form = {"grant_type": "authorization_code", "code": code}
-        if redirect_uri is not None:
-            form["redirect_uri"] = redirect_uri
+        optional = {"redirect_uri": redirect_uri, "code_verifier": code_verifier}
+        form |= {name: value for name, value in optional.items() if value}
         return self._token(form, "exchange a consent code", repeatable=False)
 
     def refresh(self, refresh_token: str) -> TokenSet:

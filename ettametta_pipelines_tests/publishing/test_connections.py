@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
-from ettametta_pipelines.publishing.connections import connect, connected, require
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
+from ettametta_pipelines.publishing.connections import connect, connected, disconnect, events, require
 from ettametta_pipelines.publishing.tokens import Envelope, access_token
+from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
-from ettametta_pipelines.vendors.oauth import TokenSet
+from ettametta_pipelines.vendors.oauth import TokenSet, open_desk
+from ettametta_pipelines_tests.conftest import SandboxUnderTest
 from ettametta_pipelines_tests.publishing.conftest import Publisher
 
 
@@ -38,7 +40,8 @@ def test_an_account_without_a_channel_says_how_to_connect_one(database: StateDat
     with pytest.raises(NeedsPersonError) as failure:
         require(database, "acme", "tiktok")
     assert failure.value.code == "channel_not_connected"
-    assert failure.value.remedy == "Run `ettametta connect --account acme --platform tiktok`."
+    assert "/accounts" in failure.value.remedy
+    assert "`ettametta connect --account acme --platform tiktok`" in failure.value.remedy
 
 
 @pytest.mark.parametrize("account", ["", "Acme", "a b", "a" * 41, "../x", "a_b", "acme\n"])
@@ -83,7 +86,7 @@ class App:
 
 
 def tokens(refresh: str | None, *scopes: str) -> TokenSet:
-    return TokenSet("access", refresh, 1, None, scopes)
+    return TokenSet("access", refresh, 0, None, scopes)
 
 
 def test_consent_without_uploading_is_refused_when_it_is_given(
@@ -95,17 +98,63 @@ def test_consent_without_uploading_is_refused_when_it_is_given(
     assert failure.value.code == "scope_missing"
 
 
-def test_connecting_again_keeps_the_refresh_token_of_the_same_channel_only(
+def test_connecting_the_same_channel_again_keeps_its_refresh_token(
     database: StateDatabase, envelope: Envelope
 ) -> None:
     connect(database, App(tokens("first")), "acme", "youtube", "code", envelope=envelope)
     same = App(tokens(None))
     connect(database, same, "acme", "youtube", "code", envelope=envelope)
     assert access_token(database, same, "acme", "youtube", envelope=envelope) == "refreshed with first"
-    other = App(tokens(None), channel_id="UC2")
-    connect(database, other, "acme", "youtube", "code", envelope=envelope)
-    with pytest.raises(NeedsPersonError):
-        access_token(database, other, "acme", "youtube", envelope=envelope)
+
+
+def test_another_channel_does_not_take_the_place_of_the_one_that_is_connected(
+    database: StateDatabase, envelope: Envelope
+) -> None:
+    before = connect(database, App(tokens("first")), "acme", "youtube", "code", envelope=envelope)
+    with pytest.raises(NeedsPersonError) as failure:
+        connect(database, App(tokens("r"), channel_id="UC2"), "acme", "youtube", "code", envelope=envelope)
+    assert failure.value.code == "another_channel"
+    assert require(database, "acme", "youtube") == before
+
+
+def test_a_channel_belongs_to_one_account(database: StateDatabase, envelope: Envelope) -> None:
+    connect(database, App(tokens("first")), "acme", "youtube", "code", envelope=envelope)
+    with pytest.raises(NeedsPersonError) as failure:
+        connect(database, App(tokens("first")), "beta", "youtube", "code", envelope=envelope)
+    assert failure.value.code == "channel_taken"
+    assert [c.account for c in connected(database)] == ["acme"]
+
+
+def test_disconnecting_ends_the_consent_at_the_vendor_and_keeps_the_trail(
+    publisher: Publisher, sandbox: SandboxUnderTest, settings_env: Settings
+) -> None:
+    db, envelope = publisher.workshop.db, publisher.workshop.envelope
+    for platform, app in (("youtube", publisher.youtube_app), ("tiktok", publisher.tiktok_app)):
+        revoke = open_desk(settings_env, platform).revoke
+        token = access_token(db, app, "acme", platform, envelope=envelope)
+        done = disconnect(db, app, revoke, "acme", platform, envelope=envelope, actor="alice")
+        assert (done.channel_title, done.problem) == ("Acme", "")
+        store = sandbox.server._server.config.app.state.store
+        assert store.get(f"{platform}_access", token) is None
+        newest = events(db, "acme", platform)[0]
+        assert (newest.event, newest.actor) == ("disconnected", "alice")
+    assert connected(db) == []
+
+
+def test_a_vendor_that_is_away_keeps_the_channel_and_one_that_refuses_does_not(
+    publisher: Publisher, sandbox: SandboxUnderTest, settings_env: Settings
+) -> None:
+    db, app, envelope = publisher.workshop.db, publisher.youtube_app, publisher.workshop.envelope
+    revoke = open_desk(settings_env, "youtube").revoke
+    sandbox.fault("youtube", path_regex="/revoke", status=503)
+    with pytest.raises(TransientError):
+        disconnect(db, app, revoke, "acme", "youtube", envelope=envelope)
+    assert require(db, "acme", "youtube").status == "active"
+    sandbox.fault("youtube", path_regex="/revoke", status=403)
+    done = disconnect(db, app, revoke, "acme", "youtube", envelope=envelope)
+    assert "403" in done.problem
+    assert "only here" in events(db, "acme", "youtube")[0].detail
+    assert [c.platform for c in connected(db)] == ["tiktok"]
 
 
 def test_connecting_again_ends_the_need_for_consent(publisher: Publisher) -> None:

@@ -1,0 +1,64 @@
+"""The sensor behind "it is not live: post it again": starts the post a person has ordered on the gateway's pages.
+
+The order is a row of the ledger; here it becomes a run with the wishes of the run it replaces. That the video is posted
+once, however often a run is started, rests on the ledger.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ettametta_pipelines.automation.jobs import PUBLISH_JOB
+from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, TITLE_TAG, UPLOAD_PRIORITY
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.state.models import Publication
+
+
+@dg.sensor(
+    name="ordered_posts",
+    job_name=PUBLISH_JOB,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Starts posts that a person ordered again after declaring the one before not live, one run each, with the "
+        "title, privacy and declarations of the run before."
+    ),
+)
+def ordered_posts(
+    context: dg.SensorEvaluationContext, state: StateResource
+) -> dg.SensorResult | dg.SkipReason:
+    from ettametta_pipelines.publishing.review import ordered_again
+
+    orders = ordered_again(state.open())
+    if not orders:
+        return dg.SkipReason("No post was ordered again.")
+    return dg.SensorResult(run_requests=[_run_request(context.instance, order) for order in orders])
+
+
+def _run_request(instance: dg.DagsterInstance, order: "Publication") -> dg.RunRequest:
+    asset = f"{order.platform}_publications"
+    wishes = _wishes_before(instance, order, asset) | {"intent_no": order.intent_no}
+    wishes.pop("live_remote_id", None)
+    return dg.RunRequest(
+        run_key=f"ordered:{order.id}",
+        partition_key=order.content_id,
+        asset_selection=[dg.AssetKey(asset)],
+        run_config={"ops": {asset: {"config": wishes}}},
+        tags={
+            ACCOUNT_TAG: order.account_id,
+            PLATFORM_TAG: order.platform,
+            TITLE_TAG: order.title[:80],
+            **UPLOAD_PRIORITY,
+        },
+    )
+
+
+def _wishes_before(instance: dg.DagsterInstance, order: "Publication", asset: str) -> dict[str, Any]:
+    """Configuration of the run that made the post before; title and privacy by the ledger if that run is forgotten."""
+    run = instance.get_run_by_id(order.request_id) if order.request_id else None
+    if run is None:
+        return {"title": order.title, "privacy": order.privacy}
+    ops: Any = run.run_config.get("ops") or {}
+    return dict(ops.get(asset, {}).get("config") or {})

@@ -1,0 +1,88 @@
+"""Pages of the posts: what waits, what went out, each with its trail, and the two answers to one that is in doubt."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
+from ettametta_pipelines.gateway.pages import page, see
+from ettametta_pipelines.publishing import connections, review
+from ettametta_pipelines.publishing.ledger import IN_DOUBT
+from ettametta_pipelines.publishing.reauth import ACTIVE
+from ettametta_pipelines.publishing.tokens import open_envelope
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.models import Publication
+from ettametta_pipelines.state.session import StateDatabase
+
+RECENT = 50
+
+
+def publication_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -> APIRouter:
+    """`/` and `/publications`."""
+    routes = APIRouter()
+    Admitted = Annotated[Operator, Depends(door.admit)]
+    Posted = Annotated[PostedForm, Depends(door.form)]
+
+    def reviewer(form: PostedForm) -> review.Reviewer:
+        return review.Reviewer(db, open_envelope(settings), settings, form.operator.actor)
+
+    @routes.get("/")
+    def index(operator: Admitted) -> Response:
+        channels = connections.connected(db)
+        counts = review.counted(db)
+        return page(
+            "index.html",
+            operator,
+            channels=len(channels),
+            stopped=[channel for channel in channels if channel.status != ACTIVE],
+            in_review=sum(counts.get(state, 0) for state in review.NEEDING_A_PERSON),
+            under_way=sum(counts.get(state, 0) for state in review.UNDER_WAY),
+            published=counts.get("PUBLISHED", 0),
+        )
+
+    @routes.get("/publications")
+    def posts(operator: Admitted) -> Response:
+        return page(
+            "posts.html",
+            operator,
+            in_review=review.listed(db, review.NEEDING_A_PERSON),
+            queue=posts_waiting(db),
+            recent=review.listed(db, review.DONE, limit=RECENT),
+            recent_limit=RECENT,
+        )
+
+    @routes.get("/publications/{publication_id}")
+    def post(operator: Admitted, publication_id: str) -> Response:
+        told = review.history(db, publication_id)
+        return page(
+            "post.html",
+            operator,
+            post=told,
+            may_declare_live=told["state"] in IN_DOUBT,
+            may_post_again=told["state"] == "NEEDS_REVIEW",
+        )
+
+    @routes.post("/publications/{publication_id}/live")
+    def declare_live(form: Posted, publication_id: str) -> Response:
+        reviewer(form).declare_live(publication_id, form.fields.get("found", ""))
+        return see(f"/publications/{publication_id}")
+
+    @routes.post("/publications/{publication_id}/again")
+    def post_again(form: Posted, publication_id: str) -> Response:
+        if form.fields.get("looked") != "yes":
+            raise NeedsPersonError(
+                "The box that says that you looked at the channel is not ticked.",
+                code="not_confirmed",
+                remedy="Look at the channel, private posts included, then tick it. Nothing was changed.",
+            )
+        ordered = reviewer(form).post_again(publication_id)
+        return see(f"/publications/{ordered.id}")
+
+    return routes
+
+
+def posts_waiting(db: StateDatabase) -> list[Publication]:
+    """The queue: what has been ordered and is not settled, newest move first. Posting slots would be shown here."""
+    return review.listed(db, review.UNDER_WAY)

@@ -1,0 +1,145 @@
+"""Posts as a person looks through them: what waits, what went out, and the two answers to one that is in doubt.
+
+The answers go through the ledger, which checks them and writes who gave them. Called by the gateway, and by the sensor
+that starts what was ordered again.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ettametta_pipelines.clock import Clock, utc_now
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State
+from ettametta_pipelines.publishing.tiktok_upload import page_of_post
+from ettametta_pipelines.publishing.tokens import Envelope
+from ettametta_pipelines.publishing.trace import publication_chain
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.models import Publication
+from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.vendors.youtube import watch_url
+
+NEEDING_A_PERSON = frozenset({State.NEEDS_REVIEW, State.INCIDENT})
+UNDER_WAY = frozenset(State) - SETTLED
+DONE = SETTLED - NEEDING_A_PERSON
+
+# A post's id, alone or at the end of its address as a browser shows it.
+REMOTE_IDS = {
+    "youtube": re.compile(r"(?:https?://\S*(?:[?&]v=|/shorts/|youtu\.be/))?([A-Za-z0-9_-]{11})(?:[?&#]\S*)?"),
+    "tiktok": re.compile(r"(?:https?://\S*/video/)?([0-9]{8,24})(?:[?#]\S*)?"),
+}
+
+
+def listed(db: StateDatabase, states: Collection[State], *, limit: int = 100) -> list[Publication]:
+    """Publications in these states, those that moved last first."""
+    with db.session(write=False) as session:
+        query = (
+            sa.select(Publication)
+            .where(Publication.state.in_([str(state) for state in states]))
+            .order_by(Publication.updated_at.desc())
+            .limit(limit)
+        )
+        return list(session.scalars(query))
+
+
+def counted(db: StateDatabase) -> dict[str, int]:
+    """State -> how many publications are in it; states without any are left out."""
+    with db.session(write=False) as session:
+        query = sa.select(Publication.state, sa.func.count()).group_by(Publication.state)
+        return {row[0]: row[1] for row in session.execute(query)}
+
+
+def history(db: StateDatabase, publication_id: str) -> dict[str, Any]:
+    """One publication with its `events`, as `trace` tells it. Raises PermanentError `unknown_publication`."""
+    row = _row(db, publication_id)
+    return next(
+        told for told in publication_chain(db, row.content_id) if told["publication_id"] == publication_id
+    ) | {"content_id": row.content_id, "first_mutation_at": row.first_mutation_at}
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """A person at work on posts in doubt. `actor` is written into the audit trail."""
+
+    db: StateDatabase
+    envelope: Envelope
+    settings: Settings
+    actor: str
+    clock: Clock = utc_now
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.db, self.envelope, clock=self.clock, owner=self.actor)
+
+    def declare_live(self, publication_id: str, found: str) -> Publication:
+        """The post is on the channel: `found` is its id or address there.
+
+        Raises PermanentError `bad_post_id`, and what `Ledger.declare_live` raises.
+        """
+        row = _row(self.db, publication_id)
+        match = REMOTE_IDS[row.platform].fullmatch(found.strip())
+        if match is None:
+            raise PermanentError(
+                f"{found.strip()[:80]!r} is neither the id nor the address of a post on {row.platform}.",
+                code="bad_post_id",
+                remedy="Open the post on the channel and copy its address.",
+            )
+        if row.platform == "youtube":
+            url: str | None = watch_url(self.settings.endpoint("google"), match[1])
+        else:
+            url = page_of_post(row, match[1])
+        return self._ledger.declare_live(publication_id, match[1], url=url)
+
+    def post_again(self, publication_id: str) -> Publication:
+        """The post is not on the channel: settle it as failed by this person's word and order the next intent.
+
+        Both in one transaction. Raises NeedsPersonError `post_not_in_review`, or QuotaExhausted, changing nothing.
+        """
+        row = _row(self.db, publication_id)
+        if row.state != State.NEEDS_REVIEW:
+            raise NeedsPersonError(
+                f"Publication {publication_id} is {row.state}, so it cannot be declared not live.",
+                code="post_not_in_review",
+                remedy="Load the page again to see what became of it.",
+            )
+        return self._ledger.plan(
+            Intent(
+                platform=row.platform,
+                account=row.account_id,
+                channel_id=row.channel_id,
+                content_id=row.content_id,
+                object_key=row.object_key,
+                sha256=row.sha256,
+                size_bytes=row.size_bytes,
+                title=row.title,
+                privacy=row.privacy,
+                intent_no=row.intent_no + 1,
+                request_id=row.request_id,
+            )
+        )
+
+
+def ordered_again(db: StateDatabase) -> list[Publication]:
+    """Posts that a person ordered again and no worker has taken up yet, oldest first."""
+    with db.session(write=False) as session:
+        query = (
+            sa.select(Publication)
+            .where(Publication.state == State.PLANNED, Publication.intent_no > 1, Publication.attempts == 0)
+            .order_by(Publication.created_at)
+        )
+        return list(session.scalars(query))
+
+
+def _row(db: StateDatabase, publication_id: str) -> Publication:
+    with db.session(write=False) as session:
+        row = session.get(Publication, publication_id)
+    if row is None:
+        raise PermanentError(
+            f"There is no publication {publication_id[:80]!r}.",
+            code="unknown_publication",
+            remedy="The page Posts lists them.",
+        )
+    return row
