@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import INGEST_JOB
-from ettametta_pipelines.automation.priority import plan_tags, queue_aging
 from ettametta_pipelines.automation.ordered_posts import ordered_posts
+from ettametta_pipelines.automation.priority import plan_tags, queue_aging
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
