@@ -4,6 +4,8 @@ ACCOUNT_TAG = "ettametta/account"
 NICHE_TAG = "ettametta/niche"
 TITLE_TAG = "ettametta/title"
 PLATFORM_TAG = "ettametta/platform"
+SLOT_TAG = "ettametta/slot"
+TELL_TAG = "ettametta/tell"
 
 # Backfills run below everything an operator or the night is waiting for.
 PRIORITY_TAG = "dagster/priority"

@@ -34,7 +34,13 @@ EXPECTED_ASSETS = {
     },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
-    "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
+    "publishing": {
+        "youtube_publications",
+        "tiktok_publications",
+        "publication_metrics",
+        "publish_queue",
+        "publication_approvals",
+    },
     "operations": {"api_quota_usage"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
     "upkeep": {"table_packs"},
@@ -97,6 +103,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
         "calibrate_score",
         "pack_tables",
+        "plan_publishing", "decide_publication",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -111,9 +118,10 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_statistics_retention": "20 6 * * *",
         "nightly_calibration": "30 1 * * *",
         "nightly_packing": "30 6 * * *",
+        "half_hourly_publish_queue": "*/30 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
-    assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]
+    assert [s.name for s in repository.sensor_defs] == ["publish_sensor", "upload_sensor"]
 
 
 def test_loading_definitions_imports_no_sdk_driver_or_media_library() -> None:

@@ -15,6 +15,7 @@ from ettametta_pipelines.automation.jobs import (
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
     PACK_JOB,
+    QUEUE_JOB,
     QUOTA_JOB,
     RERANK_JOB,
     RETENTION_JOB,
@@ -225,6 +226,16 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def nightly_packing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
 
+    @dg.schedule(
+        name="half_hourly_publish_queue",
+        job_name=QUEUE_JOB,
+        cron_schedule="*/30 * * * *",
+        description="Every half hour: what is posted when, and what waits for a person.",
+        **on,
+    )
+    def half_hourly_publish_queue(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
     return [
         nightly_discovery,
         morning_overview,
@@ -237,4 +248,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         daily_statistics_retention,
         nightly_calibration,
         nightly_packing,
+        half_hourly_publish_queue,
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import INGEST_JOB
+from ettametta_pipelines.automation.publish_sensor import publish_sensor
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
@@ -119,4 +120,4 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor]
+SENSORS = [upload_sensor, publish_sensor]

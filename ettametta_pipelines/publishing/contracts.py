@@ -1,5 +1,6 @@
 """Tables of publishing: what became of each video on each platform, and how its posts are doing."""
 
+from ettametta_pipelines.publishing.queue_contracts import QUEUE_CONTRACTS
 from ettametta_pipelines.storage.contracts import Column, TableContract
 
 _PUBLICATION_COLUMNS = (
@@ -53,4 +54,9 @@ PUBLICATION_METRICS = TableContract(
     key=("day", "publication_id"),
 )  # fmt: skip
 
-CONTRACTS: tuple[TableContract, ...] = (YOUTUBE_PUBLICATIONS, TIKTOK_PUBLICATIONS, PUBLICATION_METRICS)
+CONTRACTS: tuple[TableContract, ...] = (
+    YOUTUBE_PUBLICATIONS,
+    TIKTOK_PUBLICATIONS,
+    PUBLICATION_METRICS,
+    *QUEUE_CONTRACTS,
+)
