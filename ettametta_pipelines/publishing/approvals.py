@@ -87,6 +87,12 @@ def proposal_of(request: Request, decision: PublicationDecision) -> Proposal:
     return Proposal(_order(request, wishes), wishes, [Assigned(**arm) for arm in decision.arms])
 
 
+def says_nothing(wishes: Wishes) -> bool:
+    """Whether nobody chose a word or a flag, so that what was approved, or else the policy, holds."""
+    silent = Wishes(intent_no=wishes.intent_no, live_remote_id=wishes.live_remote_id)
+    return replace(wishes, tags=tuple(wishes.tags)) == silent
+
+
 def _order(request: Request, wishes: Wishes) -> Order:
     return order_for(
         request.platform,
@@ -169,9 +175,8 @@ def admit(
     with db.session(write=False) as session:
         decision = standing(session, name)
         state = _state_of(session, name)
-    spoken = wishes != Wishes(intent_no=wishes.intent_no, live_remote_id=wishes.live_remote_id)
     approved = decision if decision is not None and decision.decision == APPROVE else None
-    if approved is not None and not spoken:
+    if approved is not None and says_nothing(wishes):
         proposal = proposal_of(request, approved)
         proposal = replace(
             proposal, order=replace(proposal.order, live_remote_id=wishes.live_remote_id.strip())

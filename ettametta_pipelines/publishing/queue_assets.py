@@ -233,13 +233,9 @@ def _proposal(db: "StateDatabase", request: "Request", config: ApprovalConfig) -
     wishes = config.wishes()
     with db.session(write=False) as session:
         decision = approvals.standing(session, request.name(config.intent_no))
-    if decision is not None and decision.decision == approvals.APPROVE and wishes == _silent(config):
+    if decision is not None and decision.decision == approvals.APPROVE and approvals.says_nothing(wishes):
         return approvals.proposal_of(request, decision)
     return approvals.propose(request, wishes)
-
-
-def _silent(config: ApprovalConfig) -> "Wishes":
-    return ApprovalConfig(intent_no=config.intent_no).wishes()
 
 
 def _instant(text: str, policy: "ChannelPolicy") -> datetime | None:

@@ -76,6 +76,11 @@ def test_nothing_is_posted_on_a_manual_channel_before_a_person_approves(database
     assert admit(database, request(), Wishes()).order.post.title == "Knife skills"
 
 
+def test_an_empty_list_of_tags_is_no_word_either(database: StateDatabase) -> None:
+    approve(database, request(), Wishes(title="Sharp"))
+    assert admit(database, request(), Wishes(tags=[])).order.post.title == "Sharp"
+
+
 def test_a_run_without_words_posts_the_words_that_were_approved(database: StateDatabase) -> None:
     approve(
         database, request(), Wishes(title="Sharp", tags=("cook",), privacy="unlisted", paid_promotion=True)
@@ -163,7 +168,8 @@ def add_post(
     with db.session() as session:
         row = {
             "id": f"{platform}-{source_id}", "platform": platform, "account_id": "acme", "channel_id": "UC",
-            "content_id": source_id, "intent_no": 1, "state": state, "fence": 0, "object_key": "k", "sha256": "a" * 64, "size_bytes": 9,
+            "content_id": source_id, "intent_no": 1, "state": state, "fence": 0, "object_key": "k",
+            "sha256": "a" * 64, "size_bytes": 9,
             "received_bytes": 0, "marker": "m", "title": "t", "privacy": "private", "attempts": 0, "check_count": 0,
             "created_at": NOW, "updated_at": NOW,
         }  # fmt: skip

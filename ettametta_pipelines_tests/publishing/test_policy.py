@@ -7,7 +7,6 @@ import pytest
 
 from ettametta_pipelines.publishing.policy import ChannelsFileError, load_channels
 
-
 EXPERIMENT = "channels:\n  acme: {youtube: {experiments: {a: {kind: title, arms: "
 
 
@@ -58,7 +57,7 @@ channels:
             "channels:\n  acme:\n    youtube:\n      slots:\n      - days: daily\n        at: [9am]",
             "line 6: channels.acme.youtube.slots.0.at.0: not a time of day such as 18:30 (got '9am')",
         ),
-        ("channels:\n  acme:\n    youtube:\n      slots: [{at: ['24:00']}]", "line 4: channels.acme.youtube.slots.0.at"),
+        ("channels:\n  acme:\n    youtube:\n      slots: [{at: ['24:00']}]", "line 4: channels.acme.youtube.slots"),
         ("channels:\n  acme:\n    youtube: {slots: [{days: [fry], at: ['9:00']}]}", "slots.0.days.0: Input should be"),
         ("channels:\n  acme:\n    youtube: {privacy: everyone}", "line 3: channels.acme.youtube.privacy: 'every"),
         ("channels:\n  acme:\n    youtube: {daily_cap: 0}", "line 3: channels.acme.youtube.daily_cap"),
