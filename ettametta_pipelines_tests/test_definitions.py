@@ -40,6 +40,8 @@ EXPECTED_ASSETS = {
         "publication_metrics",
         "publish_queue",
         "publication_approvals",
+        "publication_analytics",
+        "variant_results",
     },
     "operations": {"api_quota_usage"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
@@ -103,7 +105,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "take_video_snapshots", "rank_trends_again", "delete_old_statistics",
         "calibrate_score",
         "pack_tables",
-        "plan_publishing", "decide_publication",
+        "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -119,6 +121,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_calibration": "30 1 * * *",
         "nightly_packing": "30 6 * * *",
         "half_hourly_publish_queue": "*/30 * * * *",
+        "daily_publication_analytics": "0 7 * * *",
+        "nightly_variant_results": "45 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["publish_sensor", "upload_sensor"]

@@ -14,6 +14,8 @@ DISCOVERY_JOB = "nightly_discovery"
 NICHE_OVERVIEW_JOB = "niche_overview"
 INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
+ANALYTICS_JOB = "read_publication_analytics"
+VARIANTS_JOB = "compare_variants"
 QUEUE_JOB = "plan_publishing"
 APPROVAL_JOB = "decide_publication"
 METRICS_JOB = "refresh_publication_metrics"
@@ -74,6 +76,17 @@ JOBS = [
         partitions_def=SOURCE_VIDEO,
         tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
         description="Post one finished video to YouTube and TikTok. Running it again never posts twice.",
+    ),
+    dg.define_asset_job(
+        ANALYTICS_JOB,
+        selection=dg.AssetSelection.assets("publication_analytics"),
+        partitions_def=DAY,
+        description="Read YouTube's own figures of our posts again, for days that are still revised.",
+    ),
+    dg.define_asset_job(
+        VARIANTS_JOB,
+        selection=dg.AssetSelection.assets("variant_results"),
+        description="Compare the variants of titles and hooks.",
     ),
     dg.define_asset_job(
         QUEUE_JOB,

@@ -1,5 +1,6 @@
 """Tables of publishing: what became of each video on each platform, and how its posts are doing."""
 
+from ettametta_pipelines.publishing.figures_contracts import FIGURES_CONTRACTS
 from ettametta_pipelines.publishing.queue_contracts import QUEUE_CONTRACTS
 from ettametta_pipelines.storage.contracts import Column, TableContract
 
@@ -59,4 +60,5 @@ CONTRACTS: tuple[TableContract, ...] = (
     TIKTOK_PUBLICATIONS,
     PUBLICATION_METRICS,
     *QUEUE_CONTRACTS,
+    *FIGURES_CONTRACTS,
 )
