@@ -10,7 +10,7 @@ from ettametta_pipelines.publishing.approvals import Request, admit
 from ettametta_pipelines.publishing.delivery import Order
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import load_channels
-from ettametta_pipelines.publishing.variants import record_variants
+from ettametta_pipelines.publishing.variants import PostName, assign_thumbnail, record_variants
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
 
@@ -38,6 +38,17 @@ def admitted_order(
     proposal = admit(db, request, wishes, approve=approve, by=who(tags))
     record_variants(db, proposal.name, proposal.arms)
     return proposal.order
+
+
+def assigned_thumbnail(db: StateDatabase, settings: Settings, account: str, source_id: str) -> str | None:
+    """Style of the picture a YouTube post is shown by (plain, headline or block), noted; None without an experiment.
+
+    For whoever sets the picture and was not told which.
+    """
+    name = PostName("youtube", account, source_id)
+    arms = assign_thumbnail(load_channels(settings.channels_file).of(account, "youtube"), name)
+    record_variants(db, name, arms)
+    return arms[-1].text if arms else None
 
 
 def live_platforms(settings: Settings) -> frozenset[str]:

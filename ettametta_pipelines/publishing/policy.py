@@ -163,6 +163,9 @@ def _check_words(reader: "_Reader", policy: ChannelPolicy, platform: str, where:
     if policy.privacy and policy.privacy not in PRIVACY_CHOICES[platform]:
         choices = ", ".join(sorted(PRIVACY_CHOICES[platform]))
         reader.note((*where, "privacy"), f"{policy.privacy!r} is not one of {choices}")
+    kinds = [experiment.kind for experiment in policy.experiments.values()]
+    if len(kinds) > len(set(kinds)):
+        reader.note((*where, "experiments"), "one at a time for titles, hooks and thumbnails each")
     for name, experiment in policy.experiments.items():
         if experiment.kind == "thumbnail" and platform != "youtube":
             reader.note((*where, "experiments", name), "only YouTube takes thumbnails")

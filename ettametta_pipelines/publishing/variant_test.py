@@ -8,15 +8,17 @@ not their distribution, nor that posts are independent or the channel steady.
 
 One e-process per variant, against the others:
 
-    E = mean over b of product over posts of 1 + b * (got - p) / max(p, 1 - p) * tanh(lift)
+    E = mean over b of product over posts of 1 + b * (got - p) / max(p, 1 - p) * tanh(lift - median of earlier lifts)
 
 `got` is 1 for a post with the variant, else 0; `p` its probability; `lift` the natural log of its views after 24 hours
 over the channel's usual, as first known (a later revision is not used: bets are not changed after the coin is seen).
+The median, of outcomes known before, only makes the bets better: what all posts have in common is not bet on.
 A variant wins when its E has reached variants / 0.05, so that all of them together err at most once in twenty.
 Two things would spoil it: looking at outcomes before a post's variant is fixed, and leaving out posts by their variant.
 """
 
 import math
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +79,8 @@ class Result:
 def compare(throws: Sequence[Throw]) -> Result:
     """The test over posts in the order in which their outcomes became known."""
     names = sorted({arm for throw in throws for arm in throw.shares})
-    arms = [_arm_result(arm, throws) for arm in names]
+    sizes = bet_sizes([throw.lift for throw in throws])
+    arms = [_arm_result(arm, throws, sizes) for arm in names]
     threshold = max(2, len(names)) / ALPHA
     ahead = max(arms, key=lambda a: a.peak, default=None)
     won = ahead is not None and ahead.peak >= threshold
@@ -86,10 +89,21 @@ def compare(throws: Sequence[Throw]) -> Result:
     return Result(arms, threshold, winner, more, _sentence(winner, len(throws), more, arms))
 
 
-def _arm_result(arm: str, throws: Sequence[Throw]) -> ArmResult:
+def bet_sizes(lifts: Sequence[float]) -> list[float]:
+    """-1 to 1 per post: how far its outcome is above or below the median of those before it."""
+    before: list[float] = []
+    sizes = []
+    for lift in lifts:
+        middle = (before[(len(before) - 1) // 2] + before[len(before) // 2]) / 2 if before else 0.0
+        sizes.append(math.tanh(lift - middle))
+        insort(before, lift)
+    return sizes
+
+
+def _arm_result(arm: str, throws: Sequence[Throw], sizes: Sequence[float]) -> ArmResult:
     logs = [0.0] * len(BETS)
     evidence = peak = 1.0
-    scores = [_score(throw, arm) for throw in throws]
+    scores = [_score(throw, arm) * size for throw, size in zip(throws, sizes, strict=True)]
     for score in scores:
         logs = [log + math.log1p(bet * score) for log, bet in zip(logs, BETS, strict=True)]
         evidence = sum(math.exp(log) for log in logs) / len(BETS)
@@ -100,11 +114,11 @@ def _arm_result(arm: str, throws: Sequence[Throw]) -> ArmResult:
 
 
 def _score(throw: Throw, arm: str) -> float:
-    """What a bet of one on this coin wins, -1 to 1; zero where the post could not get the variant, or had to."""
+    """What a bet of one on this coin wins, -1 to 1: on average nothing. Zero where there was no coin to throw."""
     p = throw.shares.get(arm, 0.0)
     if not 0.0 < p < 1.0:
         return 0.0
-    return ((throw.arm == arm) - p) / max(p, 1 - p) * math.tanh(throw.lift)
+    return ((throw.arm == arm) - p) / max(p, 1 - p)
 
 
 def _posts_missing(ahead: ArmResult, threshold: float) -> int | None:

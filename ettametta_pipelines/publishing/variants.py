@@ -57,6 +57,15 @@ def assign(policy: ChannelPolicy, name: PostName, title: str, wishes: Wishes) ->
     ]
 
 
+def assign_thumbnail(policy: ChannelPolicy, name: PostName) -> list[Assigned]:
+    """The style of the post's thumbnail in each experiment with thumbnails; asked when the picture is set."""
+    return [
+        _drawn(experiment, rules, name, "")
+        for experiment, rules in sorted(policy.experiments.items())
+        if rules.kind == "thumbnail"
+    ]
+
+
 def with_variants(wishes: Wishes, arms: Sequence[Assigned]) -> Wishes:
     """The wishes with the words of these variants in place of what nobody chose."""
     texts = {arm.kind: arm.text for arm in arms}
@@ -78,7 +87,7 @@ def record_variants(db: StateDatabase, name: PostName, arms: Sequence[Assigned])
 
 def _takes_part(rules: Experiment, name: PostName, title: str, wishes: Wishes) -> bool:
     """Whether any variant could be used: leaving out only the posts some variants do not fit would be no chance."""
-    if rules.kind == "thumbnail":
+    if rules.kind == "thumbnail":  # drawn when the picture is set, which the post does not wait for
         return False
     if rules.kind == "hook":
         return not wishes.description

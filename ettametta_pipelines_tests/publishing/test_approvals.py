@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.publishing.admission import assigned_thumbnail
 from ettametta_pipelines.publishing.approvals import (
     Request,
     admit,
@@ -21,6 +22,7 @@ from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import Arm, ChannelPolicy, Channels, Experiment
 from ettametta_pipelines.publishing.queue import Planned, plan
 from ettametta_pipelines.publishing.variants import PostName, assign, record_variants
+from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import (
     ApiQuota,
     OAuthConnection,
@@ -344,6 +346,24 @@ def test_an_approved_variant_stays_when_the_experiment_ends(database: StateDatab
     proposal = admit(database, request(MANUAL), Wishes())
     assert proposal.order.post.title != "Knife skills"
     assert [arm.experiment for arm in proposal.arms] == ["words"]
+
+
+def test_the_picture_of_a_post_is_drawn_when_it_is_set(
+    database: StateDatabase, settings_env: Settings
+) -> None:
+    assert assigned_thumbnail(database, settings_env, "acme", SOURCE) is None
+    file = settings_env.home_dir / "channels.yaml"
+    arms = "{x: {text: block}, y: {text: headline}}"
+    file.write_text(
+        f"channels: {{acme: {{youtube: {{experiments: {{look: {{kind: thumbnail, arms: {arms}}}}}}}}}}}"
+    )
+    settings = settings_env.model_copy(update={"channels_file": file})
+    style = assigned_thumbnail(database, settings, "acme", SOURCE)
+    assert style in ("block", "headline")
+    assert assigned_thumbnail(database, settings, "acme", SOURCE) == style
+    with database.session(write=False) as session:
+        (row,) = session.scalars(sa.select(PublicationVariant)).all()
+    assert (row.kind, row.text) == ("thumbnail", style)
 
 
 def test_words_of_a_person_are_in_no_experiment() -> None:
