@@ -19,6 +19,8 @@ from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
+from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
+from ettametta_pipelines.publishing.queue_assets import QUEUE_ASSETS as QUEUE
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.resources import (
     JudgesResource,
@@ -64,6 +66,8 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *RENDERS,
             *PUBLISHING,
             *CHANNELS,
+            *QUEUE,
+            *FIGURES,
             *REVENUE,
             *OPERATIONS,
             *BILLING,

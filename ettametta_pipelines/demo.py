@@ -369,14 +369,17 @@ def revenue_stage(demo: Demo, say: Say) -> str:
 
 
 def _open_to_all(settings: Settings) -> dict[str, Any]:
-    """Posts in the sandbox are public, so that they have addresses and views; a live channel keeps the safe default."""
+    """Whoever runs the demo approves its posts. In the sandbox they are public, so that they have addresses and views;
+    a live channel keeps the safe default."""
     widest = {"youtube": ("google", "public"), "tiktok": ("tiktok", "PUBLIC_TO_EVERYONE")}
     ops = {
-        f"{platform}_publications": {"config": {"privacy": privacy}}
+        f"{platform}_publications": {
+            "config": {"approve": True}
+            | ({"privacy": privacy} if settings.endpoint(vendor).mode == "sandbox" else {})
+        }
         for platform, (vendor, privacy) in widest.items()
-        if settings.endpoint(vendor).mode == "sandbox"
     }
-    return {"ops": ops} if ops else {}
+    return {"ops": ops}
 
 
 _RENDITIONS_OF = " union all by name ".join(

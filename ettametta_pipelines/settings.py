@@ -147,6 +147,7 @@ class Settings(BaseSettings):
     business_timezone: str = Field(default="UTC", alias="ETTAMETTA_BUSINESS_TIMEZONE")
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
     niches_file: Path | None = Field(default=None, alias="ETTAMETTA_NICHES")
+    channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
     encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")

@@ -7,6 +7,8 @@ PLATFORM_TAG = "ettametta/platform"
 TIER_TAG = "ettametta/tier"
 # Read by whatever starts a pod with a GPU for the run.
 GPU_PRIORITY_TAG = "ettametta/gpu_priority_class"
+SLOT_TAG = "ettametta/slot"
+TELL_TAG = "ettametta/tell"
 
 # Backfills run below everything an operator or the night is waiting for.
 PRIORITY_TAG = "dagster/priority"

@@ -39,6 +39,10 @@ EXPECTED_ASSETS = {
         "tiktok_publications",
         "publication_metrics",
         "connected_channels",
+        "publish_queue",
+        "publication_approvals",
+        "publication_analytics",
+        "variant_results",
     },
     "operations": {"api_quota_usage", "table_packs"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
@@ -104,6 +108,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "pack_tables",
         "reconcile_plans", "return_video_slots",
         "check_channels",
+        "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -121,9 +126,14 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_plans": "10 3 * * *",
         "hourly_video_slots": "5 * * * *",
         "keep_channels_connected": "*/5 * * * *",
+        "half_hourly_publish_queue": "*/30 * * * *",
+        "daily_publication_analytics": "0 7 * * *",
+        "nightly_variant_results": "45 1 * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
-    assert sorted(s.name for s in repository.sensor_defs) == ["ordered_posts", "queue_aging", "upload_sensor"]
+    assert sorted(s.name for s in repository.sensor_defs) == [
+        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
+    ]  # fmt: skip
 
 
 def test_loading_definitions_imports_no_sdk_driver_or_media_library() -> None:

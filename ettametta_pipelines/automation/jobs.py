@@ -14,6 +14,10 @@ DISCOVERY_JOB = "nightly_discovery"
 NICHE_OVERVIEW_JOB = "niche_overview"
 INGEST_JOB = "ingest_upload"
 PUBLISH_JOB = "publish_video"
+ANALYTICS_JOB = "read_publication_analytics"
+VARIANTS_JOB = "compare_variants"
+QUEUE_JOB = "plan_publishing"
+APPROVAL_JOB = "decide_publication"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
 QUOTA_JOB = "quota_usage"
@@ -75,6 +79,29 @@ JOBS = [
         partitions_def=SOURCE_VIDEO,
         tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
         description="Post one finished video to YouTube and TikTok. Running it again never posts twice.",
+    ),
+    dg.define_asset_job(
+        ANALYTICS_JOB,
+        selection=dg.AssetSelection.assets("publication_analytics"),
+        partitions_def=DAY,
+        description="Read YouTube's own figures of our posts again, for days that are still revised.",
+    ),
+    dg.define_asset_job(
+        VARIANTS_JOB,
+        selection=dg.AssetSelection.assets("variant_results"),
+        description="Compare the variants of titles and hooks.",
+    ),
+    dg.define_asset_job(
+        QUEUE_JOB,
+        selection=dg.AssetSelection.assets("publish_queue"),
+        description="Look at what is posted when and what waits for a person. Posts nothing.",
+    ),
+    dg.define_asset_job(
+        APPROVAL_JOB,
+        selection=dg.AssetSelection.assets("publication_approvals"),
+        partitions_def=SOURCE_VIDEO,
+        tags=UPLOAD_PRIORITY,
+        description="See what would be posted of one video, and approve, hold or reject it.",
     ),
     dg.define_asset_job(
         METRICS_JOB,

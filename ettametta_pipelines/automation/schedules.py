@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import (
+    ANALYTICS_JOB,
     CALIBRATION_JOB,
     CHANNELS_JOB,
     DISCOVERY_JOB,
@@ -17,15 +18,17 @@ from ettametta_pipelines.automation.jobs import (
     NICHE_OVERVIEW_JOB,
     PACK_JOB,
     PLANS_JOB,
+    QUEUE_JOB,
     QUOTA_JOB,
     RERANK_JOB,
     RETENTION_JOB,
     REVENUE_JOB,
     SLOTS_JOB,
     SNAPSHOT_JOB,
+    VARIANTS_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
-from ettametta_pipelines.partitions import NICHE, day_niche_key
+from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
@@ -284,6 +287,46 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             return dg.SkipReason("No token is due.")
         return dg.RunRequest(run_key=tick.isoformat())
 
+    @dg.schedule(
+        name="half_hourly_publish_queue",
+        job_name=QUEUE_JOB,
+        cron_schedule="*/30 * * * *",
+        description="Every half hour: what is posted when, and what waits for a person.",
+        **on,
+    )
+    def half_hourly_publish_queue(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="daily_publication_analytics",
+        job_name=ANALYTICS_JOB,
+        cron_schedule="0 7 * * *",
+        description="07:00: YouTube's own figures of our posts, in one run for every day they may still change.",
+        **on,
+    )
+    def daily_publication_analytics(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        from ettametta_pipelines.publishing.analytics import reread_range
+
+        tick: datetime = context.scheduled_execution_time
+        first, last = reread_range(pacific_quota_day(tick))
+        return dg.RunRequest(
+            run_key=tick.isoformat(),
+            tags={
+                "dagster/asset_partition_range_start": max(first.isoformat(), FIRST_DAY),
+                "dagster/asset_partition_range_end": last.isoformat(),
+            },
+        )
+
+    @dg.schedule(
+        name="nightly_variant_results",
+        job_name=VARIANTS_JOB,
+        cron_schedule="45 1 * * *",
+        description="01:45, after the night's outcomes: which titles and hooks do better.",
+        **on,
+    )
+    def nightly_variant_results(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
     return [
         nightly_discovery,
         morning_overview,
@@ -299,4 +342,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_plans,
         hourly_video_slots,
         keep_channels_connected,
+        half_hourly_publish_queue,
+        daily_publication_analytics,
+        nightly_variant_results,
     ]

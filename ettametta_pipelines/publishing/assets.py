@@ -71,10 +71,16 @@ class PublicationConfig(dg.Config):
         default="", description="For a held post: its id on the platform, after you have found it there."
     )
 
+    approve: bool = Field(
+        default=False,
+        description="You have looked at it and want it posted now, as configured here. Needed where the channel's "
+        "policy is manual and publication_approvals has no approval of exactly this post.",
+    )
+
     def wishes(self) -> "Wishes":
         from ettametta_pipelines.publishing.orders import Wishes
 
-        return Wishes(**self.model_dump())
+        return Wishes(**self.model_dump(exclude={"approve"}))
 
 
 def _workshop(context: dg.AssetExecutionContext, state: StateResource, store: StoreResource) -> "Workshop":
@@ -87,6 +93,23 @@ def _workshop(context: dg.AssetExecutionContext, state: StateResource, store: St
         envelope=open_envelope(get_settings()),
         owner=f"run {context.run_id}",
     )
+
+
+def _admitted(
+    context: dg.AssetExecutionContext,
+    platform: str,
+    source: pd.DataFrame,
+    rendition: pd.DataFrame,
+    config: PublicationConfig,
+    state: StateResource,
+) -> "Order":
+    """The order this run may carry out: approved by a person, or on a channel that needs no approval."""
+    from ettametta_pipelines.publishing.admission import admitted_order
+
+    return admitted_order(
+        state.open(), get_settings(), platform, plain_rows(source)[0], plain_rows(rendition)[0], config.wishes(),
+        approve=config.approve, run_id=context.run_id, tags=context.run.tags,
+    )  # fmt: skip
 
 
 def _published_spec(asset: str) -> dg.AssetCheckSpec:
@@ -204,20 +227,18 @@ def youtube_publications(
     """The vertical rendition as a video on the account's YouTube channel, private unless configured otherwise.
 
     Why: the post is what the line is for. It is made exactly once per source video: running this again, in whatever
-    way, finds the post and says `posted: false`.
+    way, finds the post and says `posted: false`. Where the channel's policy is manual, only a post that a person has
+    approved is made: in publication_approvals, or here with `approve`.
 
-    When it fails: without a right or a channel the message says what to declare or connect. After a crash or a lost
-    connection just run it again; it goes on at the exact byte. If the check `published` fails, do what it says.
+    When it fails: without an approval it says how to give one; without a right or a channel the message says what to
+    declare or connect. After a crash or a lost connection just run it again; it goes on at the exact byte. If the
+    check `published` fails, do what it says.
     """
     with failure_policy(context, op_retries=0):
         from ettametta_pipelines.publishing import youtube_upload
-        from ettametta_pipelines.publishing.orders import order_for
 
         started = utc_now()
-        order = order_for(
-            "youtube", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
-            request_id=context.run_id, live=get_settings().endpoint("google").mode == "live",
-        )  # fmt: skip
+        order = _admitted(context, "youtube", source_media, rendition_9x16, config, state)
         workshop = _workshop(context, state, store)
         evidence = _evidence(workshop, order, rendition_9x16, source_media)
         outcome = youtube_upload.publish(workshop, youtube.app(), order)
@@ -248,20 +269,18 @@ def tiktok_publications(
     """The vertical rendition as a post on the account's TikTok, visible to its owner only unless configured otherwise.
 
     Why: the second channel of the same video, with its own ledger row. Running this again never posts again. TikTok
-    names a post's id only when it is public, so a private post has none here.
+    names a post's id only when it is public, so a private post has none here. Where the channel's policy is manual,
+    only a post that a person has approved is made: in publication_approvals, or here with `approve`.
 
-    When it fails: without a right or a channel the message says what to declare or connect; `privacy_not_offered`
-    lists what TikTok offers the creator today. If the check `published` fails, do what it says.
+    When it fails: without an approval it says how to give one; without a right or a channel the message says what to
+    declare or connect; `privacy_not_offered` lists what TikTok offers the creator today. If the check `published`
+    fails, do what it says.
     """
     with failure_policy(context, op_retries=0):
         from ettametta_pipelines.publishing import tiktok_upload
-        from ettametta_pipelines.publishing.orders import order_for
 
         started = utc_now()
-        order = order_for(
-            "tiktok", plain_rows(source_media)[0], plain_rows(rendition_9x16)[0], config.wishes(),
-            request_id=context.run_id, live=get_settings().endpoint("tiktok").mode == "live",
-        )  # fmt: skip
+        order = _admitted(context, "tiktok", source_media, rendition_9x16, config, state)
         workshop = _workshop(context, state, store)
         evidence = _evidence(workshop, order, rendition_9x16, source_media)
         outcome = tiktok_upload.publish(workshop, tiktok.app(), order)

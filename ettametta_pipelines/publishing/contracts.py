@@ -1,5 +1,7 @@
 """Tables of publishing: what became of each video on each platform, and how its posts are doing."""
 
+from ettametta_pipelines.publishing.figures_contracts import FIGURES_CONTRACTS
+from ettametta_pipelines.publishing.queue_contracts import QUEUE_CONTRACTS
 from ettametta_pipelines.storage.contracts import Column, TableContract
 
 _PUBLICATION_COLUMNS = (
@@ -81,4 +83,6 @@ CONTRACTS: tuple[TableContract, ...] = (
     TIKTOK_PUBLICATIONS,
     PUBLICATION_METRICS,
     CONNECTED_CHANNELS,
+    *QUEUE_CONTRACTS,
+    *FIGURES_CONTRACTS,
 )

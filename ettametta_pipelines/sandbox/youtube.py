@@ -22,6 +22,7 @@ from ettametta_pipelines.clock import Clock
 from ettametta_pipelines.sandbox.core import SandboxStore, read_form, seeded_rng
 from ettametta_pipelines.sandbox.google_requests import ApiCall, GoogleRefusal, load_api
 from ettametta_pipelines.sandbox.youtube_accounts import Accounts, Caller, OwnChannel, unauthorized
+from ettametta_pipelines.sandbox.youtube_analytics import Analytics
 from ettametta_pipelines.sandbox.youtube_catalog import (
     Catalog,
     CatalogChannel,
@@ -66,6 +67,10 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
     async def upload(path: str, request: Request) -> Response:
         return await youtube.answer_upload(request, f"youtube/v3/{path}")
 
+    @routes.get("/v2/reports")
+    def reports(request: Request) -> Response:
+        return youtube.analytics.answer(request)
+
     @routes.post("/token")
     async def token(request: Request) -> Response:
         return youtube.accounts.token(await read_form(request))
@@ -105,6 +110,7 @@ class YouTubeSandbox:
         self.uploads = Uploads(store, clock, seed, upload_url=f"{url}/upload/youtube/v3/videos")
         self.catalog = Catalog(seed, remember=self._remember_subject, recall=self._recall_subject)
         self.resources = Resources(self.accounts, self.uploads, self.catalog, url=url, clock=clock, seed=seed)
+        self.analytics = Analytics(self.accounts, self.uploads, self.resources.own_statistics, clock, seed)
         self.pages = Pages(store, self.accounts, self.uploads, self.catalog, self.resources, clock)
 
     def _remember_subject(self, code: str, subject: str) -> None:

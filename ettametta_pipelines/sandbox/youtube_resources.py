@@ -129,12 +129,13 @@ class Resources:
         if isinstance(video, CatalogVideo):
             counted = video.statistics(now)
         else:
-            counted = Statistics(*self._own_statistics(video, now))
+            counted = Statistics(*self.own_statistics(video, now))
         counters = {"viewCount": counted.views, "likeCount": counted.likes, "favoriteCount": 0}
         counters["commentCount"] = counted.comments
         return {name: str(value) for name, value in counters.items() if value is not None}
 
-    def _own_statistics(self, video: dict[str, Any], now: datetime) -> tuple[int, int, int]:
+    def own_statistics(self, video: dict[str, Any], now: datetime) -> tuple[int, int, int]:
+        """(views, likes, comments) of an account's own video at an instant."""
         snippet = video.get("snippet", {})
         linked = audience.made_after(snippet.get("description", ""))
         example = self._catalog.video(linked, now) if linked else None
@@ -182,7 +183,7 @@ class Resources:
             mine = self._uploads.videos_of(channel.account)
             uploads = sum(is_public(video, now) for video in mine)
             handle, country, started = f"@{channel.account}", "US", channel.created_at
-            views = sum(self._own_statistics(video, now)[0] for video in mine)
+            views = sum(self.own_statistics(video, now)[0] for video in mine)
             hidden, subscribers = False, int(views * 0.01)
             about = ""
         statistics: dict[str, Any] = {

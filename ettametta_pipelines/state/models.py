@@ -484,3 +484,73 @@ class VideoSlot(Base):
     reason: Mapped[str | None]
     reserved_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]
+
+
+class PublicationDecision(Base):
+    """A person's word on one post: approve, reject or hold. Append-only; the newest of a post stands.
+
+    `content_hash` covers the file, the words and the flags that were shown (`post`); `arms` are the variants in them.
+    """
+
+    __tablename__ = "publication_decisions"
+    __table_args__ = (Index(None, "content_id", "platform"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    platform: Mapped[str]
+    account_id: Mapped[str]
+    content_id: Mapped[str]
+    intent_no: Mapped[int]
+    decision: Mapped[str]
+    sha256: Mapped[str]
+    content_hash: Mapped[str]
+    post: Mapped[dict[str, Any]]
+    wishes: Mapped[dict[str, Any]]
+    arms: Mapped[list[Any]]
+    not_before: Mapped[datetime | None]
+    comment: Mapped[str]
+    decided_by: Mapped[str]
+    run_id: Mapped[str | None]
+    decided_at: Mapped[datetime]
+
+
+class PublicationSlot(Base):
+    """One posting time taken for one post, before its run is asked for: no two posts take the same.
+
+    `attempt` counts how often a time was taken for the same post.
+    """
+
+    __tablename__ = "publication_slots"
+    __table_args__ = (
+        UniqueConstraint("platform", "account_id", "slot_at"),
+        UniqueConstraint("platform", "account_id", "content_id", "intent_no", "attempt"),
+        Index(None, "taken_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    platform: Mapped[str]
+    account_id: Mapped[str]
+    content_id: Mapped[str]
+    intent_no: Mapped[int]
+    attempt: Mapped[int]
+    slot_at: Mapped[datetime]
+    run_key: Mapped[str]
+    taken_at: Mapped[datetime]
+
+
+class PublicationVariant(Base):
+    """Which variant of an experiment one post carries; `shares` are the probabilities of all variants it might have."""
+
+    __tablename__ = "publication_variants"
+    __table_args__ = (UniqueConstraint("platform", "account_id", "content_id", "intent_no", "experiment"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    platform: Mapped[str]
+    account_id: Mapped[str]
+    content_id: Mapped[str]
+    intent_no: Mapped[int]
+    experiment: Mapped[str]
+    kind: Mapped[str]
+    arm: Mapped[str]
+    shares: Mapped[dict[str, Any]]
+    text: Mapped[str]
+    assigned_at: Mapped[datetime]

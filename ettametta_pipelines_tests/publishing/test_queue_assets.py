@@ -1,0 +1,240 @@
+"""The queue, approvals and the publish sensor as operators meet them: real runs, tables in a store, the sandbox."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ettametta_pipelines.automation.jobs import APPROVAL_JOB, PUBLISH_JOB, QUEUE_JOB
+from ettametta_pipelines.automation.publish_sensor import publish_sensor
+from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.definitions import build_definitions
+from ettametta_pipelines.media.contracts import SOURCE_MEDIA
+from ettametta_pipelines.publishing.connections import connect
+from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
+from ettametta_pipelines.renders.contracts import RENDITIONS
+from ettametta_pipelines.resources import StoreResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state.session import open_state
+from ettametta_pipelines.storage.contracts import TableContract, plain_rows
+from ettametta_pipelines.storage.tables import read_table, write_table
+from ettametta_pipelines_tests.conftest import SandboxUnderTest
+
+SOURCE = "acme--0123456789abcdef"
+KEY = f"media/renditions/{SOURCE}/9x16/x.mp4"
+BLANK = {"string": "x", "int64": 1, "float64": 1.0, "bool": False, "string_list": []}
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+@cache
+def definitions() -> dg.Definitions:
+    """Built once: resources read the settings of the moment they are used."""
+    return build_definitions(get_settings())
+
+
+def a_row(contract: TableContract, **known: Any) -> dict[str, Any]:
+    """A row with these values and something of the right type in every other column that needs one."""
+    blank = {c.name: BLANK[c.type] for c in contract.columns if not c.nullable and c.name not in known}
+    return blank | known
+
+
+@pytest.fixture
+def finished(settings_env: Settings, video: bytes) -> Settings:
+    """One finished video of an account that is connected on both platforms."""
+    store = StoreResource().open()
+    store.put(KEY, video)
+    source = a_row(
+        SOURCE_MEDIA, source_id=SOURCE, account="acme", verdict="accepted", title="Knife skills", rights="owned",
+        upload_key="uploads/acme/cooking/2026/11/22/a.mp4", accepted_at=utc_now(),
+    )  # fmt: skip
+    write_table(store, SOURCE_MEDIA, SOURCE_MEDIA.frame([source]), SOURCE)
+    render(video)
+    with open_state(settings_env) as database:
+        connect(database, YouTubeResource().app(), "acme", "youtube", "sandbox-acme")
+        connect(database, TikTokResource().app(), "acme", "tiktok", "sandbox-acme")
+    return settings_env
+
+
+def render(video: bytes) -> None:
+    upright = next(c for c in RENDITIONS if c.name == "rendition_9x16")
+    store = StoreResource().open()
+    store.put(KEY, video)
+    row = a_row(
+        upright, source_id=SOURCE, object_key=KEY, sha256=hashlib.sha256(video).hexdigest(), size_bytes=len(video),
+        duration_s=0.25, fps=24.0, format="9x16",
+    )  # fmt: skip
+    write_table(store, upright, upright.frame([row]), SOURCE)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+        made.add_dynamic_partitions("source_video", [SOURCE])
+        yield made
+
+
+@pytest.fixture
+def run(finished: Settings, instance: dg.DagsterInstance) -> Run:
+    def run_it(
+        job: str, asset: str, *, tags: dict[str, str] | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
+        partitioned = asset != "publish_queue"
+        return definitions().resolve_job_def(job).execute_in_process(
+            instance=instance,
+            partition_key=SOURCE if partitioned else None,
+            asset_selection=[dg.AssetKey(asset)],
+            tags=tags,
+            run_config={"ops": {asset: {"config": config}}} if config else None,
+            raise_on_error=False,
+        )  # fmt: skip
+
+    return run_it
+
+
+def facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    (event,) = result.get_asset_materialization_events()
+    return {
+        name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()
+    }
+
+
+def failure(result: dg.ExecuteInProcessResult) -> dg.Failure:
+    (event,) = [e for e in result.all_events if e.is_step_failure]
+    return event.step_failure_data.user_failure_data  # type: ignore[return-value]
+
+
+def tick(instance: dg.DagsterInstance, settings: Settings) -> Any:
+    resources = {
+        name: (definitions().resources or {})[name] for name in publish_sensor.required_resource_keys
+    }
+    with dg.build_sensor_context(
+        instance_ref=instance.get_ref(),
+        definitions=definitions(),
+        sensor_name="publish_sensor",
+        resources=resources,
+    ) as context:
+        return publish_sensor.evaluate_tick(context)
+
+
+def allow(settings: Settings, monkeypatch: pytest.MonkeyPatch, text: str) -> Settings:
+    file = settings.home_dir / "channels.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("ETTAMETTA_CHANNELS", str(file))
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def test_what_waits_for_a_person_is_listed_with_the_page_where_it_is_decided(run: Run) -> None:
+    seen = facts(run(QUEUE_JOB, "publish_queue"))
+    assert (seen["planned"], seen["waiting"], seen["next_post"]) == (0, 2, "none planned")
+    page = f"/assets/publication_approvals?view=partitions&partition={SOURCE}"
+    assert seen["waiting_for_approval"].count(page) == 2
+    assert f"[watch](http://127.0.0.1:8000/{KEY})" in seen["queue"]
+    rows = plain_rows(read_table(StoreResource().open(), PUBLISH_QUEUE, None))
+    assert {(row["platform"], row["why"], row["planned_at"]) for row in rows} == {
+        ("tiktok", "waiting for approval", None),
+        ("youtube", "waiting for approval", None),
+    }
+
+
+def test_what_is_asked_to_be_approved_is_shown_before_anything_is_decided(run: Run) -> None:
+    seen = facts(run(APPROVAL_JOB, "publication_approvals"))
+    assert seen["decision"] == "only shown; nothing was decided"
+    assert seen["stills"].startswith("![")
+    for said in (
+        "Knife skills",
+        "| synthetic media | no |",
+        "| rights | owned |",
+        "due now",
+        "| decision | none yet |",
+    ):
+        assert said in seen["youtube"]
+    assert "SELF\\_ONLY" in seen["tiktok"]
+    assert seen["decisions"] == 0
+
+
+def test_an_approved_post_is_started_by_the_sensor_in_the_approved_words(
+    run: Run, instance: dg.DagsterInstance, finished: Settings, sandbox: SandboxUnderTest
+) -> None:
+    assert "2 posts wait, none has a date" in str(tick(instance, finished).skip_message)
+    decided = run(
+        APPROVAL_JOB, "publication_approvals", tags={"user": "anna"}, decision="approve", platforms=["youtube"],
+        title="Sharp knives", privacy="unlisted", comment="go",
+    )  # fmt: skip
+    assert "approve by anna" in facts(decided)["youtube"]
+    (row,) = plain_rows(read_table(StoreResource().open(), PUBLICATION_APPROVALS, SOURCE))
+    assert (row["decided_by"], row["run_id"], row["stands"], row["title"]) == (
+        "anna", decided.run_id, True, "Sharp knives",
+    )  # fmt: skip
+    (request,) = tick(instance, finished).run_requests
+    assert request.asset_selection == [dg.AssetKey("youtube_publications")]
+    # Until the run exists, it is asked for again under the same key.
+    (again,) = tick(instance, finished).run_requests
+    assert again.run_key == request.run_key
+    posted = run(PUBLISH_JOB, "youtube_publications", tags={"dagster/run_key": request.run_key})
+    assert (facts(posted)["title"], facts(posted)["privacy"]) == ("Sharp knives", "unlisted")
+    assert tick(instance, finished).run_requests == []
+    assert facts(run(QUEUE_JOB, "publish_queue"))["held"] == 1
+    assert sandbox.count("youtube", "POST", "/upload/youtube/v3/videos") == 1
+
+
+def test_a_post_launched_by_hand_needs_an_approval_of_its_own(run: Run, sandbox: SandboxUnderTest) -> None:
+    refused = failure(run(PUBLISH_JOB, "youtube_publications"))
+    assert refused.metadata["code"].value == "approval_missing"
+    assert sandbox.count("youtube", "POST", "/upload/") == 0
+    assert facts(run(PUBLISH_JOB, "youtube_publications", approve=True))["posted"] is True
+    # Finding out what became of it needs none.
+    assert facts(run(PUBLISH_JOB, "youtube_publications"))["posted"] is False
+
+
+def test_a_video_rendered_again_after_its_approval_is_not_posted(run: Run, video: bytes) -> None:
+    assert run(APPROVAL_JOB, "publication_approvals", decision="approve").success
+    render(video + b"\0\0\0\x08free")
+    refused = failure(run(PUBLISH_JOB, "tiktok_publications"))
+    assert refused.metadata["code"].value == "approval_outdated"
+    assert "The rendition was made again" in str(refused.description)
+    assert "the video was made again since its approval" in facts(run(QUEUE_JOB, "publish_queue"))["queue"]
+
+
+def test_an_automatic_channel_posts_by_itself_what_its_policy_says(
+    run: Run, instance: dg.DagsterInstance, finished: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = allow(
+        finished, monkeypatch,
+        "channels:\n  acme:\n    youtube: {approval: automatic, privacy: unlisted, hashtags: [cook], tell: [anna]}\n",
+    )  # fmt: skip
+    (request,) = tick(instance, settings).run_requests
+    assert (request.tags["ettametta/tell"], request.tags["ettametta/title"]) == ("anna", "Knife skills")
+    assert facts(run(PUBLISH_JOB, "youtube_publications"))["privacy"] == "unlisted"
+
+
+def test_a_date_is_on_the_channels_clock(
+    run: Run, finished: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(finished, monkeypatch, "channels:\n  acme:\n    youtube: {time_zone: Asia/Tokyo}\n")
+    shown = facts(
+        run(
+            APPROVAL_JOB,
+            "publication_approvals",
+            decision="approve",
+            platforms=["youtube"],
+            not_before="2199-01-01 09:00",
+        )
+    )["youtube"]
+    assert "Tue 01 Jan 09:00 Asia/Tokyo, approved for 2199-01-01 09:00 or later" in shown
+    wrong = run(APPROVAL_JOB, "publication_approvals", decision="approve", not_before="tomorrow")
+    assert failure(wrong).metadata["code"].value == "bad_not_before"
+
+
+def test_a_bad_channels_file_stops_the_queue_and_is_named(
+    run: Run, finished: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(finished, monkeypatch, "channels:\n  acme:\n    youtube: {slots: [{at: [later]}]}\n")
+    assert "line 3: channels.acme.youtube.slots.0.at.0" in str(
+        failure(run(QUEUE_JOB, "publish_queue")).description
+    )
