@@ -161,7 +161,9 @@ def _config(app: FastAPI) -> uvicorn.Config:
             super().connection_lost(exc)
 
     def drop_connection(client: tuple[str, int]) -> None:
-        connections[client].abort()
+        # A client that was killed has hung up by itself.
+        if client in connections:
+            connections[client].abort()
 
     app.state.drop_connection = drop_connection
     settings: dict[str, Any] = {
