@@ -34,7 +34,12 @@ EXPECTED_ASSETS = {
     },
     "media": {"source_media", "media_analysis"},
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
-    "publishing": {"youtube_publications", "tiktok_publications", "publication_metrics"},
+    "publishing": {
+        "youtube_publications",
+        "youtube_thumbnails",
+        "tiktok_publications",
+        "publication_metrics",
+    },
     "operations": {"api_quota_usage"},
     "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
     "upkeep": {"table_packs"},
@@ -111,6 +116,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_statistics_retention": "20 6 * * *",
         "nightly_calibration": "30 1 * * *",
         "nightly_packing": "30 6 * * *",
+        "publication_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert [s.name for s in repository.sensor_defs] == ["upload_sensor"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     CALIBRATION_JOB,
     DISCOVERY_JOB,
@@ -237,4 +238,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         daily_statistics_retention,
         nightly_calibration,
         nightly_packing,
+        build_followup(**on),
     ]

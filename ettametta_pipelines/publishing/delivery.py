@@ -91,6 +91,7 @@ class Order:
     intent_no: int = 1
     live_remote_id: str = ""
     request_id: str | None = None
+    wishes: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,10 @@ class Delivery(ABC, Generic[Client]):
         publication = self.ledger.get(self.claim.publication_id)
         return Outcome(publication, self.sent_last_byte and State(publication.state) in ON_THE_PLATFORM)
 
+    def already_there(self, publication: Publication) -> Publication | None:
+        """The publication moved on, if the channel shows its post before anything was sent; else None."""
+        return None
+
     def _believe_the_witness(self, publication: Publication) -> Publication:
         """A row that says the last byte has not left is old, if it was once allowed to: then that upload decides."""
         if publication.state not in BEFORE_THE_LAST_BYTE:
@@ -234,6 +239,8 @@ class Delivery(ABC, Generic[Client]):
         sealed = testimony_of(self.workshop.store, publication)
         if sealed is None:
             return publication
+        if publication.state == State.PLANNED and (found := self.already_there(publication)) is not None:
+            return found
         known = self._opened(lambda: open_testimony(sealed, self.workshop.envelope, publication))
         if known is None:
             return self.ledger.advance(
@@ -251,7 +258,9 @@ class Delivery(ABC, Generic[Client]):
             url=known.url,
         )
 
-    def allow_last_byte(self, publication: Publication, handle: Mapping[str, str], received: int) -> Publication:
+    def allow_last_byte(
+        self, publication: Publication, handle: Mapping[str, str], received: int
+    ) -> Publication:
         """From here on the post may exist, and no other upload is opened for it."""
         testify(self.workshop.store, self.workshop.envelope, publication, handle)
         return self.ledger.advance(
@@ -412,6 +421,7 @@ def deliver(workshop: Workshop, order: Order, begin: Begin, *, page_of: PageOf) 
             privacy=post.privacy,
             intent_no=order.intent_no,
             request_id=order.request_id,
+            wishes=order.wishes,
         )
     )
     if order.live_remote_id and publication.state != State.PUBLISHED:

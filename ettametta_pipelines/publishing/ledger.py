@@ -112,7 +112,10 @@ class LeaseLost(PipelineError):
 
 @dataclass(frozen=True)
 class Intent:
-    """What is to be posted where. `intent_no` is 1 unless a person ordered the same video to be posted again."""
+    """What is to be posted where. `intent_no` is 1 unless a person ordered the same video to be posted again.
+
+    `wishes` is the run configuration it was ordered with, kept for runs that nobody orders.
+    """
 
     platform: str
     account: str
@@ -125,6 +128,7 @@ class Intent:
     privacy: str
     intent_no: int = 1
     request_id: str | None = None
+    wishes: Mapping[str, Any] | None = None
 
     @property
     def publication_id(self) -> str:
@@ -508,6 +512,7 @@ def _file_columns(intent: Intent) -> dict[str, Any]:
     return {
         "object_key": intent.object_key, "sha256": intent.sha256, "size_bytes": intent.size_bytes,
         "title": intent.title, "privacy": intent.privacy, "request_id": intent.request_id,
+        "wishes": None if intent.wishes is None else dict(intent.wishes),
     }  # fmt: skip
 
 

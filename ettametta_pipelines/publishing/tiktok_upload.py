@@ -24,9 +24,10 @@ from ettametta_pipelines.publishing.ledger import State
 from ettametta_pipelines.publishing.posts import Post, tiktok_caption
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.vendors.tiktok import (
+    MIN_CHUNK,
+    ChunkOutOfOrder,
     ChunkPlan,
     ChunkProgress,
-    ChunkOutOfOrder,
     CreatorInfo,
     PublishStatus,
     TikTokApp,
@@ -36,7 +37,8 @@ from ettametta_pipelines.vendors.tiktok import (
     plan_chunks,
 )
 
-DEFAULT_CHUNK = 10_000_000
+# The smallest that TikTok takes: a chunk the line cuts off is sent again from its start.
+DEFAULT_CHUNK = MIN_CHUNK
 PUBLISH_ID = "publish_id"
 UPLOAD_URL = "upload_url"
 CHUNK_SIZE = "chunk_size"
@@ -73,6 +75,7 @@ def post_for(post: Post, creator: CreatorInfo) -> TikTokPost:
         disable_duet=creator.duet_disabled or not post.remixes,
         disable_stitch=creator.stitch_disabled or not post.remixes,
         brand_content=post.paid,
+        brand_organic=post.own_brand,
         is_ai_generated=post.synthetic,
     )
 

@@ -65,6 +65,7 @@ def video_metadata(post: Post, marker: str) -> VideoMetadata:
         made_for_kids=post.made_for_kids,
         synthetic_media=post.synthetic,
         paid_promotion=post.paid,
+        license=post.license,  # type: ignore[arg-type]
     )
 
 
@@ -94,9 +95,8 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
     def _open_session(self, publication: Publication) -> Publication:
         self.media.check()
         # A ledger restored from a backup does not know what was posted since; the channel does.
-        found = self._on_the_channel(publication)
-        if found:
-            return self._adopt(found, "found_before_upload")
+        if (moved := self.already_there(publication)) is not None:
+            return moved
         self.count_session()
         self.ledger.spend_upload_slot(self.claim)
         metadata = video_metadata(self.order.post, publication.marker)
@@ -112,6 +112,10 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             handle={SESSION_URI: uri},
             received_bytes=0,
         )
+
+    def already_there(self, publication: Publication) -> Publication | None:
+        found = self._on_the_channel(publication)
+        return self._adopt(found, "found_before_upload") if found else None
 
     def _send_all_but_the_last_chunk(self, publication: Publication) -> Publication:
         handle = self.handle_of(publication)

@@ -168,7 +168,7 @@ class FaultRule(BaseModel):
     `delay` waits `delay_s` and then runs it, `delay_after` runs it and keeps its answer back that long; `drop_before`
     closes the connection unread; `drop_after` runs it and closes without an answer; `late` reads it, closes, and runs
     it `delay_s` later. `path_regex` is searched in the path with the vendor's prefix, without the query, `range_regex`
-    in the Content-Range header.
+    in the Content-Range header. With `armed_by` a rule sleeps until that is found in the Content-Range of a request.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -177,6 +177,7 @@ class FaultRule(BaseModel):
     method: str | None = None
     path_regex: str = ""
     range_regex: str = ""
+    armed_by: str = ""
     after: int = Field(default=0, ge=0)
     times: int | None = Field(default=1, ge=1)
     action: FaultAction = "status"
@@ -185,8 +186,9 @@ class FaultRule(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict)
     delay_s: float = Field(default=0.0, ge=0)
     seen: int = 0
+    armed: bool = False
 
-    @field_validator("path_regex", "range_regex")
+    @field_validator("path_regex", "range_regex", "armed_by")
     @classmethod
     def _compiles(cls, value: str) -> str:
         try:
@@ -224,10 +226,12 @@ class Faults:
     def next_for(self, vendor: str, method: str, path: str, content_range: str = "") -> FaultRule | None:
         hit = None
         for rule in self.rules:
-            if rule.matches(vendor, method, path, content_range):
+            if rule.matches(vendor, method, path, content_range) and (rule.armed or not rule.armed_by):
                 rule.seen += 1
                 if hit is None and rule.is_due:
                     hit = rule
+            if rule.armed_by and rule.vendor == vendor and re.search(rule.armed_by, content_range):
+                rule.armed = True
         return hit
 
 

@@ -103,7 +103,9 @@ class Arena:
 
     def __init__(self, databases: Callable[[Path], Databases] = SqliteFiles) -> None:
         shm = Path("/dev/shm")
-        self._directory = Path(tempfile.mkdtemp(prefix="ettametta-faults-", dir=shm if shm.is_dir() else None))
+        self._directory = Path(
+            tempfile.mkdtemp(prefix="ettametta-faults-", dir=shm if shm.is_dir() else None)
+        )
         self._sandbox = _SandboxProcess(self._directory)
         self._http = httpx.Client(base_url=self._sandbox.url, trust_env=False, verify=False)
         self._seen = SandboxStore(self._directory / "sandbox")
@@ -169,20 +171,26 @@ class Arena:
         long_ago = "2020-01-01 00:00:00.000000"
         with _connection(job) as connection:
             connection.execute(
-                sa.text("UPDATE publications SET lease_until = :t WHERE lease_until IS NOT NULL"), {"t": long_ago}
+                sa.text("UPDATE publications SET lease_until = :t WHERE lease_until IS NOT NULL"),
+                {"t": long_ago},
             )
             connection.execute(
-                sa.text("UPDATE publications SET next_check_at = :t WHERE next_check_at IS NOT NULL"), {"t": long_ago}
+                sa.text("UPDATE publications SET next_check_at = :t WHERE next_check_at IS NOT NULL"),
+                {"t": long_ago},
             )
 
     def expire_token(self, job: Job) -> None:
         with _connection(job) as connection:
-            connection.execute(sa.text("UPDATE oauth_connections SET expires_at = '2020-01-01 00:00:00.000000'"))
+            connection.execute(
+                sa.text("UPDATE oauth_connections SET expires_at = '2020-01-01 00:00:00.000000'")
+            )
 
     def age_session(self, job: Job) -> None:
         """The upload was opened long ago."""
         with _connection(job) as connection:
-            connection.execute(sa.text("UPDATE publications SET session_opened_at = '2020-01-01 00:00:00.000000'"))
+            connection.execute(
+                sa.text("UPDATE publications SET session_opened_at = '2020-01-01 00:00:00.000000'")
+            )
 
     def row(self, job: Job) -> dict[str, Any] | None:
         """The one publication, as the ledger has it."""
@@ -209,7 +217,9 @@ class Arena:
         file = self._store / key
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-        post = compose_post(platform, Disclosure(synthetic=False), title="Knife skills", description="In ten seconds")
+        post = compose_post(
+            platform, Disclosure(synthetic=False), title="Knife skills", description="In ten seconds"
+        )
         return Order(ACCOUNT, post, Rendition(SOURCE, key, sha256, size, duration_s=0.25))
 
     def _connect(self) -> None:
@@ -280,7 +290,7 @@ def _serve(home: Path, tell: int, wait: int) -> None:
     os._exit(0)
 
 
-class _connection:  # noqa: N801 (used as a function)
+class _connection:
     """One transaction in a job's database, with nothing kept open that a fork could inherit."""
 
     def __init__(self, job: Job) -> None:

@@ -119,7 +119,11 @@ def _judged(arena: Arena, scenario: Scenario, job: Job, told: list[dict[str, Any
     verdict = _verdict(scenario, row, truth)
     if truth != before or (row["state"] in RESTS and again.told.get("state") != row["state"]):
         verdict = Verdict.DUPLICATE if len(truth.posts) > 1 else Verdict.LOST
-    why = "" if verdict in GOOD else f"ledger {row}, platform {truth}, workers {told}, again {again.told.get('error')}"
+    why = (
+        ""
+        if verdict in GOOD
+        else f"ledger {row}, platform {truth}, workers {told}, again {again.told.get('error')}"
+    )
     return Played(scenario, verdict, why)
 
 
@@ -127,7 +131,9 @@ def _verdict(scenario: Scenario, row: dict[str, Any], truth: Truth) -> Verdict:
     if len(truth.posts) > 1:
         return Verdict.DUPLICATE
     if row["state"] == "NEEDS_REVIEW":
-        return Verdict.PARKED if scenario.fault.unknowable else Verdict.PARKED_WRONGLY
+        fault = scenario.fault
+        is_right = fault.unknowable or (fault.unprovable and not truth.posts)
+        return Verdict.PARKED if is_right else Verdict.PARKED_WRONGLY
     if row["state"] != "PUBLISHED":
         return Verdict.LOST
     is_right = truth.whole and len(truth.posts) == 1 and row["remote_id"] in (None, *truth.posts)

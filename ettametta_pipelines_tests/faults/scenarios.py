@@ -24,12 +24,14 @@ GONE = {"action": "status", "status": 404}
 class Fault:
     """What the server does wrong. `unknowable` says why the truth cannot be had, where parking is then right.
 
-    `forgets` names what the sandbox deletes of what it knows when the fault sets in.
+    `unprovable` says the same for a post that is in truth not there: what is can be found, but nothing can show that
+    the last bytes did not arrive. `forgets` names what the sandbox deletes of what it knows when the fault sets in.
     """
 
     name: str
     rules: tuple[Rule, ...] = ()
     unknowable: str = ""
+    unprovable: str = ""
     forgets: str = ""
 
 
@@ -66,10 +68,16 @@ def _google_error(status: int, reason: str) -> Rule:
 
 
 def _envelope(status: int, code: str, data: Mapping[str, Any] | None = None) -> Rule:
-    return {"status": status, "body": {"data": data or {}, "error": {"code": code, "message": "", "log_id": "1"}}}
+    return {
+        "status": status,
+        "body": {"data": data or {}, "error": {"code": code, "message": "", "log_id": "1"}},
+    }
 
 
 NOTHING_LISTED: Rule = {"status": 200, "body": {"items": []}}
+# Rules that begin to work with the last chunk.
+SENT = {"armed_by": rf"-{SIZES['youtube'] - 1}/"}
+TAKEN = {"armed_by": rf"-{SIZES['tiktok'] - 1}/"}
 FULL = {"range": f"bytes=0-{SIZES['youtube'] - 1}"}
 AS_IF_EMPTY = _envelope(200, "ok", {"status": "PROCESSING_UPLOAD", "uploaded_bytes": 0})
 BLIND = "the session is gone and the channel's list does not show the upload"
@@ -106,45 +114,48 @@ YOUTUBE_FAULTS: tuple[Fault, ...] = (
         "308 although complete",
         (
             _youtube("last", "status_after", status=308, headers=FULL),
-            _youtube("query", "status_after", status=308, headers=FULL, after=1, times=2),
+            _youtube("query", "status_after", status=308, headers=FULL, times=2, **SENT),
         ),
     ),
     Fault(
         "308 although complete, for ever",
         (
             _youtube("last", "status_after", status=308, headers=FULL, times=None),
-            _youtube("query", "status_after", status=308, headers=FULL, after=2, times=None),
+            _youtube("query", "status_after", status=308, headers=FULL, times=None, **SENT),
         ),
+        unprovable=UNSENT,
     ),
     Fault(
         "session gone after the last chunk",
-        (_youtube("last", "drop_after"), _youtube("query", after=2, times=None, **GONE)),
+        (_youtube("last", "drop_after"), _youtube("query", **SENT, times=None, **GONE)),
+        unprovable=UNSENT,
     ),
     Fault(
         "session gone, list lags twice",
         (
             _youtube("last", "drop_after"),
-            _youtube("query", after=2, times=None, **GONE),
-            _youtube("listing", "status", after=1, times=2, **NOTHING_LISTED),
+            _youtube("query", **SENT, times=None, **GONE),
+            _youtube("listing", "status", **SENT, times=2, **NOTHING_LISTED),
         ),
+        unprovable=UNSENT,
     ),
     Fault(
         "session gone, list blind for ever",
         (
             _youtube("last", "drop_after"),
-            _youtube("query", after=2, times=None, **GONE),
-            _youtube("listing", "status", after=1, times=None, **NOTHING_LISTED),
+            _youtube("query", **SENT, times=None, **GONE),
+            _youtube("listing", "status", **SENT, times=None, **NOTHING_LISTED),
         ),
         unknowable=BLIND,
     ),
     Fault(
         "session gone before the last chunk arrived",
-        (_youtube("last", "drop_before", times=None), _youtube("query", after=2, times=None, **GONE)),
+        (_youtube("last", "drop_before", times=None), _youtube("query", **SENT, times=None, **GONE)),
         unknowable=UNSENT,
     ),
     Fault(
         "session away for a while",
-        (_youtube("last", "drop_before"), _youtube("query", after=2, times=2, **GONE)),
+        (_youtube("last", "drop_before"), _youtube("query", **SENT, times=2, **GONE)),
     ),
     Fault("session gone half-way", (_youtube("chunk", after=1, **GONE),)),
     Fault("video not visible for a while", (_youtube("status", "status", times=6, **NOTHING_LISTED),)),
@@ -171,17 +182,17 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
     ),
     Fault("too many posts today", (_tiktok("creator", "status", times=2, **_envelope(200, "spam_risk_too_many_posts")),)),
     Fault("cap of users reached", (_tiktok("open", "status", times=2, **_envelope(403, "reached_active_user_cap")),)),
-    Fault("status lags twice", (_tiktok("last", "drop_after"), _tiktok("status", "status", after=1, times=2, **AS_IF_EMPTY))),
+    Fault("status lags twice", (_tiktok("last", "drop_after"), _tiktok("status", "status", **TAKEN, times=2, **AS_IF_EMPTY))),
     Fault(
         "status lags for ever",
-        (_tiktok("last", "drop_after"), _tiktok("status", "status", after=1, times=None, **AS_IF_EMPTY)),
+        (_tiktok("last", "drop_after"), _tiktok("status", "status", **TAKEN, times=None, **AS_IF_EMPTY)),
         unknowable="TikTok says for ever that it waits for bytes it refuses to take",
     ),
     Fault(
         "upload forgotten after the last chunk",
         (
             _tiktok("last", "drop_after"),
-            _tiktok("status", "status", after=1, times=None, **_envelope(400, "invalid_publish_id")),
+            _tiktok("status", "status", **TAKEN, times=None, **_envelope(400, "invalid_publish_id")),
         ),
         unknowable=FORGOTTEN,
     ),
@@ -189,7 +200,7 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
         "upload unknown for a while",
         (
             _tiktok("last", "drop_after"),
-            _tiktok("status", "status", after=1, times=2, **_envelope(400, "invalid_publish_id")),
+            _tiktok("status", "status", **TAKEN, times=2, **_envelope(400, "invalid_publish_id")),
         ),
     ),
     Fault("address gone half-way", (_tiktok("chunk", after=1, **GONE),)),
@@ -197,6 +208,7 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
     Fault(
         "address gone after the last chunk",
         (_tiktok("last", "drop_after"), _tiktok("last", after=1, times=None, **GONE)),
+        unprovable=ADDRESS_DEAD,
     ),
     Fault("state of the post refused", (_tiktok("status", "status", times=3, **_envelope(500, "internal_error")),)),
 )  # fmt: skip
@@ -298,7 +310,9 @@ def _restored(platform: str) -> Iterator[Scenario]:
         fault = AFTER_RESTORE[name]
         yield Scenario(platform, "restored", "rows lost", fault)
         for nth in range(1, WRITES[platform] + 1):
-            yield Scenario(platform, "restored", "copy at a commit", fault, Point("after_commit", ".*", nth, "copy"))
+            yield Scenario(
+                platform, "restored", "copy at a commit", fault, Point("after_commit", ".*", nth, "copy")
+            )
         for nth in (4, 9, 12):
             yield Scenario(
                 platform, "restored", "copy of long ago", fault, Point("after_commit", ".*", nth, "copy")
@@ -333,7 +347,11 @@ def _frozen(platform: str) -> Iterator[Scenario]:
             # A stopped process holding SQLite's lock stops everybody: it is not a zombie but an outage.
             if point.when != "before_commit":
                 yield Scenario(
-                    platform, "frozen", "CP19 wakes after its lease", _fault(platform, name), replace(point, act="stop")
+                    platform,
+                    "frozen",
+                    "CP19 wakes after its lease",
+                    _fault(platform, name),
+                    replace(point, act="stop"),
                 )
 
 
@@ -357,13 +375,21 @@ def _on_postgres(platform: str) -> Iterator[Scenario]:
     for nth in range(1, WRITES[platform] + 1):
         for when in ("before_commit", "after_commit"):
             yield Scenario(
-                platform, "kill", "CP20 connection lost", _fault(platform, "none"), Point(when, ".*", nth, "cut")
+                platform,
+                "kill",
+                "CP20 connection lost",
+                _fault(platform, "none"),
+                Point(when, ".*", nth, "cut"),
             )
     for crash, point in CRASH_POINTS.items():
         yield Scenario(platform, "kill", crash, _fault(platform, "dropped after last"), point)
     for point in FROZEN_AT:
         yield Scenario(
-            platform, "frozen", "CP19 wakes after its lease", _fault(platform, "none"), replace(point, act="stop")
+            platform,
+            "frozen",
+            "CP19 wakes after its lease",
+            _fault(platform, "none"),
+            replace(point, act="stop"),
         )
     for name in ("none", "dropped after last"):
         yield Scenario(platform, "racing", "CP25 pressed twice", _fault(platform, name))
@@ -376,7 +402,9 @@ def _fault(platform: str, name: str) -> Fault:
 def scenarios(database: str = "sqlite") -> list[Scenario]:
     """All of them for one kind of database, in an order that does not change."""
     families = (
-        (_crossed, _every_step, _restored, _frozen, _racing, _broken_database) if database == "sqlite" else (_on_postgres,)
+        (_crossed, _every_step, _restored, _frozen, _racing, _broken_database)
+        if database == "sqlite"
+        else (_on_postgres,)
     )
     return [scenario for family in families for platform in FAULTS for scenario in family(platform)]
 

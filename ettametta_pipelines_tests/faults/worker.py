@@ -24,9 +24,9 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import PipelineError, TransientError
 from ettametta_pipelines.publishing import tiktok_upload, youtube_upload
-from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.publishing.connections import connect, require
 from ettametta_pipelines.publishing.delivery import Order, Patience, Workshop
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
@@ -98,7 +98,12 @@ class Job:
     def app(self) -> Any:
         name = {"youtube": "google", "tiktok": "tiktok"}[self.platform]
         endpoint = VendorEndpoint(
-            name, "sandbox", f"{self.sandbox_url}/{self.platform}/", "test", timeout_s=TIMEOUT_S, max_retries=0
+            name,
+            "sandbox",
+            f"{self.sandbox_url}/{self.platform}/",
+            "test",
+            timeout_s=TIMEOUT_S,
+            max_retries=0,
         )
         if self.platform == "youtube":
             return youtube_client.YouTubeApp(endpoint, endpoint.base_url + "token")
@@ -155,7 +160,14 @@ def rehearse(job: Job) -> None:
 def reconnect(job: Job) -> None:
     """What a person does when the alert asks for it."""
     with StateDatabase(job.database_url) as db:
-        connect(db, job.app(), job.order.account, job.platform, f"sandbox-{job.order.account}", envelope=job.envelope)
+        connect(
+            db,
+            job.app(),
+            job.order.account,
+            job.platform,
+            f"sandbox-{job.order.account}",
+            envelope=job.envelope,
+        )
 
 
 def work(job: Job, point: Point | None, report: int) -> None:
@@ -166,7 +178,12 @@ def work(job: Job, point: Point | None, report: int) -> None:
     saboteur.install()
     with REHEARSED.get(job.database_url) or StateDatabase(job.database_url) as db:
         workshop = Workshop(
-            db, ObjectStore.from_url(job.store_url), job.envelope, PATIENCE, sleep=lambda _: None, lease_s=job.lease_s
+            db,
+            ObjectStore.from_url(job.store_url),
+            job.envelope,
+            PATIENCE,
+            sleep=lambda _: None,
+            lease_s=job.lease_s,
         )
         try:
             if job.platform == "youtube":
@@ -336,7 +353,11 @@ class Saboteur:
                         half = memoryview(data)[: len(data) // 2]
                         sent = original(sock, half, *rest)
                         saboteur.reach("mid_body", saboteur._call)
-                        return sent if original.__name__ == "send" else original(sock, memoryview(data)[len(half) :])
+                        return (
+                            sent
+                            if original.__name__ == "send"
+                            else original(sock, memoryview(data)[len(half) :])
+                        )
                     saboteur.reach("mid_body", saboteur._call)
                 return original(sock, data, *rest)
 
