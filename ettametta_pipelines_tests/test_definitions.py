@@ -36,6 +36,7 @@ EXPECTED_ASSETS = {
     "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
     "publishing": {
         "youtube_publications",
+        "youtube_thumbnails",
         "tiktok_publications",
         "publication_metrics",
         "connected_channels",
@@ -129,6 +130,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "half_hourly_publish_queue": "*/30 * * * *",
         "daily_publication_analytics": "0 7 * * *",
         "nightly_variant_results": "45 1 * * *",
+        "publication_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [

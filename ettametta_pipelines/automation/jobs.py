@@ -75,7 +75,9 @@ JOBS = [
     ),
     dg.define_asset_job(
         PUBLISH_JOB,
-        selection=dg.AssetSelection.assets("youtube_publications", "tiktok_publications"),
+        selection=dg.AssetSelection.assets(
+            "youtube_publications", "youtube_thumbnails", "tiktok_publications"
+        ),
         partitions_def=SOURCE_VIDEO,
         tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
         description="Post one finished video to YouTube and TikTok. Running it again never posts twice.",

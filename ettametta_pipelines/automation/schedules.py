@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
     CALIBRATION_JOB,
@@ -345,4 +346,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         half_hourly_publish_queue,
         daily_publication_analytics,
         nightly_variant_results,
+        build_followup(**on),
     ]

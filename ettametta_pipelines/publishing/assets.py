@@ -14,11 +14,12 @@ from ettametta_pipelines.publishing.contracts import (
     PUBLICATION_METRICS,
     TIKTOK_PUBLICATIONS,
     YOUTUBE_PUBLICATIONS,
+    YOUTUBE_THUMBNAILS,
 )
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.storage.tables import ALLOW_MISSING, table_metadata
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.delivery import Order, Outcome, Workshop
@@ -54,6 +55,7 @@ class PublicationConfig(dg.Config):
         description="YouTube: private, unlisted, public. TikTok: SELF_ONLY, MUTUAL_FOLLOW_FRIENDS, "
         "FOLLOWER_OF_CREATOR, PUBLIC_TO_EVERYONE, as far as offered. Empty: only the owner.",
     )
+    license: str = Field(default="", description="YouTube: youtube (the default) or creativeCommon.")
     made_for_kids: bool = Field(default=False, description="YouTube: declare the video made for kids.")
     paid_promotion: bool = Field(
         default=False,
@@ -62,6 +64,7 @@ class PublicationConfig(dg.Config):
     synthetic_media: bool = Field(
         default=False, description="Declare synthetic media; declared anyway where an input is generated."
     )
+    own_brand: bool = Field(default=False, description="TikTok: declare that it promotes your own business.")
     allow_comments: bool = Field(default=False, description="TikTok: let people comment.")
     allow_remixes: bool = Field(default=False, description="TikTok: let people make duets and stitches.")
     intent_no: int = Field(
@@ -246,6 +249,62 @@ def youtube_publications(
         return _told(YOUTUBE_PUBLICATIONS, outcome, "google", seconds, order, evidence)
 
 
+class ThumbnailConfig(dg.Config):
+    """Which of the pictures of `thumbnails` the video is shown by."""
+
+    rank: int = Field(default=1, ge=1, description="1 is the best frame.")
+    variant: str = Field(default="plain", description="plain, or with the title drawn: headline or block.")
+
+
+@dg.asset(
+    partitions_def=SOURCE_VIDEO,
+    group_name="publishing",
+    owners=["team:publishing"],
+    kinds={"youtube", "jpeg"},
+    io_manager_key="tables",
+    ins={"thumbnails": dg.AssetIn(metadata={ALLOW_MISSING: True})},
+    pool="publish_youtube",
+    metadata=table_metadata(YOUTUBE_THUMBNAILS),
+)
+def youtube_thumbnails(
+    context: dg.AssetExecutionContext,
+    config: ThumbnailConfig,
+    youtube_publications: pd.DataFrame,
+    thumbnails: pd.DataFrame,
+    store: StoreResource,
+    state: StateResource,
+    youtube: YouTubeResource,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The upright picture of the published video, set as its thumbnail on YouTube, once for each picture chosen.
+
+    Why: the picture decides whether anybody looks. It is set after the post and apart from it: whatever happens here,
+    nothing is posted. Running this again with another `rank` or `variant` changes the picture.
+
+    When it fails: `youtube_forbidden` means that the channel may not have thumbnails of its own, which a verified
+    telephone number changes. While the video is being processed, `waits_for` says so and the picture is set by the
+    follow-up.
+    """
+    with failure_policy(context, op_retries=0):
+        from ettametta_pipelines.publishing.thumbnail import choose_picture, show_by
+
+        post = plain_rows(youtube_publications)[0]
+        picture = choose_picture(plain_rows(thumbnails), "9x16", rank=config.rank, variant=config.variant)
+        done = show_by(_workshop(context, state, store), youtube.app(), post["publication_id"], picture)
+        row = {
+            "source_id": post["source_id"],
+            "publication_id": done.publication_id,
+            "object_key": picture.object_key if picture else None,
+            "sha256": picture.sha256 if picture else None,
+            "is_set": not done.waits_for,
+            "set_now": done.set_now,
+        }
+        facts: dict[str, Any] = {"set_now": done.set_now, "picture": row["object_key"] or "none"}
+        facts["vendor"] = get_settings().endpoint("google").standing
+        if done.waits_for:
+            facts["waits_for"] = done.waits_for
+        return dg.MaterializeResult(value=YOUTUBE_THUMBNAILS.frame([row]), metadata=facts)
+
+
 @dg.asset(  # type: ignore[call-overload]
     partitions_def=SOURCE_VIDEO,
     group_name="publishing",
@@ -374,4 +433,4 @@ def _best_posts(frame: pd.DataFrame) -> str:
     )
 
 
-ASSETS = [youtube_publications, tiktok_publications, publication_metrics]
+ASSETS = [youtube_publications, youtube_thumbnails, tiktok_publications, publication_metrics]

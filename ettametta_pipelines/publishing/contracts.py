@@ -37,6 +37,20 @@ TIKTOK_PUBLICATIONS = TableContract(
     key=("publication_id",),
 )
 
+YOUTUBE_THUMBNAILS = TableContract(
+    "youtube_thumbnails",
+    "The picture each published YouTube video is shown by, as set by us",
+    (
+        Column("source_id", "string", "Source video the post was made from"),
+        Column("publication_id", "string", "Row of the publication ledger"),
+        Column("object_key", "string", "Picture in the object store; empty without one", nullable=True),
+        Column("sha256", "string", "Hash of the picture", nullable=True),
+        Column("is_set", "bool", "Whether YouTube has it"),
+        Column("set_now", "bool", "True when the run that wrote this row set it"),
+    ),
+    key=("publication_id",),
+)
+
 PUBLICATION_METRICS = TableContract(
     "publication_metrics",
     "Statistics of our own posts as the platforms gave them on one day",
@@ -81,6 +95,7 @@ CONNECTED_CHANNELS = TableContract(
 CONTRACTS: tuple[TableContract, ...] = (
     YOUTUBE_PUBLICATIONS,
     TIKTOK_PUBLICATIONS,
+    YOUTUBE_THUMBNAILS,
     PUBLICATION_METRICS,
     CONNECTED_CHANNELS,
     *QUEUE_CONTRACTS,

@@ -16,6 +16,7 @@ from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
 from ettametta_pipelines.publishing.connections import Connection, require
 from ettametta_pipelines.publishing.ledger import (
+    BEFORE_THE_LAST_BYTE,
     LEASE_S,
     ON_THE_PLATFORM,
     SETTLED,
@@ -31,6 +32,7 @@ from ettametta_pipelines.publishing.tokens import (
     RefreshingApp,
     access_token,
 )
+from ettametta_pipelines.publishing.witness import open_testimony, testify, testimony_of
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -89,6 +91,7 @@ class Order:
     intent_no: int = 1
     live_remote_id: str = ""
     request_id: str | None = None
+    wishes: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,7 @@ class Delivery(ABC, Generic[Client]):
         """Take steps until the publication rests. What goes wrong is noted in the ledger, then raised."""
         publication = self.ledger.get(self.claim.publication_id)
         try:
+            publication = self._believe_the_witness(publication)
             while (step := self.steps.get(State(publication.state))) is not None:
                 # Looks in quick succession see the same lagging listing, and would count as patience.
                 if publication.state == State.RECONCILING and not self.ledger.look_is_due(self.claim):
@@ -223,6 +227,49 @@ class Delivery(ABC, Generic[Client]):
             raise
         publication = self.ledger.get(self.claim.publication_id)
         return Outcome(publication, self.sent_last_byte and State(publication.state) in ON_THE_PLATFORM)
+
+    def already_there(self, publication: Publication) -> Publication | None:
+        """The publication moved on, if the channel shows its post before anything was sent; else None."""
+        return None
+
+    def _believe_the_witness(self, publication: Publication) -> Publication:
+        """A row that says the last byte has not left is old, if it was once allowed to: then that upload decides."""
+        if publication.state not in BEFORE_THE_LAST_BYTE:
+            return publication
+        sealed = testimony_of(self.workshop.store, publication)
+        if sealed is None:
+            return publication
+        if publication.state == State.PLANNED and (found := self.already_there(publication)) is not None:
+            return found
+        known = self._opened(lambda: open_testimony(sealed, self.workshop.envelope, publication))
+        if known is None:
+            return self.ledger.advance(
+                self.claim, State.FINALIZING, reason="last_byte_was_allowed", handle={}
+            )
+        self.media = Media(self.workshop.store, known.object_key, known.size_bytes)
+        return self.ledger.advance(
+            self.claim,
+            State.FINALIZING,
+            reason="last_byte_was_allowed",
+            handle=known.handle,
+            object_key=known.object_key,
+            sha256=known.sha256,
+            size_bytes=known.size_bytes,
+            url=known.url,
+        )
+
+    def allow_last_byte(
+        self, publication: Publication, handle: Mapping[str, str], received: int
+    ) -> Publication:
+        """From here on the post may exist, and no other upload is opened for it."""
+        testify(self.workshop.store, self.workshop.envelope, publication, handle)
+        return self.ledger.advance(
+            self.claim,
+            State.FINALIZING,
+            reason="last_chunk_next",
+            detail={"received_bytes": received},
+            received_bytes=received,
+        )
 
     def call(self, ask: Callable[[Client], T], *, received_bytes: int | None = None) -> T:
         """One call to the platform, under a lengthened lease; once more with a new token if the old one is refused."""
@@ -252,8 +299,11 @@ class Delivery(ABC, Generic[Client]):
         For good means that the channel's tokens are under a newer key: it was connected again, or the key was retired.
         Where the tokens do not open either, the key is only missing here, and that is raised: a person may find it.
         """
+        return self._opened(lambda: self.ledger.open_handle(publication)) or None
+
+    def _opened(self, open_secret: Callable[[], T]) -> T | None:
         try:
-            return self.ledger.open_handle(publication)
+            return open_secret()
         except PipelineError as error:
             if error.code not in LOST_SECRET_CODES:
                 raise
@@ -300,9 +350,20 @@ class Delivery(ABC, Generic[Client]):
             self.claim, State.NEEDS_REVIEW, reason=reason, error_code=reason, error_message=redact(message)
         )
 
+    def finish_after_all(self) -> Publication:
+        """The very upload answers again and lacks bytes, so nothing is posted yet: go on sending to it.
+
+        To be preceded by a look that is counted: looks are apart, so that a platform of two minds makes no loop.
+        """
+        return self.ledger.advance(self.claim, State.FINALIZING, reason="upload_answers_again")
+
+    def count_look(self) -> int:
+        """Note a look at the channel; how many there were."""
+        return self.ledger.count_check(self.claim, next_in=self.patience.look_again_in)
+
     def look_again_or_park(self) -> Publication | None:
         """After a look at the channel that found nothing: wait for the next run, or give up after long enough."""
-        looks = self.ledger.count_check(self.claim, next_in=self.patience.look_again_in)
+        looks = self.count_look()
         doubt = self.ledger.age_of_doubt(self.claim)
         if looks < self.patience.looks or doubt < self.patience.look_for:
             return None
@@ -360,6 +421,7 @@ def deliver(workshop: Workshop, order: Order, begin: Begin, *, page_of: PageOf) 
             privacy=post.privacy,
             intent_no=order.intent_no,
             request_id=order.request_id,
+            wishes=order.wishes,
         )
     )
     if order.live_remote_id and publication.state != State.PUBLISHED:

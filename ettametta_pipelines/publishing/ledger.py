@@ -50,8 +50,17 @@ class State(StrEnum):
 
 # What may follow what. No way leads from FINALIZING or later back to a state in which a session is opened.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    # PROCESSING and INCIDENT: the channel already has the post, although this database did not know.
-    State.PLANNED: frozenset({State.SESSION_OPEN, State.PROCESSING, State.FAILED_DEFINITE, State.INCIDENT}),
+    # FINALIZING, PROCESSING and INCIDENT: the post was on its way or there already, although this database, restored
+    # from an older copy, did not know.
+    State.PLANNED: frozenset(
+        {
+            State.SESSION_OPEN,
+            State.FINALIZING,
+            State.PROCESSING,
+            State.FAILED_DEFINITE,
+            State.INCIDENT,
+        }
+    ),
     State.SESSION_OPEN: frozenset({State.PLANNED, State.FINALIZING, State.PROCESSING, State.FAILED_DEFINITE}),
     # PUBLISHED: no worker can finish it, and a person has found it.
     State.FINALIZING: frozenset(
@@ -60,8 +69,16 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.PROCESSING: frozenset(
         {State.PUBLISHED, State.RECONCILING, State.FAILED_DEFINITE, State.NEEDS_REVIEW}
     ),
+    # FINALIZING: the very upload answers again, and says that bytes are missing.
     State.RECONCILING: frozenset(
-        {State.PROCESSING, State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT}
+        {
+            State.FINALIZING,
+            State.PROCESSING,
+            State.PUBLISHED,
+            State.FAILED_DEFINITE,
+            State.NEEDS_REVIEW,
+            State.INCIDENT,
+        }
     ),
     # A person has looked: it is live, or it is not and a new intent may be made.
     State.NEEDS_REVIEW: frozenset({State.PUBLISHED, State.FAILED_DEFINITE}),
@@ -70,6 +87,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.FAILED_DEFINITE: frozenset(),
 }
 SETTLED = frozenset({State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT})
+BEFORE_THE_LAST_BYTE = frozenset({State.PLANNED, State.SESSION_OPEN})
 IN_DOUBT = frozenset({State.FINALIZING, State.RECONCILING, State.NEEDS_REVIEW, State.INCIDENT})
 ON_THE_PLATFORM = frozenset({State.PROCESSING, State.PUBLISHED})
 
@@ -94,7 +112,10 @@ class LeaseLost(PipelineError):
 
 @dataclass(frozen=True)
 class Intent:
-    """What is to be posted where. `intent_no` is 1 unless a person ordered the same video to be posted again."""
+    """What is to be posted where. `intent_no` is 1 unless a person ordered the same video to be posted again.
+
+    `wishes` is the run configuration it was ordered with, kept for runs that nobody orders.
+    """
 
     platform: str
     account: str
@@ -107,6 +128,7 @@ class Intent:
     privacy: str
     intent_no: int = 1
     request_id: str | None = None
+    wishes: Mapping[str, Any] | None = None
 
     @property
     def publication_id(self) -> str:
@@ -490,6 +512,7 @@ def _file_columns(intent: Intent) -> dict[str, Any]:
     return {
         "object_key": intent.object_key, "sha256": intent.sha256, "size_bytes": intent.size_bytes,
         "title": intent.title, "privacy": intent.privacy, "request_id": intent.request_id,
+        "wishes": None if intent.wishes is None else dict(intent.wishes),
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """From the tables of a source video to an order that can be posted: the file, the words, the right to publish."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ettametta_pipelines.publishing.delivery import Order, Rendition
@@ -22,13 +22,19 @@ class Wishes:
     description: str = ""
     tags: Sequence[str] = ()
     privacy: str = ""
+    license: str = ""
     made_for_kids: bool = False
     paid_promotion: bool = False
     synthetic_media: bool = False
+    own_brand: bool = False
     allow_comments: bool = False
     allow_remixes: bool = False
     intent_no: int = 1
     live_remote_id: str = ""
+
+    def to_keep(self) -> dict[str, Any]:
+        """What another run of the same intent has to be configured with; a person's word about it is said once."""
+        return asdict(self) | {"tags": list(self.tags), "live_remote_id": ""}
 
 
 def order_for(
@@ -56,6 +62,8 @@ def order_for(
         privacy=wishes.privacy,
         made_for_kids=wishes.made_for_kids,
         paid=wishes.paid_promotion or disclosure.paid,
+        own_brand=wishes.own_brand,
+        license=wishes.license,
         comments=wishes.allow_comments,
         remixes=wishes.allow_remixes,
     )
@@ -78,4 +86,5 @@ def order_for(
         intent_no=wishes.intent_no,
         live_remote_id=wishes.live_remote_id.strip(),
         request_id=request_id,
+        wishes=wishes.to_keep(),
     )

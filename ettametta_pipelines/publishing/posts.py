@@ -19,6 +19,7 @@ MARKER_BYTES = 40
 
 # Who may see a post when nobody has said: only its owner.
 DEFAULT_PRIVACY: Mapping[str, str] = {"youtube": "private", "tiktok": "SELF_ONLY"}
+LICENSES = ("youtube", "creativeCommon")
 PRIVACY_CHOICES: Mapping[str, frozenset[str]] = {
     "youtube": frozenset({"private", "unlisted", "public"}),
     "tiktok": frozenset({"SELF_ONLY", "MUTUAL_FOLLOW_FRIENDS", "FOLLOWER_OF_CREATOR", "PUBLIC_TO_EVERYONE"}),
@@ -29,7 +30,8 @@ PRIVACY_CHOICES: Mapping[str, frozenset[str]] = {
 class Post:
     """One post as the operator wants it. `synthetic` declares generated footage or voice, `paid` a paid promotion.
 
-    `comments` and `remixes` (duets and stitches) are TikTok's; YouTube has them in the channel's own settings.
+    `own_brand` declares that it promotes the creator's own business. That, `comments` and `remixes` (duets and
+    stitches) are TikTok's; `license` (youtube or creativeCommon) is YouTube's.
     """
 
     platform: str
@@ -42,6 +44,8 @@ class Post:
     paid: bool
     comments: bool = False
     remixes: bool = False
+    own_brand: bool = False
+    license: str = "youtube"
 
     def described(self, marker: str) -> str:
         """Description with the marker by which the post is found again in its last line."""
@@ -60,6 +64,8 @@ def compose_post(
     paid: bool = False,
     comments: bool = False,
     remixes: bool = False,
+    own_brand: bool = False,
+    license: str = "",
 ) -> Post:
     """A post within the platform's limits, with what must be declared. Raises PermanentError naming what does not fit.
 
@@ -77,6 +83,8 @@ def compose_post(
         paid=paid,
         comments=comments,
         remixes=remixes,
+        own_brand=own_brand,
+        license=license or LICENSES[0],
     )
     for limit in LIMITS[platform]:
         problem = limit.problem(post)
@@ -134,6 +142,10 @@ def _caption_problem(post: Post) -> str:
     return ""
 
 
+def _license_problem(post: Post) -> str:
+    return "" if post.license in LICENSES else f"is {post.license!r}, not one of {', '.join(LICENSES)}"
+
+
 def _angle_brackets(text: str) -> str:
     return "contains < or >, which YouTube refuses" if set("<>") & set(text) else ""
 
@@ -145,6 +157,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
         Limit("description", "bad_description", _description_problem),
         Limit("tags", "bad_tags", _tags_problem),
         Limit("privacy", "bad_privacy", _privacy_problem),
+        Limit("license", "bad_license", _license_problem),
     ),
     "tiktok": (
         Limit("title", "bad_title", _caption_problem),

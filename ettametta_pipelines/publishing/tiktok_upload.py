@@ -24,6 +24,8 @@ from ettametta_pipelines.publishing.ledger import State
 from ettametta_pipelines.publishing.posts import Post, tiktok_caption
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.vendors.tiktok import (
+    MIN_CHUNK,
+    ChunkOutOfOrder,
     ChunkPlan,
     ChunkProgress,
     CreatorInfo,
@@ -35,7 +37,8 @@ from ettametta_pipelines.vendors.tiktok import (
     plan_chunks,
 )
 
-DEFAULT_CHUNK = 10_000_000
+# The smallest that TikTok takes: a chunk the line cuts off is sent again from its start.
+DEFAULT_CHUNK = MIN_CHUNK
 PUBLISH_ID = "publish_id"
 UPLOAD_URL = "upload_url"
 CHUNK_SIZE = "chunk_size"
@@ -72,6 +75,7 @@ def post_for(post: Post, creator: CreatorInfo) -> TikTokPost:
         disable_duet=creator.duet_disabled or not post.remixes,
         disable_stitch=creator.stitch_disabled or not post.remixes,
         brand_content=post.paid,
+        brand_organic=post.own_brand,
         is_ai_generated=post.synthetic,
     )
 
@@ -145,8 +149,6 @@ class TikTokDelivery(Delivery[TikTokCreator]):
             )
 
     def _send_all_but_the_last_chunk(self, publication: Publication) -> Publication:
-        if self.ledger.age_of_session(self.claim) > UPLOAD_URL_LIFE:
-            return self._start_anew("upload_url_expired")
         handle = self.handle_of(publication)
         if handle is None:
             return self._start_anew("handle_lost")
@@ -160,21 +162,21 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         plan = _plan_of(publication, handle)
         stalls = self.stalls()
         received = publication.received_bytes
-        if received or publication.attempts > 1:
+        has_expired = self._address_has_expired()
+        if received or has_expired or publication.attempts > 1:
             status = self._probe(handle, stalls)
             if status.failure() is not None:
                 return self._start_anew(str(status.fail_reason))
+            if _has_all(status, plan):
+                # A ledger restored from an older copy is behind TikTok.
+                return self._is_complete("found_by_status")
             received = status.uploaded_bytes
+        if has_expired:
+            return self._start_anew("upload_url_expired")
         while (chunk := _chunk_at(plan, received)) is not None:
             start, end = chunk
             if end == plan.size:
-                return self.ledger.advance(
-                    self.claim,
-                    State.FINALIZING,
-                    reason="last_chunk_next",
-                    detail={"received_bytes": received},
-                    received_bytes=received,
-                )
+                return self.allow_last_byte(publication, handle, received)
             data = self.media.read(start, end - start)
             try:
                 received = self._put(handle, data, start, stalls).received
@@ -188,6 +190,9 @@ class TikTokDelivery(Delivery[TikTokCreator]):
                 if received > start:
                     stalls.progress()
         return self._start_anew("upload_unusable")
+
+    def _address_has_expired(self) -> bool:
+        return self.ledger.age_of_session(self.claim) > UPLOAD_URL_LIFE
 
     def _start_anew(self, reason: str) -> Publication:
         """Back to the start: TikTok has never been sent the last byte, so nothing can be posted from that upload."""
@@ -225,6 +230,12 @@ class TikTokDelivery(Delivery[TikTokCreator]):
                     return self._is_complete("uploaded")
             except UploadUrlGone:
                 return self.reconcile("upload_url_gone")
+            except ChunkOutOfOrder as error:
+                # TikTok has more than it says. Should it say so for ever, the post is looked for and not sent.
+                try:
+                    stalls.after(error)
+                except TransientError:
+                    return self.reconcile(error.code)
             except TransientError as error:
                 stalls.after(error)
             except PermanentError as error:
@@ -283,9 +294,13 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         failure = status.failure()
         if failure is not None:
             return self.refuse(failure)
-        if _has_all(status, _plan_of(publication, handle)):
+        plan = _plan_of(publication, handle)
+        if _has_all(status, plan):
             return self._is_complete("found_by_status")
-        return self.look_again_or_park()
+        parked = self.look_again_or_park()
+        if parked is None and not self._address_has_expired() and _chunk_at(plan, status.uploaded_bytes):
+            return self.finish_after_all()
+        return parked
 
     def _probe(self, handle: Mapping[str, str], stalls: Stalls) -> PublishStatus:
         """Ask what became of the upload, again after transient failures. Raises ProbeRefused."""

@@ -65,6 +65,7 @@ def video_metadata(post: Post, marker: str) -> VideoMetadata:
         made_for_kids=post.made_for_kids,
         synthetic_media=post.synthetic,
         paid_promotion=post.paid,
+        license=post.license,  # type: ignore[arg-type]
     )
 
 
@@ -94,9 +95,8 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
     def _open_session(self, publication: Publication) -> Publication:
         self.media.check()
         # A ledger restored from a backup does not know what was posted since; the channel does.
-        found = self._on_the_channel(publication)
-        if found:
-            return self._adopt(found, "found_before_upload")
+        if (moved := self.already_there(publication)) is not None:
+            return moved
         self.count_session()
         self.ledger.spend_upload_slot(self.claim)
         metadata = video_metadata(self.order.post, publication.marker)
@@ -113,6 +113,10 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             received_bytes=0,
         )
 
+    def already_there(self, publication: Publication) -> Publication | None:
+        found = self._on_the_channel(publication)
+        return self._adopt(found, "found_before_upload") if found else None
+
     def _send_all_but_the_last_chunk(self, publication: Publication) -> Publication:
         handle = self.handle_of(publication)
         if handle is None:
@@ -124,13 +128,7 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             return self.refuse(error)
         while progress.video_id is None and not progress.gone:
             if self.media.size - progress.received <= self._chunk_size:
-                return self.ledger.advance(
-                    self.claim,
-                    State.FINALIZING,
-                    reason="last_chunk_next",
-                    detail={"received_bytes": progress.received},
-                    received_bytes=progress.received,
-                )
+                return self.allow_last_byte(publication, handle, progress.received)
             data = self._next_chunk(progress)
             try:
                 progress = self._send(uri, progress.received, data, stalls)
@@ -217,11 +215,16 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
     def _look_for_it(self, publication: Publication) -> Publication | None:
         if publication.remote_id is not None:
             return self._look_for_video(publication.remote_id)
-        video_id = self._video_of_session(publication)
-        if video_id is not None:
-            return self._has_video(video_id, "found_by_probe")
+        session = self._ask_session_once_more(publication)
+        if session is not None and session.video_id is not None:
+            return self._has_video(session.video_id, "found_by_probe")
         found = self._on_the_channel(publication)
-        return self._adopt(found, "found_on_channel") if found else self.look_again_or_park()
+        if found:
+            return self._adopt(found, "found_on_channel")
+        if session is not None and not session.gone and session.received < self.media.size:
+            self.count_look()
+            return self.finish_after_all()
+        return self.look_again_or_park()
 
     def _look_for_video(self, video_id: str) -> Publication | None:
         try:
@@ -232,13 +235,13 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             visible = False
         return self._has_video(video_id, "visible_again") if visible else self.look_again_or_park()
 
-    def _video_of_session(self, publication: Publication) -> str | None:
-        """What the session made, as far as it can still be asked."""
+    def _ask_session_once_more(self, publication: Publication) -> UploadProgress | None:
+        """What the session says now; None when it cannot be asked."""
         handle = self.handle_of(publication)
         if handle is None:
             return None
         try:
-            return self._probe(handle[SESSION_URI], self.stalls()).video_id
+            return self._probe(handle[SESSION_URI], self.stalls())
         except ProbeRefused as error:
             self.ledger.note_trouble(self.claim, error)
             return None

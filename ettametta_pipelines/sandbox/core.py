@@ -156,15 +156,19 @@ class SandboxStore:
             self._db.close()
 
 
-FaultAction = Literal["status", "delay", "drop_before", "drop_after"]
+FaultAction = Literal["status", "status_after", "delay", "delay_after", "drop_before", "drop_after", "late"]
+# Of a request hit by one of these nothing is answered: its connection is closed.
+_DROPS = frozenset({"drop_before", "drop_after", "late"})
 
 
 class FaultRule(BaseModel):
     """One thing that goes wrong. Counted over the requests it matches: `after` pass, then `times` are hit.
 
-    `status` answers with `status`, `body` and `headers` without running the request; `delay` waits `delay_s` and then
-    runs it; `drop_before` closes the connection unread; `drop_after` runs it and closes without an answer.
-    `path_regex` is searched in the path with the vendor's prefix, without the query.
+    `status` answers with `status`, `body` and `headers` without running the request, `status_after` after running it;
+    `delay` waits `delay_s` and then runs it, `delay_after` runs it and keeps its answer back that long; `drop_before`
+    closes the connection unread; `drop_after` runs it and closes without an answer; `late` reads it, closes, and runs
+    it `delay_s` later. `path_regex` is searched in the path with the vendor's prefix, without the query, `range_regex`
+    in the Content-Range header. With `armed_by` a rule sleeps until that is found in the Content-Range of a request.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -172,6 +176,8 @@ class FaultRule(BaseModel):
     vendor: str
     method: str | None = None
     path_regex: str = ""
+    range_regex: str = ""
+    armed_by: str = ""
     after: int = Field(default=0, ge=0)
     times: int | None = Field(default=1, ge=1)
     action: FaultAction = "status"
@@ -180,8 +186,9 @@ class FaultRule(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict)
     delay_s: float = Field(default=0.0, ge=0)
     seen: int = 0
+    armed: bool = False
 
-    @field_validator("path_regex")
+    @field_validator("path_regex", "range_regex", "armed_by")
     @classmethod
     def _compiles(cls, value: str) -> str:
         try:
@@ -190,11 +197,12 @@ class FaultRule(BaseModel):
             raise ValueError(f"not a regular expression: {error}") from error
         return value
 
-    def matches(self, vendor: str, method: str, path: str) -> bool:
+    def matches(self, vendor: str, method: str, path: str, content_range: str = "") -> bool:
         return (
             self.vendor == vendor
             and self.method in (None, method)
             and re.search(self.path_regex, path) is not None
+            and re.search(self.range_regex, content_range) is not None
         )
 
     @property
@@ -215,13 +223,15 @@ class Faults:
     def clear(self) -> None:
         self.rules.clear()
 
-    def next_for(self, vendor: str, method: str, path: str) -> FaultRule | None:
+    def next_for(self, vendor: str, method: str, path: str, content_range: str = "") -> FaultRule | None:
         hit = None
         for rule in self.rules:
-            if rule.matches(vendor, method, path):
+            if rule.matches(vendor, method, path, content_range) and (rule.armed or not rule.armed_by):
                 rule.seen += 1
                 if hit is None and rule.is_due:
                     hit = rule
+            if rule.armed_by and rule.vendor == vendor and re.search(rule.armed_by, content_range):
+                rule.armed = True
         return hit
 
 
@@ -250,42 +260,90 @@ class FaultMiddleware:
             return
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
-        rule = self.faults.next_for(vendor, scope["method"], scope["path"])
+        content_range = dict(scope["headers"]).get(b"content-range", b"").decode("latin-1")
+        rule = self.faults.next_for(vendor, scope["method"], scope["path"], content_range)
+        action = rule.action if rule else ""
         status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            if rule is None or rule.action != "drop_after":
+            if action not in _DROPS:
                 await send(message)
 
         try:
             await self._run(rule, scope, receive, answer)
         finally:
-            fault = rule.action if rule else ""
             self.store.log(
-                vendor, scope["method"], scope["path"], status, fault=fault, at=rfc3339(self.clock())
+                vendor, scope["method"], scope["path"], status, fault=action, at=rfc3339(self.clock())
             )
-        if rule is not None and rule.action in ("drop_before", "drop_after"):
+        if action in ("drop_before", "drop_after"):
             await _drop(scope)
 
     async def _run(self, rule: FaultRule | None, scope: Scope, receive: Receive, send: Send) -> None:
-        action = rule.action if rule else ""
-        if rule is not None and action == "status":
-            await _drain(receive)
-            await _send_canned(rule, send)
-            return
-        if rule is not None and action == "delay":
-            await asyncio.sleep(rule.delay_s)
-        if action != "drop_before":
+        if rule is None:
             await self.app(scope, receive, send)
+            return
+        match rule.action:
+            case "status":
+                await _drain(receive)
+                await _send_canned(rule, send)
+            case "status_after":
+                await self.app(scope, receive, _ignore)
+                await _send_canned(rule, send)
+            case "delay":
+                await asyncio.sleep(rule.delay_s)
+                await self.app(scope, receive, send)
+            case "delay_after":
+                await self.app(scope, receive, _held_back(send, rule.delay_s))
+            case "drop_after":
+                await self.app(scope, receive, send)
+            case "late":
+                request = await _whole(receive)
+                await _drop(scope)
+                await asyncio.sleep(rule.delay_s)
+                await self.app(scope, request, send)
+            case "drop_before":
+                pass
 
 
 async def _drain(receive: Receive) -> None:
     """Read the request to its end, so that a client still sending its body gets to see the answer."""
     while (message := await receive())["type"] == "http.request" and message.get("more_body"):
         pass
+
+
+async def _ignore(message: Message) -> None:
+    """An answer nobody is to see."""
+
+
+def _held_back(send: Send, delay_s: float) -> Send:
+    """`send` that waits before the first message of an answer."""
+    waited = False
+
+    async def answer(message: Message) -> None:
+        nonlocal waited
+        if not waited:
+            waited = True
+            await asyncio.sleep(delay_s)
+        await send(message)
+
+    return answer
+
+
+async def _whole(receive: Receive) -> Receive:
+    """The request read to its end, to be given to an application after its sender has gone."""
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+
+    async def again() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
 
 
 async def _send_canned(rule: FaultRule, send: Send) -> None:

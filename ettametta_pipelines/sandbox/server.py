@@ -29,7 +29,7 @@ START_TIMEOUT_S = 15.0
 class SandboxServer:
     """Sandbox in a thread: `with SandboxServer(home) as server: server.url`. Port 0 takes a free one.
 
-    `latency_s` is added to every answer. Raises NeedsPersonError `port_in_use` when the port is taken.
+    `latency_s` is added to every answer; `public_url` is where clients reach it, when not directly. Raises NeedsPersonError `port_in_use` when the port is taken.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class SandboxServer:
         host: str = "127.0.0.1",
         clock: Clock = utc_now,
         latency_s: float = 0.0,
+        public_url: str | None = None,
     ) -> None:
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
-        self.url = _url(host, self.port)
+        self.url = public_url or _url(host, self.port)
         self._app = create_app(home, public_url=self.url, clock=clock, latency_s=latency_s)
         self._server = _Server(_config(self._app))
         self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
@@ -161,7 +162,9 @@ def _config(app: FastAPI) -> uvicorn.Config:
             super().connection_lost(exc)
 
     def drop_connection(client: tuple[str, int]) -> None:
-        connections[client].abort()
+        # A client that was killed has hung up by itself.
+        if client in connections:
+            connections[client].abort()
 
     app.state.drop_connection = drop_connection
     settings: dict[str, Any] = {

@@ -93,7 +93,7 @@ class Publication(Base):
 
     `fence` rises with every claim, and every write names the fence it was claimed under. `handle` is the encrypted
     capability to continue the upload (session URI, upload URL). `quota_day` is set while the row holds a reserved
-    slot of that day's upload quota.
+    slot of that day's upload quota. `wishes` is what the operator chose for this intent, for whoever runs it again.
     """
 
     __tablename__ = "publications"
@@ -101,6 +101,7 @@ class Publication(Base):
         UniqueConstraint("platform", "channel_id", "content_id", "intent_no"),
         UniqueConstraint("platform", "remote_id"),
         Index(None, "content_id"),
+        Index(None, "state"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -126,6 +127,7 @@ class Publication(Base):
     remote_id: Mapped[str | None]
     url: Mapped[str | None]
     request_id: Mapped[str | None]
+    wishes: Mapped[dict[str, Any] | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     check_count: Mapped[int]
@@ -163,6 +165,26 @@ class PublicationRights(Base):
     sha256: Mapped[str] = mapped_column(primary_key=True)
     rights: Mapped[list[Any]]
     recorded_at: Mapped[datetime]
+
+
+class PublicationExtra(Base):
+    """Something set on a post after it was published, such as its thumbnail; `sha256` is of what was set last.
+
+    `done_at` is empty until the platform has it. A row here never changes the publication's own.
+    """
+
+    __tablename__ = "publication_extras"
+    __table_args__ = (UniqueConstraint("publication_id", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    publication_id: Mapped[str] = mapped_column(ForeignKey("publications.id"))
+    kind: Mapped[str]
+    object_key: Mapped[str]
+    sha256: Mapped[str]
+    tried_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
 
 
 class OAuthConnection(Base):

@@ -572,8 +572,7 @@ def _video_body(metadata: VideoMetadata) -> dict[str, Any]:
     if metadata.publish_at is not None:
         status["publishAt"] = rfc3339(metadata.publish_at)
     body: dict[str, Any] = {"snippet": snippet, "status": status}
-    if metadata.paid_promotion:
-        body["paidProductPlacementDetails"] = {"hasPaidProductPlacement": True}
+    body["paidProductPlacementDetails"] = {"hasPaidProductPlacement": metadata.paid_promotion}
     return body
 
 

@@ -131,14 +131,14 @@ def test_an_upload_address_that_ends_before_the_last_chunk_is_replaced(
 
 
 def test_an_upload_address_near_its_end_is_not_begun_with(
-    publisher: Publisher, new_publisher: Callable[[], Publisher], tiktok_seen: TikTokSeen, video: bytes
+    publisher: Publisher, new_publisher: Callable[[], Publisher], tiktok_seen: TikTokSeen, big: bytes
 ) -> None:
-    order = publisher.order("tiktok", video)
+    order = publisher.order("tiktok", big)
     with pytest.raises(Killed):
         publisher.with_(store=DyingStore(publisher.workshop.store, 0)).to_tiktok(order)
     with publisher.workshop.db.session() as session:
         row = session.scalars(sa.select(Publication)).one()
-        row.state = "SESSION_OPEN"
+        assert row.state == "SESSION_OPEN"
         assert row.session_opened_at is not None
         row.session_opened_at -= timedelta(minutes=55)
     assert new_publisher().to_tiktok(order).posted

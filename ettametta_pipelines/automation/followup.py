@@ -1,0 +1,53 @@
+"""The schedule that carries publications on: what `publishing/followup.py` finds due becomes run requests."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ettametta_pipelines.automation.jobs import PUBLISH_JOB
+from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, UPLOAD_PRIORITY
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.publishing.followup import DueLook
+
+# What is run for a platform: its post, and what is set on it once it is published.
+ASSETS_OF = {"youtube": ("youtube_publications", "youtube_thumbnails"), "tiktok": ("tiktok_publications",)}
+
+
+def build_followup(**on: Any) -> dg.ScheduleDefinition:
+    """The schedule; `on` says in which time zone, and that it is on by default."""
+
+    @dg.schedule(
+        name="publication_followup",
+        job_name=PUBLISH_JOB,
+        cron_schedule="*/10 * * * *",
+        description=(
+            "Every ten minutes: posts that are being processed, in doubt, or were left by a killed run, each run again "
+            "with its own configuration when its next look is due. Never posts twice."
+        ),
+        **on,
+    )
+    def publication_followup(
+        context: dg.ScheduleEvaluationContext, state: StateResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        from ettametta_pipelines.publishing.followup import due_looks
+
+        looks = due_looks(state.open())
+        if not looks:
+            yield dg.SkipReason("No post is on its way and due to be looked at.")
+        yield from map(_request, looks)
+
+    return publication_followup
+
+
+def _request(look: "DueLook") -> dg.RunRequest:
+    assets = ASSETS_OF[look.platform]
+    return dg.RunRequest(
+        run_key=look.key,
+        partition_key=look.source_id,
+        asset_selection=[dg.AssetKey(name) for name in assets],
+        run_config={"ops": {assets[0]: {"config": dict(look.wishes)}}},
+        tags={ACCOUNT_TAG: look.account, PLATFORM_TAG: look.platform, **UPLOAD_PRIORITY},
+    )
