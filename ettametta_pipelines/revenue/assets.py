@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ettametta_pipelines.clock import business_day_of, utc_now
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.partitions import DAY
@@ -357,8 +357,7 @@ def ledger_reconciliation(context: dg.AssetExecutionContext, store: StoreResourc
     started = monotonic()
     settings, days = get_settings(), _days(context)
     with failure_policy(context), _lake(store) as lake:
-        today = business_day_of(utc_now(), settings.timezone)
-        found = reconcile(store.open(), lake, days, settings.timezone, today)
+        found = reconcile(store.open(), lake, days, settings.timezone)
         written = store_reconciliation(store.open(), found, days)
     rows = found.rows.to_pylist()
     per_day = {

@@ -56,6 +56,7 @@ def _raw(source: str, title: str) -> TableContract:
         f"What {title} said, as received: every version of every object, never changed once written",
         (
             Column("day", "date", "Business day of the object when it was first filed"),
+            Column("kind", "string", "entries for movements of the balance, others for all else"),
             Column("batch", "string", "The reading that brought it: its time and a digest of what it brought"),
             Column(
                 "object_type",
@@ -70,10 +71,16 @@ def _raw(source: str, title: str) -> TableContract:
             Column("livemode", "bool", "Read with a key for real money"),
             Column("payload_sha256", "string", "SHA-256 of the payload; `gone` when it was no longer listed"),
             Column("facts", "string", "What the books take from it, as JSON", nullable=True),
+            Column(
+                "about",
+                "string",
+                "Id, status and amounts of the object behind a movement, or of the object itself, as JSON",
+                nullable=True,
+            ),
             Column("payload", "string", "The object's JSON; null when it was no longer listed", nullable=True),
         ),
         key=("object_type", "object_id"),
-        partitioned_by=("day", "batch"),
+        partitioned_by=("day", "kind", "batch"),
     )
 
 

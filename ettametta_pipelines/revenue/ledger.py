@@ -99,7 +99,7 @@ def book_ledger(
 
 def ledger_rows(lake: "Lake", source: str, days: Sequence[date], timezone: ZoneInfo) -> "pa.Table":
     """Ledger rows of consecutive days, sorted by day, instant and id, as the raw table has them now."""
-    with lexicon(lake), relations(lake, calendar=calendar(days[0], days[-1], timezone)):
+    with lexicon(lake):
         given = {
             "start": business_day_bounds(days[0], timezone)[0],
             "end": business_day_bounds(days[-1], timezone)[1],

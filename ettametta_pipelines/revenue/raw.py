@@ -36,6 +36,7 @@ PAYOUT = "payout"
 PAYOUT_ROWS = "payout_rows"
 DISPUTE = "dispute"
 BALANCE = "balance"
+ENTRIES, OTHERS = "entries", "others"
 
 RAW_TABLES: Mapping[str, TableContract] = {"stripe": STRIPE_RAW, "shopify": SHOPIFY_RAW}
 # A row filed under another time zone's day is at most this far from where it would be filed today.
@@ -114,10 +115,10 @@ def append(
             business_day_of(span["last"], window.timezone),
         )
         around = {"from_day": days[0] - ZONE_SLACK, "to_day": days[1] + ZONE_SLACK}
-        with relations(lake, calendar=calendar(*days, window.timezone), raw=_view(lake, source, around)):
-            asked = {"start": window.start, "end": window.end, "fetched_at": window.fetched_at}
-            news = lake.arrow(_sql("raw_news"), asked)
-            counts = lake.rows(_sql("raw_counts"), {"start": window.start, "end": window.end})
+        with relations(lake, raw=_view(lake, source, around)):
+            asked = {"start": window.start, "end": window.end, "timezone": window.timezone.key}
+            news = lake.arrow(_sql("raw_news"), asked | {"fetched_at": window.fetched_at})
+            counts = lake.rows(_sql("raw_counts"), asked)
             closed = lake.rows(_sql("raw_closed"), {"fetched_at": window.fetched_at})
     read = {day: DayRead(day, window.is_closed(day)) for day in window.days}
     for row in counts:
@@ -170,12 +171,25 @@ def _file(
         batch = f"{window.fetched_at:%Y%m%dT%H%M%S%f}-{said[:12]}"
         if reading is not None:
             rows = pa.concat_tables([rows, _note(rows.schema, day, window, state, reading)])
-        count = rows.num_rows
-        rows = rows.append_column("batch", pa.array([batch] * count))
-        rows = rows.append_column("livemode", pa.array([livemode] * count))
-        when = pa.array([window.fetched_at] * count, pa.timestamp("us", tz="UTC"))
-        rows = rows.append_column("fetched_at", when)
-        _create(store, contract, contract.checked(rows), f"{day.isoformat()}|{batch}")
+        for kind, part in _by_kind(rows):
+            count = part.num_rows
+            part = part.append_column("kind", pa.array([kind] * count))
+            part = part.append_column("batch", pa.array([batch] * count))
+            part = part.append_column("livemode", pa.array([livemode] * count))
+            when = pa.array([window.fetched_at] * count, pa.timestamp("us", tz="UTC"))
+            part = part.append_column("fetched_at", when)
+            _create(store, contract, contract.checked(part), f"{day.isoformat()}|{kind}|{batch}")
+
+
+def _by_kind(rows: "pa.Table") -> "Iterator[tuple[str, pa.Table]]":
+    """Movements apart from the rest, so that a question about payouts does not read a million charges."""
+    import pyarrow.compute as pc
+
+    is_entry = pc.equal(rows["object_type"], ENTRY)
+    for kind, wanted in ((ENTRIES, is_entry), (OTHERS, pc.invert(is_entry))):
+        part = rows.filter(wanted)
+        if part.num_rows:
+            yield kind, part
 
 
 def _create(store: "ObjectStore", contract: TableContract, rows: "pa.Table", partition: str) -> None:
@@ -194,8 +208,8 @@ def _note(schema: "pa.Schema", day: date, window: Window, state: str, reading: D
     said = json.dumps({"listed": reading.listed, "repeated": reading.repeated})
     note = {
         "day": day, "object_type": READING, "object_id": state, "occurred_at": window.fetched_at,
-        "payload_sha256": hashlib.sha256(said.encode()).hexdigest(), "facts": None, "payload": said,
-        "kind": "note", "facts_before": None,
+        "payload_sha256": hashlib.sha256(said.encode()).hexdigest(), "facts": None, "about": None,
+        "payload": said, "change": "note", "facts_before": None,
     }  # fmt: skip
     return pa.Table.from_pylist([note], schema=schema)
 
@@ -203,11 +217,11 @@ def _note(schema: "pa.Schema", day: date, window: Window, state: str, reading: D
 def _tell(reading: DayRead, rows: "pa.Table") -> None:
     entries = [
         row
-        for row in rows.select(["object_type", "object_id", "kind", "facts", "facts_before"]).to_pylist()
+        for row in rows.select(["object_type", "object_id", "change", "facts", "facts_before"]).to_pylist()
         if row["object_type"] == ENTRY
     ]
-    for kind in ("added", "changed", "gone"):
-        setattr(reading, kind, sum(row["kind"] == kind for row in entries))
+    for change in ("added", "changed", "gone"):
+        setattr(reading, change, sum(row["change"] == change for row in entries))
     if reading.was_closed:
         reading.news = [_news_of(row) for row in entries if row["facts"] != row["facts_before"]]
 
@@ -215,9 +229,9 @@ def _tell(reading: DayRead, rows: "pa.Table") -> None:
 def _news_of(row: Mapping[str, Any]) -> str:
     before, after = (_in_words(row[name]) for name in ("facts_before", "facts"))
     name = row["object_id"]
-    if row["kind"] == "added" or not before:
+    if row["change"] == "added" or not before:
         return f"{name} came late: {after}"
-    if row["kind"] == "gone":
+    if row["change"] == "gone":
         return f"{name} is no longer listed, was {before}"
     return f"{name} was {before}, is now {after}"
 

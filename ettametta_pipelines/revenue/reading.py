@@ -24,6 +24,7 @@ from ettametta_pipelines.revenue.raw import (
     Listing,
     Window,
     append,
+    relations,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _stripe_listings(client: "StripeClient", lake: "Lake", window: Window) -> It
         yield Listing(DISPUTE, [_page(text) for text in disputes])
     yield Listing(PAYOUT, pages)
     itemised = [p for p in listed.values() if is_itemised(p) and p["id"] not in known]
-    yield Listing(PAYOUT_ROWS, [_rows_of(client, payout) for payout in itemised])
+    yield Listing(PAYOUT_ROWS, [_rows_of(client, lake, payout) for payout in itemised])
 
 
 def is_itemised(payout: dict[str, Any]) -> bool:
@@ -125,18 +126,15 @@ def _balance(client: "StripeClient", window: Window) -> str:
     return json.dumps({"data": [balance | {"id": f"balance_{second}", "created": second}]})
 
 
-def _rows_of(client: "StripeClient", payout: dict[str, Any]) -> str:
+def _rows_of(client: "StripeClient", lake: "Lake", payout: dict[str, Any]) -> str:
     """What a payout paid, as [id, created, net, type] of every row it lists."""
-    rows = [
-        [row["id"], row["created"], row["net"], row["type"]]
-        for page in client.payout_transaction_pages(payout["id"])
-        for row in json.loads(page)["data"]
-    ]
-    said = {
-        "id": payout["id"], "created": payout["created"], "amount": payout["amount"],
-        "currency": payout["currency"], "rows": sorted(rows),
-    }  # fmt: skip
-    return json.dumps({"data": [said]})
+    import pyarrow as pa
+
+    pages = pa.table({"page": pa.array(client.payout_transaction_pages(payout["id"]), pa.string())})
+    with relations(lake, pages=pages):
+        ((rows,),) = (row.values() for row in lake.rows(_sql("stripe_payout_rows")))
+    head = {name: payout[name] for name in ("id", "created", "amount", "currency")}
+    return f'{{"data": [{json.dumps(head)[:-1]}, "rows": {rows}}}]}}'
 
 
 def _known_payouts(lake: "Lake", window: Window) -> tuple[set[str], set[str]]:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from ettametta_pipelines.clock import business_day_of
 from ettametta_pipelines.revenue.contracts import LEDGER_RECONCILIATION
 from ettametta_pipelines.revenue.ledger import LEDGERS, SHOWN, Finding, Wrong, booked_days, lexicon, sentence
-from ettametta_pipelines.revenue.raw import MARTS, ZONE_SLACK, calendar, relations, slices
+from ettametta_pipelines.revenue.raw import MARTS, ZONE_SLACK, relations, slices
 from ettametta_pipelines.revenue.reading import LOOKBACK_DAYS, OPEN_WITHIN, PAYOUT_WITHIN
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Reconciliation:
 
 
 def reconcile(
-    store: "ObjectStore", lake: "Lake", days: Sequence[date], timezone: ZoneInfo, today: date
+    store: "ObjectStore", lake: "Lake", days: Sequence[date], timezone: ZoneInfo
 ) -> Reconciliation:
     """Compare the stored books of these days, and what they reach back to, with what the services say."""
     import pyarrow as pa
@@ -65,7 +65,8 @@ def reconcile(
     first, last = days[0], days[-1]
     booked = [(source, day) for source in LEDGERS for day in booked_days(store, source)]
     names, dates = ([item[place] for item in booked] for place in (0, 1))
-    given: dict[str, date] = {
+    given: dict[str, Any] = {
+        "timezone": timezone.key,
         "first_day": first,
         "last_day": last,
         "since_day": first - OPEN_WITHIN,
@@ -73,13 +74,11 @@ def reconcile(
         "from_day": first - ZONE_SLACK,
         "to_day": last + PAYOUT_WITHIN,
     }
-    days_known = calendar(given["since_day"] - ZONE_SLACK, max(today, given["to_day"]), timezone)
     with (
         lake.unchanging(),
         lexicon(lake),
         relations(
             lake,
-            calendar=days_known,
             booked_days=pa.table({"source": pa.array(names, pa.string()), "day": pa.array(dates, pa.date32())}),
         ),
     ):
@@ -116,7 +115,7 @@ def freshness(lake: "Lake", source: str, days: Sequence[date], now: datetime, ti
     return Finding(FRESH_CHECK, f"{said}; nothing was sold since, or the service has not posted it.", 1)
 
 
-def _finding(lake: "Lake", name: str, given: Mapping[str, date], looked_at: int) -> Finding:
+def _finding(lake: "Lake", name: str, given: Mapping[str, Any], looked_at: int) -> Finding:
     said = sorted(_asked(lake, f"check_{name}", given)["said"].to_pylist())
     return Finding(name, sentence(Wrong(len(said), said[:SHOWN])), looked_at)
 

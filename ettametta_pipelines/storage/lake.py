@@ -35,6 +35,7 @@ _FIXED_AT_START: dict[str, str | bool | int | float | list[str]] = {
 }
 _LOCKS = (
     "SET TimeZone = 'UTC'",
+    "SET enable_progress_bar = false",
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )

@@ -1,12 +1,12 @@
 -- Readings of the Stripe balance between which it moved by another sum than the ledger's net. Pairs of readings with a
 -- day between them that is not booked are left out.
--- Inputs: stripe_raw, stripe_ledger, booked_days, calendar, currencies; macro shown; parameters $lookback_day, $last_day.
+-- Inputs: stripe_raw, stripe_ledger, booked_days, currencies; macro shown; parameters $timezone, $lookback_day, $last_day.
 WITH parts AS (
     SELECT
         occurred_at,
         unnest(json_extract(payload, '$.available[*]') || json_extract(payload, '$.pending[*]')) AS part
     FROM stripe_raw
-    WHERE day BETWEEN $lookback_day AND $last_day AND object_type = 'balance'
+    WHERE day BETWEEN $lookback_day AND $last_day AND object_type = 'balance' AND kind = 'others'
 ),
 
 balances AS (
@@ -30,10 +30,12 @@ pairs AS (
 ),
 
 dated AS (
-    SELECT pairs.*, opened.day AS opened_on, closed.day AS closed_on
+    SELECT
+        pairs.*,
+        (opened_at AT TIME ZONE $timezone)::DATE AS opened_on,
+        (closed_at AT TIME ZONE $timezone)::DATE AS closed_on
     FROM pairs
-    ASOF JOIN calendar AS opened ON pairs.opened_at >= opened.day_start
-    ASOF JOIN calendar AS closed ON pairs.closed_at >= closed.day_start
+    WHERE opened_at IS NOT NULL
 ),
 
 moved AS (

@@ -20,11 +20,7 @@ WITH moves AS (
 outcomes AS (
     SELECT dispute_id, max_by(status, fetched_at) AS status
     FROM (
-        SELECT
-            CASE object_type WHEN 'dispute' THEN object_id ELSE payload ->> '$.source.id' END AS dispute_id,
-            CASE object_type WHEN 'dispute' THEN payload ->> '$.status' ELSE payload ->> '$.source.status' END
-                AS status,
-            fetched_at
+        SELECT about ->> '$.id' AS dispute_id, about ->> '$.status' AS status, fetched_at
         FROM stripe_raw
         WHERE
             day BETWEEN $since_day AND $to_day

@@ -14,12 +14,12 @@ WITH moves AS (
 failed AS (
     SELECT object_id
     FROM (
-        SELECT object_id, payload
+        SELECT object_id, about
         FROM stripe_raw
-        WHERE day BETWEEN $lookback_day AND $to_day AND object_type = 'payout'
+        WHERE day BETWEEN $lookback_day AND $to_day AND object_type = 'payout' AND kind = 'others'
         QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
     )
-    WHERE payload ->> '$.status' IN ('failed', 'canceled')
+    WHERE about ->> '$.status' IN ('failed', 'canceled')
 ),
 
 per_payout AS (

@@ -1,20 +1,18 @@
 -- Movements that Stripe lists under a payout and the ledger does not have, or has with another net; payouts whose own
 -- movement is not minus their amount. Days that are not booked are left out.
--- Inputs: stripe_raw, stripe_ledger, booked_days, calendar, currencies; macro shown; parameters $from_day, $to_day,
--- $lookback_day, $last_day.
-WITH latest AS (
-    SELECT object_id AS payout_id, payload
+-- Inputs: stripe_raw, stripe_ledger, booked_days, currencies; macro shown; parameters $timezone, $from_day, $to_day,
+-- $lookback_day.
+WITH latest AS MATERIALIZED (
+    SELECT
+        object_id AS payout_id,
+        from_json(payload, '{"currency":"VARCHAR","amount":"BIGINT","rows":[["VARCHAR"]]}') AS said
     FROM stripe_raw
-    WHERE day BETWEEN $from_day AND $to_day AND object_type = 'payout_rows'
+    WHERE day BETWEEN $from_day AND $to_day AND object_type = 'payout_rows' AND kind = 'others'
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 ),
 
 listed AS (
-    SELECT
-        payout_id,
-        upper(payload ->> '$.currency') AS currency,
-        -(payload ->> '$.amount')::BIGINT AS own_net,
-        unnest(json_extract(payload, '$.rows[*]')) AS entry
+    SELECT payout_id, upper(said.currency) AS currency, -said.amount AS own_net, unnest(said.rows) AS entry
     FROM latest
 ),
 
@@ -22,11 +20,10 @@ placed AS (
     SELECT
         payout_id,
         currency,
-        entry ->> '$[0]' AS entry_id,
-        CASE entry ->> '$[3]' WHEN 'payout' THEN own_net ELSE (entry ->> '$[2]')::BIGINT END AS net_minor,
-        day
+        entry[1] AS entry_id,
+        CASE entry[4] WHEN 'payout' THEN own_net ELSE entry[3]::BIGINT END AS net_minor,
+        (to_timestamp(entry[2]::BIGINT) AT TIME ZONE $timezone)::DATE AS day
     FROM listed
-    ASOF JOIN calendar ON to_timestamp((entry ->> '$[1]')::BIGINT) >= calendar.day_start
 ),
 
 ledger AS (
@@ -34,7 +31,7 @@ ledger AS (
         entry_id,
         CASE reporting_category WHEN 'payout' THEN amount_minor ELSE net_minor END AS net_minor
     FROM stripe_ledger
-    WHERE day BETWEEN $lookback_day AND $last_day
+    WHERE day BETWEEN $lookback_day AND $to_day
 )
 
 SELECT

@@ -1,37 +1,45 @@
 -- Charges that say another sum was refunded than their refunds come to, in the currency the customer paid in.
 -- A charge is compared once every day from its own to the one it was last read on is booked; refunds that failed do
--- not count. Inputs: stripe_raw, booked_days, calendar, currencies; macro shown; parameter $lookback_day.
-WITH latest AS (
-    SELECT object_id, occurred_at, fetched_at, facts, json_extract(payload, '$.source') AS said
+-- not count. Inputs: stripe_raw, booked_days, currencies; macro shown; parameters $lookback_day,
+-- $timezone.
+WITH latest AS MATERIALIZED (
+    SELECT
+        day,
+        occurred_at,
+        fetched_at,
+        facts,
+        from_json(
+            about,
+            '{"id":"VARCHAR","charge":"VARCHAR","currency":"VARCHAR","amount":"BIGINT","amount_refunded":"BIGINT",
+              "status":"VARCHAR"}'
+        ) AS said
     FROM stripe_raw
     WHERE
         day >= $lookback_day
-        AND object_type = 'balance_transaction'
+        AND kind = 'entries'
         AND (starts_with(facts, '["charge"') OR starts_with(facts, '["refund') OR payload_sha256 = 'gone')
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 ),
 
 charges AS (
     SELECT
-        said ->> '$.id' AS charge_id,
-        upper(said ->> '$.currency') AS currency,
-        (said ->> '$.amount_refunded')::BIGINT AS amount_refunded,
-        posted.day AS first_day,
-        known.day AS last_day
+        said.id AS charge_id,
+        upper(said.currency) AS currency,
+        said.amount_refunded,
+        day AS first_day,
+        (fetched_at AT TIME ZONE $timezone)::DATE AS last_day
     FROM latest
-    ASOF JOIN calendar AS posted ON latest.occurred_at >= posted.day_start
-    ASOF JOIN calendar AS known ON latest.fetched_at >= known.day_start
-    WHERE starts_with(facts, '["charge"') AND said ->> '$.amount_refunded' IS NOT NULL
+    WHERE starts_with(facts, '["charge"') AND said.amount_refunded IS NOT NULL
 ),
 
 refunds AS (
     SELECT charge_id, sum(amount) AS refunded, string_agg(refund_id, ', ' ORDER BY refund_id) AS named
     FROM (
         SELECT
-            said ->> '$.id' AS refund_id,
-            said ->> '$.charge' AS charge_id,
-            (said ->> '$.amount')::BIGINT AS amount,
-            said ->> '$.status' AS status
+            said.id AS refund_id,
+            said.charge AS charge_id,
+            said.amount,
+            said.status
         FROM latest
         WHERE starts_with(facts, '["refund')
         QUALIFY row_number() OVER (PARTITION BY refund_id ORDER BY fetched_at DESC, occurred_at DESC) = 1

@@ -1,6 +1,6 @@
 -- What a reading brings that was not known: versions that are new, and movements that are no longer listed.
--- Grain: one row per object; sorted by day. Inputs: listed, raw (known versions), calendar; parameters $start and $end
--- of the window whose movements are listed completely, $fetched_at of this reading.
+-- Grain: one row per object; sorted by day. Inputs: listed, raw (known versions); parameters $start and $end of the
+-- window whose movements are listed completely, $fetched_at of this reading, $timezone.
 -- Invariants: of an object listed twice the later page counts; versions seen after this reading are not looked at, so
 -- that the order of filing does not matter.
 WITH now_listed AS (
@@ -29,8 +29,9 @@ different AS (
         now_listed.occurred_at,
         now_listed.payload_sha256,
         now_listed.facts,
+        now_listed.about,
         now_listed.payload,
-        CASE WHEN known.object_id IS NULL THEN 'added' ELSE 'changed' END AS kind,
+        CASE WHEN known.object_id IS NULL THEN 'added' ELSE 'changed' END AS change,
         known.facts AS facts_before
     FROM now_listed
     LEFT JOIN known USING (object_type, object_id)
@@ -44,8 +45,9 @@ missing AS (
         occurred_at,
         'gone' AS payload_sha256,
         NULL::VARCHAR AS facts,
+        NULL::VARCHAR AS about,
         NULL::VARCHAR AS payload,
-        'gone' AS kind,
+        'gone' AS change,
         facts AS facts_before
     FROM known
     WHERE
@@ -61,7 +63,6 @@ missing AS (
         AND object_id NOT IN (SELECT object_id FROM seen_later)
 )
 
-SELECT calendar.day, news.*
+SELECT (news.occurred_at AT TIME ZONE $timezone)::DATE AS day, news.*
 FROM (SELECT * FROM different UNION ALL BY NAME SELECT * FROM missing) AS news
-ASOF JOIN calendar ON news.occurred_at >= calendar.day_start
-ORDER BY calendar.day, object_type, object_id
+ORDER BY day, object_type, object_id

@@ -15,10 +15,10 @@ WITH own AS (
     GROUP BY ALL
 ),
 
-latest AS (
-    SELECT object_id AS payout_id, payload
+latest AS MATERIALIZED (
+    SELECT object_id AS payout_id, from_json(payload, '{"rows":[["VARCHAR"]]}') AS said
     FROM stripe_raw
-    WHERE day BETWEEN $from_day AND $to_day AND object_type = 'payout_rows'
+    WHERE day BETWEEN $from_day AND $to_day AND object_type = 'payout_rows' AND kind = 'others'
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 ),
 
@@ -27,9 +27,9 @@ paid AS (
         'stripe' AS source,
         payout_id,
         count(*) AS rows_listed,
-        sum((entry ->> '$[2]')::BIGINT) AS paid_minor
-    FROM (SELECT payout_id, unnest(json_extract(payload, '$.rows[*]')) AS entry FROM latest)
-    WHERE entry ->> '$[3]' <> 'payout'
+        sum(entry[3]::BIGINT) AS paid_minor
+    FROM (SELECT payout_id, unnest(said.rows) AS entry FROM latest)
+    WHERE entry[4] <> 'payout'
     GROUP BY payout_id
 
     UNION ALL

@@ -1,7 +1,7 @@
 -- The Shopify Payments ledger of some business days, in the columns and categories of the Stripe ledger.
 --
 -- Grain: one row per balance transaction. Key: entry_id. Sorted by day, instant and id.
--- Inputs: shopify_raw; calendar, currencies(currency, exponent), booking_classes(reporting_category, booking_class),
+-- Inputs: shopify_raw; currencies(currency, exponent), booking_classes(reporting_category, booking_class),
 --   shopify_categories(type, reporting_category); the macro minor_units; parameters as of stripe_ledger.sql.
 -- Invariants: as many rows as movements; amounts are read exactly, one that cannot be is null and refused.
 WITH latest AS (
@@ -9,7 +9,7 @@ WITH latest AS (
     FROM shopify_raw
     WHERE
         day BETWEEN $from_day AND $to_day
-        AND object_type = 'balance_transaction'
+        AND kind = 'entries'
         AND occurred_at >= $start
         AND occurred_at < $end
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
@@ -18,6 +18,7 @@ WITH latest AS (
 entries AS (
     SELECT
         object_id,
+        (occurred_at AT TIME ZONE $timezone)::DATE AS day,
         occurred_at,
         fetched_at,
         livemode,
@@ -32,14 +33,14 @@ entries AS (
 )
 
 SELECT
-    calendar.day,
+    entries.day,
     'shopify' AS source,
     entries.object_id AS entry_id,
     said.type,
     coalesce(shopify_categories.reporting_category, 'unclassified') AS reporting_category,
     CASE
         WHEN said.test AND livemode THEN 'test'
-        WHEN NOT livemode AND bool_or(livemode) OVER (PARTITION BY calendar.day) THEN 'test'
+        WHEN NOT livemode AND bool_or(livemode) OVER (PARTITION BY entries.day) THEN 'test'
         ELSE coalesce(booking_classes.booking_class, 'unclassified')
     END AS booking_class,
     minor_units(said.amount.amount, currencies.exponent) AS amount_minor,
@@ -60,8 +61,7 @@ SELECT
     said.associatedPayout.id AS payout_id,
     entries.fetched_at
 FROM entries
-ASOF JOIN calendar ON entries.occurred_at >= calendar.day_start
 LEFT JOIN currencies ON currencies.currency = said.amount.currencyCode
 LEFT JOIN shopify_categories ON shopify_categories.type = said.type
 LEFT JOIN booking_classes ON booking_classes.reporting_category = shopify_categories.reporting_category
-ORDER BY calendar.day, entries.occurred_at, entry_id
+ORDER BY entries.day, entries.occurred_at, entry_id

@@ -17,5 +17,6 @@ SELECT
         payload -> '$.fee.amount',
         payload -> '$.amount.currencyCode'
     ) || ']' AS facts,
+    NULL::VARCHAR AS about,
     payload
 FROM listed

@@ -1,7 +1,7 @@
 -- The Stripe ledger of some business days: the latest version of every movement, cut into days by its instant.
 --
 -- Grain: one row per balance transaction. Key: entry_id. Sorted by day, instant and id.
--- Inputs: stripe_raw; calendar, currencies(currency, exponent), booking_classes(reporting_category, booking_class);
+-- Inputs: stripe_raw; currencies(currency, exponent), booking_classes(reporting_category, booking_class);
 --   parameters $start, $end (instants), $from_day, $to_day (where those instants may be filed), $paid_until (last day
 --   whose payouts are looked at), $timezone.
 -- Invariants: as many rows as movements; a row posted in two payouts takes the first and stays one row (the
@@ -11,50 +11,52 @@ WITH latest AS (
     FROM stripe_raw
     WHERE
         day BETWEEN $from_day AND $to_day
-        AND object_type = 'balance_transaction'
+        AND kind = 'entries'
         AND occurred_at >= $start
         AND occurred_at < $end
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 ),
 
-entries AS (
+entries AS MATERIALIZED (
     SELECT
         object_id,
+        (occurred_at AT TIME ZONE $timezone)::DATE AS day,
         occurred_at,
         fetched_at,
         livemode,
         from_json(
             payload,
             '{"type":"VARCHAR","reporting_category":"VARCHAR","amount":"BIGINT","fee":"BIGINT","net":"BIGINT",
-              "currency":"VARCHAR","available_on":"BIGINT","status":"VARCHAR","source":"JSON",
+              "currency":"VARCHAR","available_on":"BIGINT","status":"VARCHAR","exchange_rate":"VARCHAR",
+              "source":{"id":"VARCHAR","amount":"BIGINT","currency":"VARCHAR"},
               "fee_details":[{"type":"VARCHAR","amount":"BIGINT"}]}'
         ) AS said,
-        payload ->> '$.exchange_rate' AS exchange_rate
+        payload
     FROM latest
     WHERE payload IS NOT NULL
 ),
 
-payouts AS (
-    SELECT object_id AS payout_id, payload
+payouts AS MATERIALIZED (
+    SELECT object_id AS payout_id, from_json(payload, '{"rows":[["VARCHAR"]]}') AS said
     FROM stripe_raw
-    WHERE day BETWEEN $from_day AND $paid_until AND object_type = 'payout_rows'
+    WHERE day BETWEEN $from_day AND $paid_until AND object_type = 'payout_rows' AND kind = 'others'
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 ),
 
 paid AS (
-    SELECT entry ->> '$[0]' AS entry_id, min(payout_id) AS payout_id
-    FROM (SELECT payout_id, unnest(json_extract(payload, '$.rows[*]')) AS entry FROM payouts)
+    SELECT entry_id, min(payout_id) AS payout_id
+    FROM (SELECT payout_id, unnest(said.rows)[1] AS entry_id FROM payouts)
     GROUP BY ALL
 )
 
 SELECT
-    calendar.day,
+    entries.day,
     'stripe' AS source,
     entries.object_id AS entry_id,
     said.type,
     said.reporting_category,
     CASE
-        WHEN NOT livemode AND bool_or(livemode) OVER (PARTITION BY calendar.day) THEN 'test'
+        WHEN NOT livemode AND bool_or(livemode) OVER (PARTITION BY entries.day) THEN 'test'
         ELSE coalesce(booking_classes.booking_class, 'unclassified')
     END AS booking_class,
     said.amount AS amount_minor,
@@ -68,29 +70,23 @@ SELECT
         ),
         ', '
     ) || ']' AS fee_details,
-    CASE json_type(said.source) WHEN 'OBJECT' THEN said.source ->> '$.id' ELSE said.source ->> '$' END
-        AS source_object_id,
-    CASE
-        WHEN said.source ->> '$.currency' IS NOT NULL THEN (said.source ->> '$.amount')::BIGINT
-    END AS presented_minor,
-    CASE
-        WHEN said.source ->> '$.amount' IS NOT NULL THEN upper(said.source ->> '$.currency')
-    END AS presented_currency,
-    entries.exchange_rate,
+    -- A source that was not expanded is its id alone.
+    coalesce(said.source.id, payload ->> '$.source') AS source_object_id,
+    CASE WHEN said.source.currency IS NOT NULL THEN said.source.amount END AS presented_minor,
+    CASE WHEN said.source.amount IS NOT NULL THEN upper(said.source.currency) END AS presented_currency,
+    said.exchange_rate,
     entries.occurred_at,
     $timezone AS business_timezone,
     entries.livemode,
     to_timestamp(said.available_on) AS available_on,
     said.status,
     CASE said.type
-        WHEN 'payout'
-        THEN CASE json_type(said.source) WHEN 'OBJECT' THEN said.source ->> '$.id' ELSE said.source ->> '$' END
+        WHEN 'payout' THEN coalesce(said.source.id, payload ->> '$.source')
         ELSE paid.payout_id
     END AS payout_id,
     entries.fetched_at
 FROM entries
-ASOF JOIN calendar ON entries.occurred_at >= calendar.day_start
 LEFT JOIN currencies ON currencies.currency = upper(said.currency)
 LEFT JOIN booking_classes ON booking_classes.reporting_category = said.reporting_category
 LEFT JOIN paid ON paid.entry_id = entries.object_id
-ORDER BY calendar.day, entries.occurred_at, entry_id
+ORDER BY entries.day, entries.occurred_at, entry_id

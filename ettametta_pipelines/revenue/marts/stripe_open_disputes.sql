@@ -2,8 +2,8 @@
 -- A dispute is known by the movement that took the money, and from then on by its own versions.
 WITH said AS (
     SELECT
-        CASE WHEN object_type = 'dispute' THEN object_id ELSE payload ->> '$.source.id' END AS dispute_id,
-        CASE WHEN object_type = 'dispute' THEN payload ->> '$.status' ELSE payload ->> '$.source.status' END AS status,
+        about ->> '$.id' AS dispute_id,
+        about ->> '$.status' AS status,
         occurred_at,
         fetched_at
     FROM stripe_raw
