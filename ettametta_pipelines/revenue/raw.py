@@ -115,10 +115,11 @@ def append(
             business_day_of(span["last"], window.timezone),
         )
         around = {"from_day": days[0] - ZONE_SLACK, "to_day": days[1] + ZONE_SLACK}
-        with relations(lake, raw=_view(lake, source, around)):
-            asked = {"start": window.start, "end": window.end, "timezone": window.timezone.key}
-            news = lake.arrow(_sql("raw_news"), asked | {"fetched_at": window.fetched_at})
-            counts = lake.rows(_sql("raw_counts"), asked)
+        counted = {"start": window.start, "end": window.end, "timezone": window.timezone.key}
+        counts = lake.rows(_sql("raw_counts"), counted)
+        once = lake.arrow(_sql("raw_once")) if span["has_repeats"] else listed
+        with relations(lake, listed=once, raw=_view(lake, source, around)):
+            news = lake.arrow(_sql("raw_news"), counted | {"fetched_at": window.fetched_at})
             closed = lake.rows(_sql("raw_closed"), {"fetched_at": window.fetched_at})
     read = {day: DayRead(day, window.is_closed(day)) for day in window.days}
     for row in counts:

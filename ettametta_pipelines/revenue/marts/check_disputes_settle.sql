@@ -18,18 +18,10 @@ WITH moves AS (
 ),
 
 outcomes AS (
-    SELECT dispute_id, max_by(status, fetched_at) AS status
-    FROM (
-        SELECT about ->> '$.id' AS dispute_id, about ->> '$.status' AS status, fetched_at
-        FROM stripe_raw
-        WHERE
-            day BETWEEN $since_day AND $to_day
-            AND (
-                object_type = 'dispute'
-                OR (object_type = 'balance_transaction' AND starts_with(facts, '["dispute'))
-            )
-    )
-    GROUP BY dispute_id
+    SELECT object_id AS dispute_id, max_by(about ->> '$.status', fetched_at) AS status
+    FROM stripe_raw
+    WHERE day BETWEEN $since_day AND $to_day AND kind = 'others' AND object_type = 'dispute'
+    GROUP BY object_id
 )
 
 SELECT

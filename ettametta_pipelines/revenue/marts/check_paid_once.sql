@@ -6,7 +6,7 @@ WITH latest AS MATERIALIZED (
     QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 )
 
-SELECT entry_id || ' was paid by ' || string_agg(payout_id, ' and ' ORDER BY payout_id) AS said
+SELECT entry_id || ' was paid by ' || min(payout_id) || ' and ' || max(payout_id) AS said
 FROM (SELECT payout_id, unnest(said.rows)[1] AS entry_id FROM latest)
 GROUP BY entry_id
 HAVING count(*) > 1

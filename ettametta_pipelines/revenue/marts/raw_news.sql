@@ -1,15 +1,9 @@
 -- What a reading brings that was not known: versions that are new, and movements that are no longer listed.
 -- Grain: one row per object; sorted by day. Inputs: listed, raw (known versions); parameters $start and $end of the
 -- window whose movements are listed completely, $fetched_at of this reading, $timezone.
--- Invariants: of an object listed twice the later page counts; versions seen after this reading are not looked at, so
+-- Every object is in listed once. Invariant: versions seen after this reading are not looked at, so
 -- that the order of filing does not matter.
-WITH now_listed AS (
-    SELECT *
-    FROM listed
-    QUALIFY row_number() OVER (PARTITION BY object_type, object_id ORDER BY place DESC) = 1
-),
-
-known AS (
+WITH known AS (
     SELECT *
     FROM raw
     WHERE fetched_at <= $fetched_at AND object_type <> 'reading'
@@ -24,18 +18,18 @@ seen_later AS (
 
 different AS (
     SELECT
-        now_listed.object_type,
-        now_listed.object_id,
-        now_listed.occurred_at,
-        now_listed.payload_sha256,
-        now_listed.facts,
-        now_listed.about,
-        now_listed.payload,
+        listed.object_type,
+        listed.object_id,
+        listed.occurred_at,
+        listed.payload_sha256,
+        listed.facts,
+        listed.about,
+        listed.payload,
         CASE WHEN known.object_id IS NULL THEN 'added' ELSE 'changed' END AS change,
         known.facts AS facts_before
-    FROM now_listed
+    FROM listed
     LEFT JOIN known USING (object_type, object_id)
-    WHERE known.payload_sha256 IS DISTINCT FROM now_listed.payload_sha256
+    WHERE known.payload_sha256 IS DISTINCT FROM listed.payload_sha256
 ),
 
 missing AS (
@@ -57,8 +51,8 @@ missing AS (
         AND occurred_at < $end
         AND fetched_at < $fetched_at
         AND NOT EXISTS (
-            SELECT 1 FROM now_listed
-            WHERE now_listed.object_id = known.object_id AND now_listed.object_type = known.object_type
+            SELECT 1 FROM listed
+            WHERE listed.object_id = known.object_id AND listed.object_type = known.object_type
         )
         AND object_id NOT IN (SELECT object_id FROM seen_later)
 )

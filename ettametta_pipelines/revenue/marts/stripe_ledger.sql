@@ -6,24 +6,14 @@
 --   whose payouts are looked at), $timezone.
 -- Invariants: as many rows as movements; a row posted in two payouts takes the first and stays one row (the
 --   reconciliation names it).
-WITH latest AS (
-    SELECT *
-    FROM stripe_raw
-    WHERE
-        day BETWEEN $from_day AND $to_day
-        AND kind = 'entries'
-        AND occurred_at >= $start
-        AND occurred_at < $end
-    QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
-),
-
-entries AS MATERIALIZED (
+WITH versions AS (
     SELECT
         object_id,
         (occurred_at AT TIME ZONE $timezone)::DATE AS day,
         occurred_at,
         fetched_at,
         livemode,
+        payload_sha256,
         from_json(
             payload,
             '{"type":"VARCHAR","reporting_category":"VARCHAR","amount":"BIGINT","fee":"BIGINT","net":"BIGINT",
@@ -31,9 +21,20 @@ entries AS MATERIALIZED (
               "source":{"id":"VARCHAR","amount":"BIGINT","currency":"VARCHAR"},
               "fee_details":[{"type":"VARCHAR","amount":"BIGINT"}]}'
         ) AS said,
-        payload
-    FROM latest
-    WHERE payload IS NOT NULL
+        -- A source that was not expanded is its id alone.
+        CASE WHEN about IS NULL THEN payload ->> '$.source' END AS source_id
+    FROM stripe_raw
+    WHERE
+        day BETWEEN $from_day AND $to_day
+        AND kind = 'entries'
+        AND occurred_at >= $start
+        AND occurred_at < $end
+),
+
+entries AS MATERIALIZED (
+    SELECT *
+    FROM versions
+    QUALIFY row_number() OVER (PARTITION BY object_id ORDER BY fetched_at DESC, payload_sha256 DESC) = 1
 ),
 
 payouts AS MATERIALIZED (
@@ -70,8 +71,7 @@ SELECT
         ),
         ', '
     ) || ']' AS fee_details,
-    -- A source that was not expanded is its id alone.
-    coalesce(said.source.id, payload ->> '$.source') AS source_object_id,
+    coalesce(said.source.id, source_id) AS source_object_id,
     CASE WHEN said.source.currency IS NOT NULL THEN said.source.amount END AS presented_minor,
     CASE WHEN said.source.amount IS NOT NULL THEN upper(said.source.currency) END AS presented_currency,
     said.exchange_rate,
@@ -81,7 +81,7 @@ SELECT
     to_timestamp(said.available_on) AS available_on,
     said.status,
     CASE said.type
-        WHEN 'payout' THEN coalesce(said.source.id, payload ->> '$.source')
+        WHEN 'payout' THEN coalesce(said.source.id, source_id)
         ELSE paid.payout_id
     END AS payout_id,
     entries.fetched_at
@@ -89,4 +89,5 @@ FROM entries
 LEFT JOIN currencies ON currencies.currency = upper(said.currency)
 LEFT JOIN booking_classes ON booking_classes.reporting_category = said.reporting_category
 LEFT JOIN paid ON paid.entry_id = entries.object_id
+WHERE entries.payload_sha256 <> 'gone'
 ORDER BY entries.day, entries.occurred_at, entry_id

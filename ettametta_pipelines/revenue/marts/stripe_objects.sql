@@ -12,7 +12,7 @@ read AS MATERIALIZED (
             payload,
             '{"id":"VARCHAR","created":"BIGINT","reporting_category":"VARCHAR","amount":"BIGINT","fee":"BIGINT",
               "currency":"VARCHAR","source":{"id":"VARCHAR","status":"VARCHAR","charge":"VARCHAR",
-              "amount":"BIGINT","currency":"VARCHAR","amount_refunded":"BIGINT"}}'
+              "amount":"BIGINT","currency":"VARCHAR","amount_refunded":"BIGINT","created":"BIGINT"}}'
         ) AS said,
         CASE
             WHEN $object_type <> 'balance_transaction'
@@ -38,3 +38,21 @@ SELECT
     coalesce(to_json(itself), to_json(said.source))::VARCHAR AS about,
     payload
 FROM read
+
+UNION ALL
+-- A dispute is an object of its own, so that its outcome can be looked up without its movements.
+SELECT
+    place,
+    'dispute',
+    said.source.id,
+    to_timestamp(said.source.created),
+    sha256(payload ->> '$.source'),
+    NULL,
+    to_json(said.source)::VARCHAR,
+    payload ->> '$.source'
+FROM (
+    SELECT *
+    FROM read
+    WHERE starts_with(said.reporting_category, 'dispute') AND said.source.id IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY said.source.id ORDER BY place DESC) = 1
+)
