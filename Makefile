@@ -64,6 +64,7 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.lake
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.discovery
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

@@ -95,10 +95,11 @@ JOBS = [
             "shopify_ledger",
             "daily_revenue",
             "ledger_reconciliation",
+            "affiliate_earnings",
         ),
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
-        description="Read, book and reconcile business days, one or years of them. Safe to repeat: a closed day books the same.",
+        description="Read, book and reconcile business days, one or years of them. Repeating books the same.",
     ),
     dg.define_asset_job(
         QUOTA_JOB,

@@ -17,7 +17,10 @@ from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table
 from ettametta_pipelines.resources import ShopifyResource, StoreResource, StripeResource
+from ettametta_pipelines.revenue.affiliates import book_affiliates
 from ettametta_pipelines.revenue.contracts import (
+    AFFILIATE_EARNINGS,
+    AFFILIATE_RAW,
     CONTRACTS,
     DAILY_REVENUE,
     LEDGER_RECONCILIATION,
@@ -361,7 +364,9 @@ def ledger_reconciliation(context: dg.AssetExecutionContext, store: StoreResourc
         written = store_reconciliation(store.open(), found, days)
     rows = found.rows.to_pylist()
     per_day = {
-        day.isoformat(): {"preview": dg.MetadataValue.md(_payout_preview([r for r in rows if r["day"] == day]))}
+        day.isoformat(): {
+            "preview": dg.MetadataValue.md(_payout_preview([r for r in rows if r["day"] == day]))
+        }
         for day in days
     }
     of_run = {
@@ -384,7 +389,83 @@ def _payout_preview(payouts: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         [cell(row["payout_id"]), *(shown(row, name) for name in amounts), row["standing"]] for row in payouts
     ]
-    return markdown_table(["payout", "paid out", "its rows come to", "difference", "standing"], lines[:SHOWN_ROWS])
+    return markdown_table(
+        ["payout", "paid out", "its rows come to", "difference", "standing"], lines[:SHOWN_ROWS]
+    )
 
 
-ASSETS = [stripe_raw, shopify_raw, stripe_ledger, shopify_ledger, daily_revenue, ledger_reconciliation]
+affiliate_raw = dg.AssetSpec(
+    "affiliate_raw",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet"},
+    metadata=table_metadata(AFFILIATE_RAW),
+    description="""
+What affiliate networks said of their commissions: the rows of imported exports (`ettametta affiliate-import`) and of
+postbacks, as they came, appended and never changed. Filed outside of runs, as people and networks bring them.
+
+**When it fails:** an import is refused as a whole and names the lines; correct the export and import it again. The
+same file again changes nothing.
+""",
+)
+
+
+@dg.asset(
+    **_DAILY,
+    kinds={"duckdb", "sql"},
+    deps=[affiliate_raw],
+    metadata=table_metadata(AFFILIATE_EARNINGS),
+)
+def affiliate_earnings(context: dg.AssetExecutionContext, store: StoreResource):  # type: ignore[no-untyped-def]
+    """Commissions of affiliate networks for sales made on this business day, in the networks' last word.
+
+    A commission is pending for weeks and may be declined or reversed; each transaction is here once, with its last
+    status, and statuses are not added up. Materialise a day again to take in what was imported since.
+
+    **When it fails:** a row of an old import no longer fits; the message names the file. Nothing is lost: the rows as
+    they came stay in `affiliate_raw`.
+    """
+    started = monotonic()
+    days = _days(context)
+    with failure_policy(context), _lake(store) as lake:
+        rows = book_affiliates(store.open(), lake, days, get_settings().timezone)
+    counts = {day.isoformat(): sum(row["day"] == day for row in rows) for day in days}
+    per_day = {
+        day.isoformat(): {
+            **_net_metadata(
+                totals(_money(row) for row in rows if row["day"] == day and row["status"] == "approved")
+            ),
+            "rows": counts[day.isoformat()],
+            "preview": dg.MetadataValue.md(_affiliate_preview([row for row in rows if row["day"] == day])),
+        }
+        for day in days
+    }
+    of_run = {"days": len(days), "transactions": len(rows), "duration_s": round(monotonic() - started, 2)}
+    return _materialized(context, counts, per_day, of_run, [])
+
+
+def _money(row: Mapping[str, Any]) -> Money:
+    return Money(row["amount_minor"], row["currency"])
+
+
+def _affiliate_preview(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "No commission is known for sales of this day."
+    keys = sorted({(row["network"], row["status"], row["currency"]) for row in rows})
+    lines = []
+    for key in keys:
+        found = [row for row in rows if (row["network"], row["status"], row["currency"]) == key]
+        lines.append([cell(key[0]), key[1], str(len(found)), str(totals(map(_money, found))[key[2]])])
+    return markdown_table(["network", "status", "transactions", "commission"], lines[:SHOWN_ROWS])
+
+
+ASSETS = [
+    stripe_raw,
+    shopify_raw,
+    stripe_ledger,
+    shopify_ledger,
+    daily_revenue,
+    ledger_reconciliation,
+    affiliate_raw,
+    affiliate_earnings,
+]

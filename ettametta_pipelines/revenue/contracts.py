@@ -50,6 +50,7 @@ _SETTLEMENT = (
 
 BUSINESS_COLUMNS = tuple(column.name for column in _BUSINESS)
 
+
 def _raw(source: str, title: str) -> TableContract:
     return TableContract(
         f"{source}_raw",
@@ -57,7 +58,9 @@ def _raw(source: str, title: str) -> TableContract:
         (
             Column("day", "date", "Business day of the object when it was first filed"),
             Column("kind", "string", "entries for movements of the balance, others for all else"),
-            Column("batch", "string", "The reading that brought it: its time and a digest of what it brought"),
+            Column(
+                "batch", "string", "The reading that brought it: its time and a digest of what it brought"
+            ),
             Column(
                 "object_type",
                 "string",
@@ -77,7 +80,9 @@ def _raw(source: str, title: str) -> TableContract:
                 "Id, status and amounts of the object behind a movement, or of the object itself, as JSON",
                 nullable=True,
             ),
-            Column("payload", "string", "The object's JSON; null when it was no longer listed", nullable=True),
+            Column(
+                "payload", "string", "The object's JSON; null when it was no longer listed", nullable=True
+            ),
         ),
         key=("object_type", "object_id"),
         partitioned_by=("day", "kind", "batch"),
@@ -136,7 +141,9 @@ LEDGER_RECONCILIATION = TableContract(
         Column("currency", "string", "ISO 4217 code"),
         Column("exponent", "int64", "Decimals of the currency"),
         Column("amount_minor", "int64", "What went to the bank; negative when money was fetched from there"),
-        Column("rows_listed", "int64", "Movements the payout paid; null while it is not itemised", nullable=True),
+        Column(
+            "rows_listed", "int64", "Movements the payout paid; null while it is not itemised", nullable=True
+        ),
         Column("paid_minor", "int64", "Sum of their net", nullable=True),
         Column("difference_minor", "int64", "amount - paid: zero when the books agree", nullable=True),
         Column("standing", "string", "agrees, differs, not itemised yet, or history incomplete"),
@@ -145,7 +152,57 @@ LEDGER_RECONCILIATION = TableContract(
     partitioned_by=("day",),
 )
 
+_AFFILIATE = (
+    Column("status", "string", "pending, approved, declined or reversed, in the network's last word"),
+    Column("amount_minor", "int64", "Commission in minor units; negative when it was taken back"),
+    Column("currency", "string", "ISO 4217 code"),
+    Column("exponent", "int64", "Decimals of the currency"),
+    Column(
+        "link_id", "string", "Affiliate link that was followed, as we named it to the network", nullable=True
+    ),
+    Column("order_id", "string", "Order at the merchant", nullable=True),
+    Column("occurred_at", "timestamp", "When the sale was made"),
+)
+
+AFFILIATE_RAW = TableContract(
+    "affiliate_raw",
+    "What affiliate networks said, as imported or called back: never changed once written",
+    (
+        Column("day", "date", "Business day of the sale"),
+        Column("batch", "string", "The import or postback that brought it, by a digest of its content"),
+        Column("network", "string", "Affiliate network"),
+        Column(
+            "transaction_id", "string", "The network's id, or hash of the file and line where it gives none"
+        ),
+        *_AFFILIATE,
+        Column("received_at", "timestamp", "When it was imported or called back"),
+        Column("file", "string", "Name of the imported file, or postback"),
+    ),
+    key=("network", "transaction_id"),
+    partitioned_by=("day", "batch"),
+)
+
+AFFILIATE_EARNINGS = TableContract(
+    "affiliate_earnings",
+    "Commissions by the day of the sale, in the networks' last word; different statuses are never added up",
+    (
+        Column("day", "date", "Business day of the sale"),
+        Column("network", "string", "Affiliate network"),
+        Column(
+            "transaction_id", "string", "The network's id, or hash of the file and line where it gives none"
+        ),
+        *_AFFILIATE,
+        Column("business_timezone", "string", "Zone whose midnights bound the day"),
+        Column("received_at", "timestamp", "When the network's last word came"),
+        Column("file", "string", "Name of the imported file, or postback"),
+    ),
+    key=("network", "transaction_id"),
+    partitioned_by=("day",),
+)
+
 CONTRACTS = (
+    AFFILIATE_RAW,
+    AFFILIATE_EARNINGS,
     STRIPE_RAW,
     SHOPIFY_RAW,
     STRIPE_LEDGER,

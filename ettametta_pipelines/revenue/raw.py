@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from ettametta_pipelines.clock import business_day_bounds, business_day_of
-from ettametta_pipelines.money import Money
+from ettametta_pipelines.money import EXPONENTS, Money
 from ettametta_pipelines.revenue.contracts import SHOPIFY_RAW, STRIPE_RAW
 from ettametta_pipelines.storage.contracts import TableContract
 
@@ -159,7 +159,7 @@ def _file(
 ) -> None:
     import pyarrow as pa
 
-    by_day = {day: rows for day, rows in slices(news, "day")}
+    by_day = dict(slices(news, "day"))
     for day in sorted(by_day.keys() | read.keys()):
         rows = by_day.get(day, news.slice(0, 0))
         reading = read.get(day)
@@ -238,7 +238,7 @@ def _news_of(row: Mapping[str, Any]) -> str:
 
 
 def _in_words(facts: str | None) -> str:
-    """`charge of $29.00, fee $1.14`; amounts that are no minor units of a known currency stand as the service has them."""
+    """`charge of $29.00, fee $1.14`; amounts of an unknown currency stand as the service has them."""
     if facts is None:
         return ""
     category, amount, fee, currency = json.loads(facts)
@@ -247,6 +247,8 @@ def _in_words(facts: str | None) -> str:
 
 
 def _shown(amount: Any, currency: str) -> str:
+    if currency not in EXPONENTS:
+        return f"{amount} {currency}"
     return str(Money(amount, currency) if isinstance(amount, int) else Money.parse(str(amount), currency))
 
 

@@ -56,9 +56,7 @@ class Reconciliation:
     waiting: int
 
 
-def reconcile(
-    store: "ObjectStore", lake: "Lake", days: Sequence[date], timezone: ZoneInfo
-) -> Reconciliation:
+def reconcile(store: "ObjectStore", lake: "Lake", days: Sequence[date], timezone: ZoneInfo) -> Reconciliation:
     """Compare the stored books of these days, and what they reach back to, with what the services say."""
     import pyarrow as pa
 
@@ -79,7 +77,9 @@ def reconcile(
         lexicon(lake),
         relations(
             lake,
-            booked_days=pa.table({"source": pa.array(names, pa.string()), "day": pa.array(dates, pa.date32())}),
+            booked_days=pa.table(
+                {"source": pa.array(names, pa.string()), "day": pa.array(dates, pa.date32())}
+            ),
         ),
     ):
         rows = LEDGER_RECONCILIATION.checked(_asked(lake, "reconciled_payouts", given))
@@ -111,7 +111,11 @@ def freshness(lake: "Lake", source: str, days: Sequence[date], now: datetime, ti
     ((newest,),) = (row.values() for row in lake.rows(_sql(f"{source}_newest"), since))
     if newest is not None and now - newest < FRESH_WITHIN:
         return Finding(FRESH_CHECK, "", 1)
-    said = f"The newest {source} movement is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "There is no movement"
+    said = (
+        f"The newest {source} movement is of {newest:%Y-%m-%d %H:%M} UTC"
+        if newest
+        else "There is no movement"
+    )
     return Finding(FRESH_CHECK, f"{said}; nothing was sold since, or the service has not posted it.", 1)
 
 

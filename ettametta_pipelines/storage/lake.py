@@ -85,9 +85,7 @@ class Lake:
         rows: list[dict[str, Any]] = self._table(sql, parameters).to_pylist()
         return rows
 
-    def arrow(
-        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
-    ) -> pa.Table:
+    def arrow(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
         """As `query`, as an Arrow table: what goes on into another query or a file needs no pandas between."""
         return self._table(sql, parameters)
 

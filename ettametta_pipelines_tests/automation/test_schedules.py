@@ -93,3 +93,14 @@ def test_one_search_left_is_a_night(settings_env: Settings) -> None:
     with open_state(settings_env) as database:
         leave_searches(database, 1)
     assert len(tick("nightly_discovery", NIGHT).run_requests or []) == len(NICHE.get_partition_keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [("nightly_books", "2026-10-16", "2026-11-19"), ("recent_books", "2026-11-18", "2026-11-20")],
+)
+def test_the_books_of_many_days_are_one_run(settings_env: Settings, name: str, first: str, last: str) -> None:
+    (request,) = tick(name, NIGHT + timedelta(hours=8)).run_requests
+    assert request.partition_key is None
+    assert request.tags["dagster/asset_partition_range_start"] == first
+    assert request.tags["dagster/asset_partition_range_end"] == last

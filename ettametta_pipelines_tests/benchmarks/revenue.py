@@ -101,9 +101,8 @@ def make_pages(root: Path, rows: int) -> None:
     for place in range(DAYS + 1):
         day = FIRST_DAY + timedelta(days=place)
         found: list[tuple[int, str]] = []
-        count = per_day if place < DAYS else per_day
-        for index in range(count):
-            created = epoch(day) + index * 86_000 // max(1, count)
+        for index in range(per_day):
+            created = epoch(day) + index * 86_000 // max(1, per_day)
             row, source = row_of(number, created, random.Random(number))
             number += 1
             waiting.setdefault(row["currency"], []).append(row)

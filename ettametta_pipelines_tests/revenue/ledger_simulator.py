@@ -51,7 +51,9 @@ class StripeAccount:
         }  # fmt: skip
         base = amount if settled is None else settled
         fees = [("stripe_fee", base * 29 // 1000 + 3)] + ([("withheld_tax", withheld)] if withheld else [])
-        self._row("charge", "charge", name, base, into or currency, fees, created=created, rate=rate, wait_days=2)
+        self._row(
+            "charge", "charge", name, base, into or currency, fees, created=created, rate=rate, wait_days=2
+        )
         return name
 
     def refund(self, charge: str, amount: int, *, settled: int | None = None, into: str | None = None) -> str:
@@ -112,9 +114,7 @@ class StripeAccount:
     def fail_payout(self, name: str, short_by: int = 0) -> None:
         payout = self.payouts[name]
         payout["status"] = "failed"
-        self._row(
-            "payout_failure", "payout_reversal", name, payout["amount"] - short_by, payout["currency"]
-        )
+        self._row("payout_failure", "payout_reversal", name, payout["amount"] - short_by, payout["currency"])
 
     def late(self, amount: int, shown_from: datetime) -> str:
         """A movement of now that the account's listings leave out until later; the balance has it at once."""
@@ -181,12 +181,17 @@ class StripeAccount:
             self.fail_on_page -= 1
             if not self.fail_on_page:
                 return 500, {"error": {"type": "api_error", "message": "An unknown error occurred"}}
-        found = [dict(item) for item in (self.rows if parts[0] == "balance_transactions" else self.payouts.values())]
+        found = [
+            dict(item)
+            for item in (self.rows if parts[0] == "balance_transactions" else self.payouts.values())
+        ]
         found = [item for item in found if self.hidden.get(item["id"], self.clock()) <= self.clock()]
         if "payout" in query:
             listed = self.paid_by[query["payout"][0]]
             found = [row for entry in listed for row in found if row["id"] == entry]
-        first, last = (int(query.get(f"created[{end}]", [bound])[0]) for end, bound in (("gte", 0), ("lt", 2**40)))
+        first, last = (
+            int(query.get(f"created[{end}]", [bound])[0]) for end, bound in (("gte", 0), ("lt", 2**40))
+        )
         found = [item for item in found if first <= item["created"] < last]
         found.sort(key=lambda item: (item["created"], item["id"]), reverse=True)
         return 200, self._page(found, query)
@@ -199,7 +204,9 @@ class StripeAccount:
         if self.while_reading is not None:
             arrive, self.while_reading = self.while_reading, None
             arrive()
-        expand = "data.source" in [value for name in query if name.startswith("expand") for value in query[name]]
+        expand = "data.source" in [
+            value for name in query if name.startswith("expand") for value in query[name]
+        ]
         now = self.clock().timestamp()
         for row in page:
             if row["object"] == "balance_transaction":

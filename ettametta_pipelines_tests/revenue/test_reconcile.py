@@ -76,7 +76,9 @@ def test_a_category_the_mart_does_not_cover_is_a_difference_that_is_named() -> N
     _, made = mart_of(DAY, stripe_frame({}, {"booking_class": "unclassified"}), shopify_frame())
     (failed,) = [finding for finding in made.findings if not finding.passed]
     assert failed.name == "mart_equals_ledger"
-    assert "2026-03-05 stripe USD: the ledger has USD 55.72 in 2 rows, the mart USD 27.86 in 1" in failed.problem
+    assert (
+        "2026-03-05 stripe USD: the ledger has USD 55.72 in 2 rows, the mart USD 27.86 in 1" in failed.problem
+    )
 
 
 def test_a_net_that_moved_is_told_from_what_to_what() -> None:

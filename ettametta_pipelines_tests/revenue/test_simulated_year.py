@@ -1,4 +1,4 @@
-"""A quarter of everything that happens to money, on a simulated account: the books hold, and come out the same anyhow."""
+"""A quarter of all that happens to money, on a simulated account: the books hold, in whatever order they are made."""
 
 import random
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def happen(world: World, week: int, kept: dict[str, str]) -> None:
         account.win(kept["won"])
         kept["partial"] = account.dispute(kept["charge 3"], 2500)
         kept["second of one charge"] = account.dispute(kept["charge 3"], 1500)
-        account.late(777, world.clock() + timedelta(days=9))
+        account.late(777, world.clock() + timedelta(days=15))
     if week == 5:
         account.refund(kept["charge 1"], 10_000)
         # More goes back than comes in: the bank is debited.
@@ -127,7 +127,7 @@ def test_a_quarter_of_everything_holds_and_comes_out_the_same_in_any_order_twice
             reopened += [said for day in nightly.read(source, client, span) for said in day.news]
         found = problems(nightly.make(span))
         # The balance tells of the movement that Stripe does not list yet.
-        hidden = "balance_moves_by_the_net" if last == 32 else ""
+        hidden = "balance_moves_by_the_net" if last == 39 else ""
         assert set(found) == ({hidden} - {""}), found
         assert not hidden or "off by USD 7.77" in found[hidden]
     assert len(reopened) == 1
@@ -166,7 +166,9 @@ def test_a_quarter_of_everything_holds_and_comes_out_the_same_in_any_order_twice
     assert [row["day"] - SPAN[AUTUMN] for row in edges] == [timedelta(days=n) for n in (-1, 0, 0, 1)]
 
 
-def test_booking_a_closed_day_again_changes_no_business_column(world: World, clock: SetClock, tmp_path: Path) -> None:
+def test_booking_a_closed_day_again_changes_no_business_column(
+    world: World, clock: SetClock, tmp_path: Path
+) -> None:
     books = Books(tmp_path / "books", LOS_ANGELES, clock)
     for last in live(world):
         if last > 14:
@@ -174,7 +176,9 @@ def test_booking_a_closed_day_again_changes_no_business_column(world: World, clo
     books.close(world.clients, SPAN[:14])
     before, files = books.business_hash(), entries(books)
     for name in world.clients:
-        assert not any(day.added or day.changed or day.gone for day in books.read(name, world.clients[name], SPAN[:14]))
+        assert not any(
+            day.added or day.changed or day.gone for day in books.read(name, world.clients[name], SPAN[:14])
+        )
     books.make(SPAN[:14])
     assert books.business_hash() == before
     assert entries(books) == files
@@ -283,7 +287,9 @@ def test_a_balance_that_moved_by_another_sum_is_named_with_the_difference(
     assert "off by USD 0.01" in found["balance_moves_by_the_net"]
 
 
-def test_a_row_a_payout_paid_and_the_ledger_lacks_is_named(world: World, clock: SetClock, tmp_path: Path) -> None:
+def test_a_row_a_payout_paid_and_the_ledger_lacks_is_named(
+    world: World, clock: SetClock, tmp_path: Path
+) -> None:
     books = Books(tmp_path / "books", LOS_ANGELES, clock)
     world.at(0)
     charge = world.account.charge(2900)
@@ -301,7 +307,9 @@ def test_a_row_a_payout_paid_and_the_ledger_lacks_is_named(world: World, clock: 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def test_rows_that_arrive_while_pages_are_read_are_booked_once(world: World, clock: SetClock, tmp_path: Path) -> None:
+def test_rows_that_arrive_while_pages_are_read_are_booked_once(
+    world: World, clock: SetClock, tmp_path: Path
+) -> None:
     world.at(0)
     account = world.account
     for amount in range(1000, 1030):

@@ -1,5 +1,6 @@
 -- Disputes whose money does not end where their outcome says. Fees are rows' fees and not looked at here.
--- Inputs: stripe_ledger, shopify_ledger, stripe_raw, booked_days; macro shown; parameters $since_day, $last_day, $to_day.
+-- Inputs: stripe_ledger, shopify_ledger, stripe_raw, booked_days; macro shown; parameters $first_day,
+-- $last_day, $since_day, $to_day.
 WITH moves AS (
     SELECT
         source,
@@ -7,7 +8,8 @@ WITH moves AS (
         currency,
         exponent,
         -coalesce(sum(amount_minor) FILTER (reporting_category = 'dispute'), 0) AS taken,
-        coalesce(sum(amount_minor) FILTER (reporting_category = 'dispute_reversal'), 0) AS returned
+        coalesce(sum(amount_minor) FILTER (reporting_category = 'dispute_reversal'), 0) AS returned,
+        max(day) AS moved_on
     FROM (
         SELECT * FROM stripe_ledger WHERE day BETWEEN $since_day AND $last_day
         UNION ALL BY NAME
@@ -34,7 +36,8 @@ SELECT
 FROM moves
 LEFT JOIN outcomes ON source = 'stripe' AND dispute_id = source_object_id
 WHERE
-    (
+    moved_on >= $first_day
+    AND (
         returned > taken
         OR (status = 'lost' AND returned <> 0)
         OR (status = 'won' AND returned <> 0 AND returned <> taken)

@@ -1,6 +1,6 @@
 -- Payouts that failed or were cancelled and whose money has not come back to the unit.
--- Inputs: stripe_ledger, shopify_ledger, stripe_raw, booked_days; macro shown; parameters $lookback_day, $last_day,
--- $to_day.
+-- Inputs: stripe_ledger, shopify_ledger, stripe_raw, booked_days; macro shown; parameters $first_day, $last_day,
+-- $lookback_day, $to_day.
 WITH moves AS (
     SELECT source, source_object_id, reporting_category, amount_minor, currency, exponent, day
     FROM (
@@ -30,7 +30,7 @@ per_payout AS (
         exponent,
         sum(amount_minor) AS left_over,
         count(*) FILTER (reporting_category = 'payout') AS payouts,
-        count(*) FILTER (reporting_category = 'payout_reversal') AS reversals
+        count(*) FILTER (reporting_category = 'payout_reversal' AND day >= $first_day) AS reversals
     FROM moves
     GROUP BY ALL
 )
@@ -42,6 +42,7 @@ SELECT
 FROM per_payout
 WHERE
     left_over <> 0
+    -- A reversal is judged with the days it was posted on, when its payout is in sight too.
     AND (reversals > 0 OR source_object_id IN (SELECT object_id FROM failed))
     AND (
         payouts > 0
