@@ -223,6 +223,28 @@ def probe(file: Path, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
+def affiliate_import(
+    file: Path,
+    network: Annotated[str, typer.Option(help="Network slug, such as amazon-de.")],
+) -> None:
+    """Import a network's export of commissions (CSV); the same file again changes nothing."""
+    from ettametta_pipelines.clock import utc_now
+    from ettametta_pipelines.revenue.affiliates import import_csv
+    from ettametta_pipelines.storage.objects import open_store
+
+    settings = get_settings()
+    done = import_csv(
+        open_store(settings), network, file.name, file.read_bytes(), timezone=settings.timezone, now=utc_now()
+    )
+    said = (
+        "was imported before; nothing changed"
+        if done.was_known
+        else f"brought {done.rows} rows of {done.days} days"
+    )
+    out.print(Text(f"{file.name} {said}"))
+
+
+@app.command()
 def upload(
     file: Path,
     account: Annotated[str, typer.Option(help="Account slug.")],

@@ -46,9 +46,12 @@ EXPECTED_ASSETS = {
         "variant_results",
     },
     "operations": {"api_quota_usage", "table_packs"},
-    "revenue": {"stripe_ledger", "shopify_ledger", "daily_revenue"},
+    "revenue": {
+        "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
+        "affiliate_raw", "affiliate_earnings",
+    },
     "billing": {"account_entitlements", "video_slots"},
-}
+}  # fmt: skip
 
 HEAVY = (
     "googleapiclient", "google.genai", "google.auth", "openai", "stripe", "shopify", "boto3", "botocore", "kubernetes",
@@ -117,6 +120,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_overview": "0 5 * * *",
         "hourly_publication_metrics": "15 * * * *",
         "nightly_books": "30 3 * * *",
+        "recent_books": "20 6,9,12,15,18,21 * * *",
         "hourly_quota_usage": "50 * * * *",
         "parked_searches": "20 0 * * *",
         "hourly_snapshots": "40 * * * *",

@@ -120,10 +120,18 @@ JOBS = [
     ),
     dg.define_asset_job(
         REVENUE_JOB,
-        selection=dg.AssetSelection.assets("stripe_ledger", "shopify_ledger", "daily_revenue"),
+        selection=dg.AssetSelection.assets(
+            "stripe_raw",
+            "shopify_raw",
+            "stripe_ledger",
+            "shopify_ledger",
+            "daily_revenue",
+            "ledger_reconciliation",
+            "affiliate_earnings",
+        ),
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
-        description="Book one business day from the payment ledgers. Safe to repeat: a closed day books the same.",
+        description="Read, book and reconcile business days, one or years of them. Repeating books the same.",
     ),
     dg.define_asset_job(
         QUOTA_JOB,

@@ -31,7 +31,7 @@ from ettametta_pipelines.automation.jobs import (
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
 from ettametta_pipelines.resources import StateResource
-from ettametta_pipelines.revenue.ledger import LOOKBACK_DAYS
+from ettametta_pipelines.revenue.reading import HOT_DAYS, LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY
 
@@ -41,6 +41,15 @@ def _local_day(context: dg.ScheduleEvaluationContext, zone: str, days_ago: int) 
 
     tick: datetime = context.scheduled_execution_time
     return (tick.astimezone(ZoneInfo(zone)).date() - timedelta(days=days_ago)).isoformat()
+
+
+def _books_of(context: dg.ScheduleEvaluationContext, zone: str, first: int, last: int) -> dg.RunRequest:
+    """One run for the days from `first` to `last` days ago."""
+    days = {"start": _local_day(context, zone, first), "end": _local_day(context, zone, last)}
+    return dg.RunRequest(
+        run_key=context.scheduled_execution_time.isoformat(),
+        tags={f"dagster/asset_partition_range_{end}": day for end, day in days.items()} | NIGHTLY_PRIORITY,
+    )
 
 
 def _spent_searches(state: StateResource, tick: datetime, settings: Settings) -> str:
@@ -131,16 +140,23 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job_name=REVENUE_JOB,
         cron_schedule="30 3 * * *",
         description=(
-            f"03:30, the last {LOOKBACK_DAYS} closed days from the payment ledgers: vendors post late and pay out "
-            "later still. A day in which nothing changed books the same."
+            f"03:30, the last {LOOKBACK_DAYS} closed days from the payment ledgers in one run: vendors post late and "
+            "pay out later still. A day in which nothing changed books the same."
         ),
         **on,
     )
-    def nightly_books(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        tick = context.scheduled_execution_time.date().isoformat()
-        for days_ago in range(1, LOOKBACK_DAYS + 1):
-            day = _local_day(context, zone, days_ago)
-            yield dg.RunRequest(run_key=f"{tick}:{day}", partition_key=day)
+    def nightly_books(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return _books_of(context, zone, LOOKBACK_DAYS, 1)
+
+    @dg.schedule(
+        name="recent_books",
+        job_name=REVENUE_JOB,
+        cron_schedule="20 6,9,12,15,18,21 * * *",
+        description=f"Every three hours of the day, today and the {HOT_DAYS - 1} days before, which still change.",
+        **on,
+    )
+    def recent_books(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return _books_of(context, zone, HOT_DAYS - 1, 0)
 
     @dg.schedule(
         name="hourly_quota_usage",
@@ -333,6 +349,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         morning_overview,
         hourly_publication_metrics,
         nightly_books,
+        recent_books,
         hourly_quota_usage,
         parked_searches,
         hourly_snapshots,

@@ -127,6 +127,17 @@ class TableContract:
         ]
         return self._checked(pa.Table.from_arrays(arrays, schema=schema))
 
+    def checked(self, table: "pa.Table") -> "pa.Table":
+        """A computed table in the contract's order and types; raises ContractViolation as `to_arrow` does."""
+        import pyarrow as pa
+
+        schema = self.arrow_schema()
+        try:
+            table = table.select(schema.names).cast(schema)
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise self._violation(f"the computed columns do not fit: {error}") from error
+        return self._checked(table)
+
     def to_pandas(self, table: "pa.Table") -> "pd.DataFrame":
         """Back to pandas without losing integers; see `arrow_to_pandas` for the types."""
         return arrow_to_pandas(table)

@@ -35,6 +35,7 @@ _FIXED_AT_START: dict[str, str | bool | int | float | list[str]] = {
 }
 _LOCKS = (
     "SET TimeZone = 'UTC'",
+    "SET enable_progress_bar = false",
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
@@ -83,6 +84,10 @@ class Lake:
         """As `query`, as plain Python values: None for null, lists, dates, aware UTC datetimes."""
         rows: list[dict[str, Any]] = self._table(sql, parameters).to_pylist()
         return rows
+
+    def arrow(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
+        """As `query`, as an Arrow table: what goes on into another query or a file needs no pandas between."""
+        return self._table(sql, parameters)
 
     def _table(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> pa.Table:
         self._require_one_select(sql)

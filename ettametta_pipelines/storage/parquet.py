@@ -3,8 +3,9 @@
 No Dagster and no SQL: the IO manager in `tables.py` and the lake both go through these functions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ettametta_pipelines.failures import PermanentError
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 TABLES_PREFIX = "tables"
 UNPARTITIONED = "all"
 SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an asset returns in place of its table when it has written its partitions itself: rows by partition.
+
+    For tables of more rows than a run should hold at once.
+    """
+
+    rows: Mapping[str, int]
 
 
 class PartitionMissing(PermanentError):
@@ -54,17 +65,29 @@ def write_table(
 
     The same rows give the same bytes. Raises ContractViolation before anything is written.
     """
+    return write_arrow(store, contract, contract.to_arrow(frame), partition)
+
+
+def write_arrow(
+    store: "ObjectStore", contract: TableContract, table: "pa.Table", partition: str | None
+) -> str:
+    """As `write_table`, for a table that has been through the contract (`to_arrow` or `checked`)."""
+    key = table_key(contract.name, partition)
+    store.put(key, parquet_bytes(contract, table, partition))
+    return key
+
+
+def parquet_bytes(contract: TableContract, table: "pa.Table", partition: str | None) -> bytes:
+    """The file of one partition; the same rows give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    key = table_key(contract.name, partition)
-    table = contract.to_arrow(frame)
     if contract.partitioned_by and table.num_rows:
         _require_own_rows(contract, table, str(partition))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    store.put(key, sink.getvalue().to_pybytes())
-    return key
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _require_own_rows(contract: TableContract, table: "pa.Table", partition: str) -> None:

@@ -16,7 +16,13 @@ import dagster as dg
 from ettametta_pipelines.failure_policy import definite_failure
 from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
 from ettametta_pipelines.storage.contracts import Column, ContractViolation, TableContract
-from ettametta_pipelines.storage.parquet import PartitionMissing, read_table, table_key, write_table
+from ettametta_pipelines.storage.parquet import (
+    PartitionMissing,
+    Written,
+    read_table,
+    table_key,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +55,8 @@ class ParquetTables(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         with _step_policy(context):
             contract = self._contract_of(context)
+            if isinstance(obj, Written):
+                return
             partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
             frame = _frame_of(contract, obj)
             store = _persistently(context, self._open)

@@ -5,6 +5,7 @@ since the SDK's own GraphQL call has no timeout and prints error bodies. Amounts
 read exactly from Shopify's decimal strings. Called by `revenue/`.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,17 @@ class ShopifyClient:
         self, processed_from: datetime, processed_to: datetime
     ) -> Iterator[ShopifyBalanceTransaction]:
         """Movements with processed_from <= processed_at < processed_to, oldest first."""
+        for page in self._ledger_pages(processed_from, processed_to):
+            yield from (_balance_transaction(node) for node in page)
+
+    def balance_transaction_pages(self, processed_from: datetime, processed_to: datetime) -> Iterator[str]:
+        """As `balance_transactions`, as received: the JSON of each page, objects under `data`."""
+        for page in self._ledger_pages(processed_from, processed_to):
+            yield json.dumps({"data": page})
+
+    def _ledger_pages(
+        self, processed_from: datetime, processed_to: datetime
+    ) -> Iterator[list[dict[str, Any]]]:
         window = f"processed_at:>='{rfc3339(processed_from)}' AND processed_at:<'{rfc3339(processed_to)}'"
         cursor: str | None = None
         while True:
@@ -142,7 +154,7 @@ class ShopifyClient:
                     remedy="Turn on Shopify Payments in the store, or unset SHOPIFY_ACCESS_TOKEN.",
                 )
             listing = account["balanceTransactions"]
-            yield from (_balance_transaction(node) for node in listing["nodes"])
+            yield listing["nodes"]
             if not listing["pageInfo"]["hasNextPage"]:
                 return
             cursor = listing["pageInfo"]["endCursor"]

@@ -5,7 +5,7 @@ transactions, never from charges. The SDK is imported when a client is made. Cal
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -157,6 +157,25 @@ class StripeClient:
         params = {"created": _range(created_from, created_to)}
         return (_payout(row) for row in self._pages("list payouts", self._api.v1.payouts.list, params))
 
+    def balance_transaction_pages(self, created_from: datetime, created_to: datetime) -> Iterator[str]:
+        """As `balance_transactions`, as received: the JSON of each page, objects under `data`, sources expanded."""
+        params = {"created": _range(created_from, created_to), "expand": ["data.source"]}
+        return self._texts("list balance transactions", "/v1/balance_transactions", params)
+
+    def payout_pages(self, created_from: datetime, created_to: datetime) -> Iterator[str]:
+        """As `payouts`, as received: the JSON of each page, objects under `data`."""
+        return self._texts("list payouts", "/v1/payouts", {"created": _range(created_from, created_to)})
+
+    def payout_transaction_pages(self, payout_id: str) -> Iterator[str]:
+        """As `payout_transactions`, as received."""
+        doing = f"list the transactions of payout {payout_id}"
+        return self._texts(doing, "/v1/balance_transactions", {"payout": payout_id})
+
+    def object_text(self, kind: str, object_id: str = "") -> str:
+        """One object as received, of a `kind` in Stripe's paths: `payouts`, `disputes`, `balance` (without an id)."""
+        doing = f"read {kind} {object_id}".strip()
+        return self._text(doing, "/".join(part for part in ("/v1", kind, object_id) if part), {})[0]
+
     def charge(self, charge_id: str) -> Charge:
         """Raises PermanentError `stripe_not_found` for an id that is not there."""
         row = self._call(
@@ -197,6 +216,20 @@ class StripeClient:
             if not listing["has_more"]:
                 return
             cursor = {"starting_after": listing["data"][-1]["id"]}
+
+    def _texts(self, doing: str, path: str, params: dict[str, Any]) -> Iterator[str]:
+        cursor: dict[str, Any] = {}
+        while True:
+            text, page = self._text(doing, path, {"limit": PAGE_SIZE, **params, **cursor})
+            yield text
+            if not page["has_more"]:
+                return
+            cursor = {"starting_after": page["data"][-1]["id"]}
+
+    def _text(self, doing: str, path: str, params: dict[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """An answer's body as it came, and read. No object is built for each row, which costs more than the books."""
+        answer = self._call(doing, lambda: self._api.raw_request("get", path, **params))
+        return str(answer.body), answer.data
 
     def _call(self, doing: str, request: Callable[[], T]) -> T:
         import stripe

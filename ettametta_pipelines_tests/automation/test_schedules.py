@@ -108,3 +108,14 @@ def test_a_bucket_that_youtube_closed_is_a_skipped_night_whose_searches_are_made
     assert "2026-11-19 was not discovered" in str(data.skip_message)
     assert {row.niche for row in kept} == set(NICHE.get_partition_keys())
     assert {row.day for row in kept} == {date(2026, 11, 19)}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [("nightly_books", "2026-10-16", "2026-11-19"), ("recent_books", "2026-11-18", "2026-11-20")],
+)
+def test_the_books_of_many_days_are_one_run(settings_env: Settings, name: str, first: str, last: str) -> None:
+    (request,) = tick(name, NIGHT + timedelta(hours=8)).run_requests
+    assert request.partition_key is None
+    assert request.tags["dagster/asset_partition_range_start"] == first
+    assert request.tags["dagster/asset_partition_range_end"] == last

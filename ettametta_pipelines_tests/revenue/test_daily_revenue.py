@@ -1,18 +1,10 @@
 """The daily mart: what counts as revenue, what does not, and that nothing is lost on the way."""
 
-from datetime import date
 from typing import Any
 
 import pandas as pd
 
-from ettametta_pipelines.revenue.contracts import SHOPIFY_LEDGER, STRIPE_LEDGER
-from ettametta_pipelines.revenue.daily import daily_revenue
-from ettametta_pipelines.revenue.ledger import shopify_day, stripe_day, totals_per_currency
-from ettametta_pipelines.vendors.shopify import ShopifyClient
-from ettametta_pipelines.vendors.stripe import StripeClient
-from ettametta_pipelines_tests.frozen import SetClock
-from ettametta_pipelines_tests.revenue.rows import DAY, shopify_frame, stripe_frame
-from ettametta_pipelines_tests.revenue.test_ledger import LOS_ANGELES, days
+from ettametta_pipelines_tests.revenue.rows import DAY, daily_revenue, shopify_frame, stripe_frame
 
 PAYOUT = {"booking_class": "transfer", "reporting_category": "payout", "type": "payout", "fee_minor": 0}
 
@@ -71,10 +63,8 @@ def test_currencies_and_services_are_never_added_up() -> None:
     assert len(mart) == 3
 
 
-def test_test_rows_and_rows_of_another_day_are_left_out() -> None:
-    mart = daily_revenue(
-        DAY, stripe_frame({}, {"booking_class": "test"}, {"day": date(2026, 3, 6)}), shopify_frame()
-    )
+def test_test_rows_are_left_out() -> None:
+    mart = daily_revenue(DAY, stripe_frame({}, {"booking_class": "test"}), shopify_frame())
     assert one(mart)["transactions"] == 1
 
 
@@ -84,39 +74,3 @@ def test_sums_beyond_what_a_float_can_hold_are_exact() -> None:
         daily_revenue(DAY, stripe_frame({"amount_minor": huge + 1, "fee_minor": 0}, {}), shopify_frame())
     )
     assert row["gross_minor"] == huge + 1 + 2900
-
-
-def test_the_mart_of_many_days_adds_up_to_the_ledger(
-    stripe: StripeClient, shopify: ShopifyClient, clock: SetClock
-) -> None:
-    span = days(date(2026, 10, 26), 14)
-    ledger_total: dict[tuple[str, str], int] = {}
-    mart_total: dict[tuple[str, str], int] = {}
-    rows = counted = 0
-    for day in span:
-        readings = [
-            stripe_day(stripe, day, LOS_ANGELES, clock),
-            shopify_day(shopify, day, LOS_ANGELES, clock),
-        ]
-        for reading in readings:
-            rows += len(reading.rows)
-            for row in reading.rows:
-                key = row["source"], row["currency"]
-                ledger_total[key] = ledger_total.get(key, 0) + row["net_minor"]
-        mart = daily_revenue(
-            day, STRIPE_LEDGER.frame(readings[0].rows), SHOPIFY_LEDGER.frame(readings[1].rows)
-        )
-        for row in mart.to_dict("records"):
-            key = row["source"], row["currency"]
-            mart_total[key] = mart_total.get(key, 0) + row["net_minor"] + row["transfers_minor"]
-            counted += row["transactions"] + row["transfers"]
-    assert mart_total == ledger_total
-    assert counted == rows
-    assert set(mart_total) == {("stripe", "USD"), ("stripe", "JPY"), ("shopify", "USD")}
-
-
-def test_the_totals_shown_with_a_ledger_are_those_of_the_mart() -> None:
-    frame = stripe_frame({}, PAYOUT | {"amount_minor": -10_000, "fee_minor": 100}, {"booking_class": "test"})
-    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-    shown = totals_per_currency(rows)["USD"].minor
-    assert shown == one(daily_revenue(DAY, frame, shopify_frame()))["net_minor"]

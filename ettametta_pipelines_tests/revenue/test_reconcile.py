@@ -1,88 +1,96 @@
-"""The checks of the books find what is wrong, name it, and pass what is right."""
+"""Checks of single rows and of the mart; what spans days is in `test_simulated_year.py`."""
 
-from datetime import date
-from typing import Any
+from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.revenue.categories import BOOKING_CLASSES, SHOPIFY_CATEGORIES, booking_class
-from ettametta_pipelines.revenue.contracts import DAILY_REVENUE
-from ettametta_pipelines.revenue.daily import daily_revenue
-from ettametta_pipelines.revenue.reconcile import (
-    LEDGER_CHECKS,
-    ledger_findings,
-    mart_findings,
-    payout_finding,
-)
-from ettametta_pipelines_tests.revenue.rows import DAY, shopify_frame, stripe_frame
+from ettametta_pipelines.revenue.contracts import CONTRACTS, DAILY_REVENUE
+from ettametta_pipelines.revenue.daily import moves
+from ettametta_pipelines.revenue.ledger import Wrong, lexicon, sentence
+from ettametta_pipelines.storage.lake import Lake
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines_tests.revenue.rows import DAY, mart_of, shopify_frame, stripe_frame
 
 
-def failed(frame: pd.DataFrame) -> dict[str, str]:
-    return {f.name: f.problem for f in ledger_findings(frame, DAY) if not f.passed}
-
-
-def test_right_books_pass_every_check() -> None:
-    findings = ledger_findings(stripe_frame({}, {"amount_minor": -500, "fee_minor": 0}), DAY)
-    assert [f.name for f in findings] == list(LEDGER_CHECKS)
-    assert all(f.passed and f.looked_at == 2 for f in findings)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "check"),
-    [
-        ({"net_minor": 2785}, "net_is_amount_minus_fee"),
-        ({"fee_details": '[["stripe_fee", 100], ["tax", 15]]'}, "fee_details_add_up"),
-        ({"day": date(2026, 3, 6)}, "rows_post_on_their_day"),
-        ({"booking_class": "unclassified", "reporting_category": "loan_from_mars"}, "categories_are_known"),
-    ],
-)
-def test_a_wrong_row_is_found_and_named(wrong: dict[str, Any], check: str) -> None:
-    frame = stripe_frame({}, {"entry_id": "txn_wrong"} | wrong)
-    problems = failed(frame)
-    assert set(problems) == {check}
-    assert "txn_wrong" in problems[check]
-
-
-def test_a_movement_booked_twice_is_found() -> None:
-    frame = stripe_frame({}, {})
-    twice = pd.concat([frame, frame.tail(1)], ignore_index=True)
-    assert set(failed(twice)) == {"entry_ids_are_unique"}
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake.over(ObjectStore.from_url(tmp_path.as_uri()), {c.name: c for c in CONTRACTS})
 
 
 def test_many_wrong_rows_are_counted_and_only_some_named() -> None:
-    frame = stripe_frame(*[{"net_minor": 1} for _ in range(9)])
-    problem = failed(frame)["net_is_amount_minus_fee"]
-    assert problem.startswith("9 wrong: ")
-    assert problem.endswith(" and 4 more.")
+    assert sentence(None) == ""
+    wrong = Wrong(0, [])
+    wrong.add(5, ["a", "b", "c", "d"])
+    wrong.add(4, ["e", "f"])
+    assert sentence(wrong) == "9 wrong: a; b; c; d; e; and 4 more."
 
 
-def test_a_payout_that_does_not_add_up_is_named_with_the_difference() -> None:
-    assert payout_finding({"po_1": Money(0, "USD")}).passed
+@pytest.mark.parametrize(
+    ("text", "currency"),
+    [
+        ("12.5", "USD"), ("-0.05", "USD"), ("0", "USD"), ("1200.0", "JPY"), ("1.234", "KWD"), ("-12.3400", "USD"),
+        ("007.10", "USD"), ("92233720368547758.07", "USD"),
+    ],
+)  # fmt: skip
+def test_amounts_are_read_in_sql_as_money_reads_them(lake: Lake, text: str, currency: str) -> None:
+    money = Money.parse(text, currency)
+    with lexicon(lake):
+        ((read,),) = (
+            row.values() for row in lake.rows("select minor_units(?, ?) as read", [text, money.exponent])
+        )
+    assert read == money.minor
+
+
+@pytest.mark.parametrize("text", ["12.345", "1e3", "", "1,200.00", "+5", " 5", ".5", "5.", "NaN"])
+def test_what_is_no_exact_amount_is_read_as_none(lake: Lake, text: str) -> None:
+    with lexicon(lake):
+        assert lake.rows("select minor_units(?, 2) as read", [text]) == [{"read": None}]
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "exponent", "shown"),
+    [
+        (2900, "USD", 2, "USD 29.00"), (-5, "USD", 2, "-USD 0.05"), (1200, "JPY", 0, "JPY 1200"),
+        (-1234, "KWD", 3, "-KWD 1.234"), (0, "KWD", 3, "KWD 0.000"), (123456789012, "USD", 2, "USD 1234567890.12"),
+    ],
+)  # fmt: skip
+def test_amounts_are_shown_with_their_currencys_decimals(
+    lake: Lake, minor: int, currency: str, exponent: int, shown: str
+) -> None:
+    with lexicon(lake):
+        assert lake.rows("select shown(?, ?, ?) as text", [minor, currency, exponent]) == [{"text": shown}]
+
+
+def test_the_mart_of_right_ledgers_passes_and_of_an_empty_day_is_empty() -> None:
+    _, made = mart_of(DAY, stripe_frame({}, {"currency": "JPY", "exponent": 0}), shopify_frame({}))
+    assert all(finding.passed for finding in made.findings)
+    mart, made = mart_of(DAY, stripe_frame(), shopify_frame())
+    assert len(mart) == 0
+    assert list(mart.columns) == [column.name for column in DAILY_REVENUE.columns]
+    assert all(finding.passed for finding in made.findings)
+
+
+def test_a_category_the_mart_does_not_cover_is_a_difference_that_is_named() -> None:
+    _, made = mart_of(DAY, stripe_frame({}, {"booking_class": "unclassified"}), shopify_frame())
+    (failed,) = [finding for finding in made.findings if not finding.passed]
+    assert failed.name == "mart_equals_ledger"
     assert (
-        "po_2 is off by $1.25" in payout_finding({"po_1": Money(0, "USD"), "po_2": Money(125, "USD")}).problem
+        "2026-03-05 stripe USD: the ledger has USD 55.72 in 2 rows, the mart USD 27.86 in 1" in failed.problem
     )
 
 
-def test_a_mart_that_lost_or_doubled_rows_is_found() -> None:
-    ledgers = [stripe_frame({}, {"currency": "JPY", "exponent": 0}), shopify_frame({})]
-    mart = daily_revenue(DAY, *ledgers)
-    assert all(f.passed for f in mart_findings(mart, ledgers))
-    lost = mart[mart["currency"] != "JPY"].reset_index(drop=True)
-    assert "stripe JPY" in mart_findings(lost, ledgers)[0].problem
-    doubled = mart.assign(net_minor=mart["net_minor"] * 2, gross_minor=mart["gross_minor"] * 2)
-    by_name = {f.name: f for f in mart_findings(doubled, ledgers)}
-    assert not by_name["mart_equals_ledger"].passed
-    assert not by_name["net_is_gross_minus_fee"].passed
-
-
-def test_an_empty_day_passes() -> None:
-    empty = [stripe_frame(), shopify_frame()]
-    mart = daily_revenue(DAY, *empty)
-    assert len(mart) == 0
-    assert list(mart.columns) == [column.name for column in DAILY_REVENUE.columns]
-    assert all(f.passed for f in mart_findings(mart, empty))
+def test_a_net_that_moved_is_told_from_what_to_what() -> None:
+    before = [{"source": "stripe", "currency": "USD", "net_minor": 1000}]
+    after = [
+        {"source": "stripe", "currency": "USD", "net_minor": 3900},
+        {"source": "shopify", "currency": "USD", "net_minor": 5},
+    ]
+    assert moves(before, after) == [
+        "shopify USD went from nothing to $0.05", "stripe USD went from $10.00 to $39.00",
+    ]  # fmt: skip
+    assert moves(after, after) == []
 
 
 def test_every_shopify_category_is_one_the_books_know() -> None:

@@ -1,8 +1,8 @@
--- What was earned on one business day.
+-- What was earned per business day.
 --
 -- Grain: one row per day, source and currency with any ledger row on that day.
 -- Key: (day, source, currency).
--- Inputs: stripe_ledger and shopify_ledger (same columns); parameter $day.
+-- Inputs: stripe_ledger and shopify_ledger (same columns); parameters $first_day, $last_day.
 -- Invariants:
 --   net_minor = gross_minor - fee_minor
 --   net_minor + transfers_minor = sum of the ledger's net_minor, per source and currency (test rows left out)
@@ -11,9 +11,9 @@
 -- (an instant payout, say) is a cost all the same. Sums of BIGINT are HUGEINT in DuckDB, hence the casts back.
 
 WITH entries AS (
-    SELECT * FROM stripe_ledger
+    SELECT * FROM stripe_ledger WHERE day BETWEEN $first_day AND $last_day
     UNION ALL BY NAME
-    SELECT * FROM shopify_ledger
+    SELECT * FROM shopify_ledger WHERE day BETWEEN $first_day AND $last_day
 ),
 
 placed AS (
@@ -24,7 +24,7 @@ placed AS (
         CASE WHEN booking_class = 'revenue' THEN amount_minor ELSE 0 END AS gross_part,
         CASE WHEN booking_class = 'cost' THEN fee_minor - amount_minor ELSE fee_minor END AS fee_part
     FROM entries
-    WHERE day = $day AND booking_class IN ('revenue', 'cost', 'transfer')
+    WHERE booking_class IN ('revenue', 'cost', 'transfer')
 )
 
 SELECT

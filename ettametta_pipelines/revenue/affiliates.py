@@ -1,0 +1,217 @@
+"""What affiliate networks pay, from their exports (CSV) and their postbacks.
+
+Networks have no common API: an operator imports the file a network offers, or the network calls back per sale. Either
+way a row is kept as it came, once, and a later row of the same transaction replaces an earlier one in
+`affiliate_earnings`, since a commission is pending for weeks and may be declined. Called by the asset, the command
+line and the gateway.
+"""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from ettametta_pipelines.clock import business_day_of
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.money import Money, exponent_of
+from ettametta_pipelines.revenue.contracts import AFFILIATE_EARNINGS, AFFILIATE_RAW
+from ettametta_pipelines.revenue.raw import MARTS, slices
+from ettametta_pipelines.revenue.reading import chunks
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.storage.lake import Lake
+    from ettametta_pipelines.storage.objects import ObjectStore
+
+REQUIRED = ("occurred_at", "amount", "currency")
+OPTIONAL = ("transaction_id", "status", "link", "order_id")
+STATUSES = ("pending", "approved", "declined", "reversed")
+MAX_BYTES = 20_000_000
+MAX_TEXT = 200
+_NETWORK = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+class ImportRefused(PermanentError):
+    """A file or postback with something in it that cannot be booked; nothing of it was kept."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did: rows of the file, and whether this very file had been imported before."""
+
+    rows: int
+    days: int
+    sha256: str
+    was_known: bool
+
+
+def import_csv(
+    store: "ObjectStore", network: str, name: str, data: bytes, *, timezone: ZoneInfo, now: datetime
+) -> Imported:
+    """Keep a network's export: UTF-8 CSV with a header of `REQUIRED` and any of `OPTIONAL` columns, in any order.
+
+    Amounts are decimals in major units, instants ISO 8601; one without an offset, or a day alone, is local to
+    `timezone`. A row without a `transaction_id` is known by the file's hash and its line. All lines are good or
+    nothing is kept: ImportRefused names the first bad ones. The same file again changes nothing.
+    """
+    _check_network(network)
+    if len(data) > MAX_BYTES:
+        raise _refused(f"{name} has more than {MAX_BYTES:,} bytes.", "Split the export into shorter periods.")
+    digest = hashlib.sha256(data).hexdigest()
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for line, fields in _lines(name, data):
+        try:
+            rows.append(_row(fields, f"{digest[:16]}:{line}", timezone))
+        except (ValueError, PermanentError) as error:
+            said = error.message if isinstance(error, PermanentError) else str(error)
+            problems.append(f"line {line}: {said}")
+    times = Counter(row["transaction_id"] for row in rows)
+    problems += [f"transaction {name} stands in it twice" for name, count in times.items() if count > 1]
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise _refused(f"{name} cannot be imported: {'; '.join(problems[:5])}{more}.", "Correct the file.")
+    written = _keep(store, network, rows, f"import-{digest[:16]}", name, now)
+    days = {row["day"] for row in rows}
+    return Imported(len(rows), len(days), digest, was_known=bool(rows) and not written)
+
+
+def record_postback(
+    store: "ObjectStore",
+    network: str,
+    transaction_id: str,
+    *,
+    occurred_at: datetime,
+    amount: str,
+    currency: str,
+    status: str = "pending",
+    link: str = "",
+    order_id: str = "",
+    timezone: ZoneInfo,
+    now: datetime,
+) -> bool:
+    """Keep what a network calls back about one transaction; False when the very same was kept before.
+
+    `amount` is a decimal in major units. A later call with another status or amount is kept beside the first and
+    counts instead of it. Raises ImportRefused.
+    """
+    _check_network(network)
+    fields = {
+        "transaction_id": transaction_id, "occurred_at": occurred_at.isoformat(), "amount": amount,
+        "currency": currency, "status": status, "link": link, "order_id": order_id,
+    }  # fmt: skip
+    try:
+        row = _row(fields, "", timezone)
+    except ValueError as error:
+        raise _refused(
+            f"The postback of {network} says that {error}.", "Compare it with its manual."
+        ) from None
+    if not row["transaction_id"]:
+        raise _refused(f"A postback of {network} has no transaction id.", "Have the network send it.")
+    said = hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
+    return _keep(store, network, [row], f"postback-{said[:24]}", "postback", now)
+
+
+def book_affiliates(
+    store: "ObjectStore", lake: "Lake", days: Sequence[date], timezone: ZoneInfo
+) -> list[dict[str, Any]]:
+    """Compute and store `affiliate_earnings` of these days (in order) from what was kept; all rows."""
+    from ettametta_pipelines.storage.parquet import write_arrow
+
+    everything: list[dict[str, Any]] = []
+    for chunk in chunks(days):
+        given = {"first_day": chunk[0], "last_day": chunk[-1], "timezone": timezone.key}
+        rows = AFFILIATE_EARNINGS.checked(lake.arrow((MARTS / "affiliate_earnings.sql").read_text(), given))
+        by_day = dict(slices(rows, "day"))
+        for day in chunk:
+            write_arrow(store, AFFILIATE_EARNINGS, by_day.get(day, rows.slice(0, 0)), day.isoformat())
+        everything += rows.to_pylist()
+    return everything
+
+
+def _lines(name: str, data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, fields) of the rows. Raises ImportRefused for a header that is not as agreed."""
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        header = list(reader.fieldnames or ())
+        missing = [column for column in REQUIRED if column not in header]
+        strange = [column for column in header if column not in REQUIRED + OPTIONAL]
+        if missing or strange or len(set(header)) < len(header):
+            raise _refused(
+                f"{name} has the columns {header}; missing are {missing}, unknown {strange}.",
+                f"Use {', '.join(REQUIRED)} and any of {', '.join(OPTIONAL)}, each once.",
+            )
+        for fields in reader:
+            # A row longer than the header has its rest under None, a shorter one None as a value.
+            if None in fields or None in fields.values():
+                raise _refused(
+                    f"{name} has another number of fields in line {reader.line_num}.", "Correct the file."
+                )
+            yield reader.line_num, fields
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _refused(f"{name} is no CSV in UTF-8: {error}.", "Export it as CSV in UTF-8.") from None
+
+
+def _row(fields: Mapping[str, str], identifier: str, timezone: ZoneInfo) -> dict[str, Any]:
+    """A row as it is kept. Raises ValueError or PermanentError that says what is wrong."""
+    texts = {name: (fields.get(name) or "").strip() for name in REQUIRED + OPTIONAL}
+    long = [name for name, text in texts.items() if len(text) > MAX_TEXT or not text.isprintable()]
+    if long:
+        raise ValueError(f"{', '.join(long)} is longer than {MAX_TEXT} characters or not printable")
+    currency = texts["currency"].upper()
+    exponent = exponent_of(currency)
+    status = texts["status"].lower() or "pending"
+    if status not in STATUSES:
+        raise ValueError(f"its status {status!r} is none of {', '.join(STATUSES)}")
+    occurred_at = _instant(texts["occurred_at"], timezone)
+    return {
+        "day": business_day_of(occurred_at, timezone), "occurred_at": occurred_at, "status": status,
+        "transaction_id": texts["transaction_id"] or identifier, "currency": currency, "exponent": exponent,
+        "amount_minor": Money.parse(texts["amount"], currency).minor, "link_id": texts["link"] or None,
+        "order_id": texts["order_id"] or None,
+    }  # fmt: skip
+
+
+def _instant(text: str, timezone: ZoneInfo) -> datetime:
+    if len(text) == 10:
+        return datetime.combine(date.fromisoformat(text), time.min, tzinfo=timezone)
+    instant = datetime.fromisoformat(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=timezone)
+
+
+def _keep(
+    store: "ObjectStore", network: str, rows: Sequence[dict[str, Any]], batch: str, name: str, now: datetime
+) -> bool:
+    """One immutable file per day; False when all were there."""
+    from ettametta_pipelines.storage.objects import ObjectExists
+    from ettametta_pipelines.storage.parquet import parquet_bytes, table_key
+
+    batch = f"{network}-{batch}"
+    is_new = False
+    by_day: dict[date, list[dict[str, Any]]] = {}
+    for row in rows:
+        kept = {"network": network, "batch": batch, "file": name, "received_at": now}
+        by_day.setdefault(row["day"], []).append(row | kept)
+    for day, found in by_day.items():
+        table = AFFILIATE_RAW.to_arrow(AFFILIATE_RAW.frame(found))
+        partition = f"{day.isoformat()}|{batch}"
+        with suppress(ObjectExists):
+            store.create(
+                table_key(AFFILIATE_RAW.name, partition), parquet_bytes(AFFILIATE_RAW, table, partition)
+            )
+            is_new = True
+    return is_new
+
+
+def _check_network(network: str) -> None:
+    if not network or len(network) > 40 or not set(network) <= _NETWORK:
+        raise _refused(f"{network!r} is no name of a network.", "Use lower-case letters, digits and dashes.")
+
+
+def _refused(said: str, remedy: str) -> ImportRefused:
+    return ImportRefused(said, code="affiliate_import_refused", remedy=remedy)
