@@ -14,3 +14,5 @@ TELL_TAG = "ettametta/tell"
 PRIORITY_TAG = "dagster/priority"
 NIGHTLY_PRIORITY = {PRIORITY_TAG: "5"}
 UPLOAD_PRIORITY = {PRIORITY_TAG: "10"}
+# Dagster names whoever launched a run here, where it knows.
+USER_TAG = "user"

@@ -1,16 +1,16 @@
 """The sensor behind "it is not live: post it again": starts the post a person has ordered on the gateway's pages.
 
-The order is a row of the ledger; here it becomes a run with the wishes of the run it replaces. That the video is posted
-once, however often a run is started, rests on the ledger.
+The order is a row of the ledger; here it becomes a run with the wishes of the post it replaces. Ordering it was the
+person's approval. That the video is posted once, however often a run is started, rests on the ledger.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.resources import StateResource
-from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, TITLE_TAG, UPLOAD_PRIORITY
+from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, TITLE_TAG, UPLOAD_PRIORITY, USER_TAG
 
 if TYPE_CHECKING:
     from ettametta_pipelines.state.models import Publication
@@ -34,31 +34,23 @@ def ordered_posts(
     orders = ordered_again(state.open())
     if not orders:
         return dg.SkipReason("No post was ordered again.")
-    return dg.SensorResult(run_requests=[_run_request(context.instance, order) for order in orders])
+    return dg.SensorResult(run_requests=[_run_request(order, by) for order, by in orders])
 
 
-def _run_request(instance: dg.DagsterInstance, order: "Publication") -> dg.RunRequest:
+def _run_request(order: "Publication", ordered_by: str) -> dg.RunRequest:
+    from ettametta_pipelines.publishing.followup import wishes_of
+
     asset = f"{order.platform}_publications"
-    wishes = _wishes_before(instance, order, asset) | {"intent_no": order.intent_no}
-    wishes.pop("live_remote_id", None)
     return dg.RunRequest(
         run_key=f"ordered:{order.id}",
         partition_key=order.content_id,
         asset_selection=[dg.AssetKey(asset)],
-        run_config={"ops": {asset: {"config": wishes}}},
+        run_config={"ops": {asset: {"config": wishes_of(order) | {"approve": True}}}},
         tags={
             ACCOUNT_TAG: order.account_id,
             PLATFORM_TAG: order.platform,
             TITLE_TAG: order.title[:80],
+            USER_TAG: ordered_by,
             **UPLOAD_PRIORITY,
         },
     )
-
-
-def _wishes_before(instance: dg.DagsterInstance, order: "Publication", asset: str) -> dict[str, Any]:
-    """Configuration of the run that made the post before; title and privacy by the ledger if that run is forgotten."""
-    run = instance.get_run_by_id(order.request_id) if order.request_id else None
-    if run is None:
-        return {"title": order.title, "privacy": order.privacy}
-    ops: Any = run.run_config.get("ops") or {}
-    return dict(ops.get(asset, {}).get("config") or {})

@@ -13,11 +13,10 @@ from ettametta_pipelines.publishing.policy import load_channels
 from ettametta_pipelines.publishing.variants import PostName, assign_thumbnail, record_variants
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.tags import USER_TAG
 
 # The vendor whose standing says whether people see what is posted.
 VENDOR_OF: Mapping[str, str] = {"youtube": "google", "tiktok": "tiktok"}
-# Dagster names whoever launched a run here, where it knows.
-USER_TAG = "user"
 
 
 def admitted_order(

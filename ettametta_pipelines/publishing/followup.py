@@ -72,9 +72,14 @@ def due_at(row: Publication) -> datetime:
     return row.updated_at + min(max(age / SHARE_OF_AGE, SOONEST), LATEST)
 
 
-def _look(row: Publication, now: datetime) -> DueLook:
+def wishes_of(row: Publication) -> dict[str, Any]:
+    """The run configuration of this very intent."""
     # Rows from before wishes were kept say at least how the post was called and who might see it.
     kept = row.wishes or {"title": row.title, "privacy": row.privacy}
+    return {**kept, "intent_no": row.intent_no}
+
+
+def _look(row: Publication, now: datetime) -> DueLook:
     return DueLook(
         publication_id=row.id,
         platform=row.platform,
@@ -83,5 +88,5 @@ def _look(row: Publication, now: datetime) -> DueLook:
         state=row.state,
         # The fence rises with every claim. A run that failed before it could claim is asked for again the next day.
         key=f"{row.id}:{row.fence}:{now:%Y-%m-%d}",
-        wishes={**kept, "intent_no": row.intent_no},
+        wishes=wishes_of(row),
     )

@@ -18,7 +18,7 @@ from ettametta_pipelines.publishing.tiktok_upload import page_of_post
 from ettametta_pipelines.publishing.tokens import Envelope
 from ettametta_pipelines.publishing.trace import publication_chain
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.state.models import Publication
+from ettametta_pipelines.state.models import Publication, PublicationEvent
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.vendors.youtube import watch_url
 
@@ -118,19 +118,22 @@ class Reviewer:
                 privacy=row.privacy,
                 intent_no=row.intent_no + 1,
                 request_id=row.request_id,
+                wishes=row.wishes,
             )
         )
 
 
-def ordered_again(db: StateDatabase) -> list[Publication]:
-    """Posts that a person ordered again and no worker has taken up yet, oldest first."""
+def ordered_again(db: StateDatabase) -> list[tuple[Publication, str]]:
+    """Posts that a person ordered again and no worker has taken up yet, oldest first, each with who ordered it."""
+    planned = PublicationEvent.from_state.is_(None)
     with db.session(write=False) as session:
         query = (
-            sa.select(Publication)
+            sa.select(Publication, PublicationEvent.actor)
+            .join(PublicationEvent, sa.and_(PublicationEvent.publication_id == Publication.id, planned))
             .where(Publication.state == State.PLANNED, Publication.intent_no > 1, Publication.attempts == 0)
             .order_by(Publication.created_at)
         )
-        return list(session.scalars(query))
+        return [(row, actor) for row, actor in session.execute(query)]
 
 
 def _row(db: StateDatabase, publication_id: str) -> Publication:
