@@ -30,14 +30,16 @@ def publish_sensor(
     context: dg.SensorEvaluationContext, lake: LakeResource, state: StateResource
 ) -> dg.SensorResult | dg.SkipReason:
     from ettametta_pipelines.publishing.admission import live_platforms
-    from ettametta_pipelines.publishing.backlog import Claimed, recent_claims, take_due, upcoming
+    from ettametta_pipelines.publishing.backlog import Claimed, may_post, recent_claims, take_due, upcoming
     from ettametta_pipelines.publishing.policy import load_channels
 
     settings, database, now = get_settings(), state.open(), utc_now()
     channels = load_channels(settings.channels_file)
-    with lake.open() as tables:
-        planned = upcoming(tables, database, channels, now, live=live_platforms(settings))
-    take_due(database, planned, now)
+    planned = []
+    if possible := may_post(database, channels):
+        with lake.open() as tables:
+            planned = upcoming(tables, database, channels, now, live=live_platforms(settings))
+        take_due(database, planned, now)
     titles = {(p.entry.platform, p.entry.source_id): p.entry.title for p in planned}
 
     def request(claim: Claimed) -> dg.RunRequest:
@@ -64,6 +66,10 @@ def publish_sensor(
     ]
     if requests:
         return dg.SensorResult(run_requests=requests)
+    if not possible:
+        return dg.SkipReason(
+            "No post is approved and no channel is automatic; publish_queue shows what waits."
+        )
     dated = [p.at for p in planned if p.at is not None and p.at > now]
     following = f"the next on {min(dated):%Y-%m-%d %H:%M} UTC" if dated else "none has a date"
     return dg.SkipReason(f"{len(planned)} posts wait, {following}; publish_queue shows them all.")

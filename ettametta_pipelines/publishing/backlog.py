@@ -77,6 +77,25 @@ def upcoming(
     return plan(backlog.entries, backlog.taken, channels, now, backlog.quota_left)
 
 
+def may_post(db: StateDatabase, channels: Channels) -> bool:
+    """Whether anything could be due: an automatic channel, or an approved post that is not made.
+
+    Cheap, where `upcoming` reads the row of every finished video.
+    """
+    if any(policy.approval == "automatic" for policy in (channels.defaults, *channels.channels.values())):
+        return True
+    made = sa.exists().where(
+        Publication.platform == PublicationDecision.platform,
+        Publication.account_id == PublicationDecision.account_id,
+        Publication.content_id == PublicationDecision.content_id,
+        Publication.intent_no == PublicationDecision.intent_no,
+        Publication.state.not_in(sorted(UNFINISHED)),
+    )
+    with db.session(write=False) as session:
+        approved = sa.select(PublicationDecision.id).where(PublicationDecision.decision == APPROVE, ~made)
+        return session.scalar(approved.limit(1)) is not None
+
+
 def gather(
     db: StateDatabase,
     sources: Iterable[Row],

@@ -178,7 +178,7 @@ def publication_approvals(
             source,
             next((d for d in decisions if d.platform == platform and d.intent_no == config.intent_no), None),
             dates.get(platform),
-            channels.of(source["account"], platform).time_zone.key,
+            channels.of(source["account"], platform),
         )
         for platform, proposal in proposals.items()
     }
@@ -189,7 +189,8 @@ def publication_approvals(
             "watch": dg.MetadataValue.url(f"{settings.gateway_url}/{rendition['object_key']}"),
             "stills": dg.MetadataValue.md(stills),
             **{name: dg.MetadataValue.md(table) for name, table in shown.items()},
-            "tell": sorted({t for p in platforms for t in channels.of(source["account"], p).tell}),
+            "tell": ", ".join(sorted({t for p in platforms for t in channels.of(source["account"], p).tell}))
+            or "nobody",
             "decisions": len(decisions),
         },
     )

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from ettametta_pipelines.previews import cell, link, markdown_table
 from ettametta_pipelines.publishing.approvals import Proposal, differences
-from ettametta_pipelines.publishing.policy import Channels
+from ettametta_pipelines.publishing.policy import ChannelPolicy, Channels
 from ettametta_pipelines.publishing.queue import Planned
 from ettametta_pipelines.state.models import PublicationDecision
 
@@ -100,7 +100,7 @@ def proposal_table(
     source: Mapping[str, Any],
     decision: PublicationDecision | None,
     planned: Planned | None,
-    time_zone: str,
+    policy: ChannelPolicy,
 ) -> str:
     """Markdown: exactly what is asked to be approved for one channel."""
     post = proposal.order.post
@@ -116,7 +116,7 @@ def proposal_table(
         "credit": source["attribution"] or "none needed",
         "variants": ", ".join(f"{a.experiment}: {a.arm}" for a in proposal.arms) or "none",
         "rendition": f"{proposal.order.rendition.duration_s:.1f} s, sha256 {proposal.order.rendition.sha256[:12]}",
-        "planned": _planned(planned, time_zone),
+        "planned": _planned(planned, policy, decision),
         "decision": _decided(decision, proposal),
     }
     return markdown_table(
@@ -158,10 +158,13 @@ def _yes(flag: bool) -> str:
     return "yes" if flag else "no"
 
 
-def _planned(planned: Planned | None, time_zone: str) -> str:
+def _planned(planned: Planned | None, policy: ChannelPolicy, decision: PublicationDecision | None) -> str:
     if planned is None:
         return "not in the queue: posted, rejected, or a person's to settle"
-    return f"{when(planned.at, time_zone)}, {planned.why}" if planned.at else planned.why
+    if planned.at is None:
+        return planned.why
+    condition = "if approved now: " if decision is None and policy.approval == "manual" else ""
+    return f"{condition}{when(planned.at, policy.time_zone.key)}, {planned.why}"
 
 
 def _decided(decision: PublicationDecision | None, proposal: Proposal) -> str:

@@ -70,7 +70,7 @@ channels:
         ("channels: [acme]", "line 1: channels: must be a mapping"),
         (EXPERIMENT + "{x: {text: '{name}'}, y: {text: b}}}}}}", "only {title} may stand in braces"),
         (EXPERIMENT + "{x: {text: b}}}}}}", "at least 2 items"),
-        (EXPERIMENT + TWO + ", b: {kind: title, arms: " + TWO + "}}}}", "one at a time"),
+        (EXPERIMENT + TWO + ", b: {kind: title, arms: " + TWO + "}}}", "one at a time"),
         ("channels: {", "line 2: not valid YAML"),
     ],
 )  # fmt: skip

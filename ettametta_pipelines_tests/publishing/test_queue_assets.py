@@ -150,7 +150,7 @@ def test_what_is_asked_to_be_approved_is_shown_before_anything_is_decided(run: R
         "Knife skills",
         "| synthetic media | no |",
         "| rights | owned |",
-        "due now",
+        "if approved now:",
         "| decision | none yet |",
     ):
         assert said in seen["youtube"]
@@ -161,7 +161,7 @@ def test_what_is_asked_to_be_approved_is_shown_before_anything_is_decided(run: R
 def test_an_approved_post_is_started_by_the_sensor_in_the_approved_words(
     run: Run, instance: dg.DagsterInstance, finished: Settings, sandbox: SandboxUnderTest
 ) -> None:
-    assert "2 posts wait, none has a date" in str(tick(instance, finished).skip_message)
+    assert "No post is approved and no channel is automatic" in str(tick(instance, finished).skip_message)
     decided = run(
         APPROVAL_JOB, "publication_approvals", tags={"user": "anna"}, decision="approve", platforms=["youtube"],
         title="Sharp knives", privacy="unlisted", comment="go",
@@ -178,7 +178,9 @@ def test_an_approved_post_is_started_by_the_sensor_in_the_approved_words(
     assert again.run_key == request.run_key
     posted = run(PUBLISH_JOB, "youtube_publications", tags={"dagster/run_key": request.run_key})
     assert (facts(posted)["title"], facts(posted)["privacy"]) == ("Sharp knives", "unlisted")
-    assert tick(instance, finished).run_requests == []
+    after = tick(instance, finished)
+    assert after.run_requests == []
+    assert "No post is approved" in str(after.skip_message)
     assert facts(run(QUEUE_JOB, "publish_queue"))["held"] == 1
     assert sandbox.count("youtube", "POST", "/upload/youtube/v3/videos") == 1
 
