@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     Marks = NDArray[np.void]
     Pictures = NDArray[np.uint8]
+    Times = NDArray[np.float64]
 
 MOST_FRAMES_A_SECOND = 2
 SHORT_SIDE = 216
-MAX_FRAMES = 48
-PER_FRAME = 20
-# No more of one cell of a 3x3 grid, so that a busy corner or a line of letters does not stand for the whole frame.
-PER_CELL = 3
+MAX_FRAMES = 40
+PER_FRAME = 24
+GRID = 3
 PLACE_UNITS = 100
 SIZE_UNITS = 16
 TIME_UNITS = 8
@@ -52,11 +52,11 @@ LINES = 6
 # Videos that are looked at closely, those with most landmarks in common first.
 LOOKED_AT = 40
 WORTH_A_LOOK = 4
-LEAST_FRAMES, LEAST_MARKS, LEAST_SHARE = 2, 4, 0.55
+LEAST_FRAMES, LEAST_MARKS, LEAST_SHARE = 3, 4, 0.4
 
 
 def frame_rate(duration_s: float) -> float:
-    """Frames a second that are looked at: two, fewer where that would be more than 48."""
+    """Frames a second that are looked at: two, fewer where that would be more than forty."""
     return min(MOST_FRAMES_A_SECOND, MAX_FRAMES / max(duration_s, 1.0))
 
 
@@ -97,22 +97,22 @@ def landmarks_of(pictures: "Pictures", rate: float) -> "Marks":
 
 
 def _choose(spots: Any, width: int, height: int) -> list[Any]:
-    """The strongest spots, spread over the frame and upright, each place once."""
+    """Upright spots, each place once: the strongest of every cell of a grid, then the second of every cell, and so on.
+
+    A line of letters or a busy corner has the strongest by far, and must not stand for the whole frame.
+    """
     cells: dict[tuple[int, int], int] = {}
-    seen: set[tuple[int, int]] = set()
-    chosen: list[Any] = []
+    ranked: dict[tuple[int, int], tuple[int, float, Any]] = {}
     for spot in sorted(spots, key=lambda spot: (-spot.response, spot.pt)):
         x, y = spot.pt
-        cell, place = (int(3 * x / width), int(3 * y / height)), (round(x), round(y))
-        if cells.get(cell, 0) >= PER_CELL or place in seen:
-            continue
-        cells[cell] = cells.get(cell, 0) + 1
-        seen.add(place)
-        spot.angle = 0
-        chosen.append(spot)
-        if len(chosen) == PER_FRAME:
-            break
-    return chosen
+        place = (round(x), round(y))
+        if place not in ranked:
+            cell = (int(GRID * x / width), int(GRID * y / height))
+            cells[cell] = cells.get(cell, 0) + 1
+            spot.angle = 0
+            ranked[place] = (cells[cell], -spot.response, spot)
+    chosen = sorted(ranked.values(), key=lambda one: one[:2])[:PER_FRAME]
+    return [spot for _, _, spot in chosen]
 
 
 def _hashes(descriptors: "NDArray[np.float32]") -> "NDArray[np.uint64]":
@@ -148,7 +148,8 @@ def mirror_mask() -> int:
 class PictureMatch:
     """What of one video another shows: landmarks in agreement and in how many of its frames, on the best line of time.
 
-    `elsewhere` is how many would agree on average off that line: many in one and the same room, whatever happens there.
+    `elsewhere` is how many would agree on the best line beside it: nearly as many in one and the same room, whatever
+    happens there.
     """
 
     marks: int = 0
@@ -170,6 +171,7 @@ def find_picture(own: "Marks", others: "list[Marks]") -> list[PictureMatch]:
     found = [PictureMatch()] * len(others)
     if not len(own) or not others:
         return found
+    times = _times(own)
     owner = np.repeat(np.arange(len(others)), [len(other) for other in others])
     index = _Index(np.concatenate([other["hash"] for other in others]))
     for mirrored in (False, True):
@@ -180,10 +182,17 @@ def find_picture(own: "Marks", others: "list[Marks]") -> list[PictureMatch]:
                 break
             other = others[place]
             one, two = _alike(wanted, other["hash"])
-            match = line_up(own[one], other[two], mirrored=mirrored, frames=np.unique(other["time"]))
+            match = line_up(own[one], other[two], times, _times(other), mirrored=mirrored)
             if match.marks > found[place].marks:
                 found[place] = match
     return found
+
+
+def _times(marks: "Marks") -> "Times":
+    import numpy as np
+
+    times: Times = np.unique(marks["time"]) / TIME_UNITS
+    return times
 
 
 class _Index:
@@ -227,39 +236,41 @@ def _alike(
     return np.nonzero(np.bitwise_count(wanted[:, None] ^ known) <= SAME_BITS)  # type: ignore[return-value]
 
 
-def line_up(own: "Marks", other: "Marks", *, mirrored: bool, frames: "NDArray[np.uint16]") -> PictureMatch:
+def line_up(own: "Marks", other: "Marks", times: "Times", known: "Times", *, mirrored: bool) -> PictureMatch:
     """How well pairs of landmarks, row by row of the same length, agree in size, place and time.
 
-    `frames` are the times of all frames of the other video.
+    `times` and `known` are the seconds of all frames of the one and the other video.
     """
     import numpy as np
 
     agreed = _agreed_frames(own, other, mirrored)
-    best = PictureMatch(mirrored=mirrored)
     if not agreed:
-        return best
+        return PictureMatch(mirrored=mirrored)
     at, then = np.array(list(agreed)).T / TIME_UNITS
     counts = np.array(list(agreed.values()))
-    known = frames / TIME_UNITS
     gap = float(np.median(np.diff(known))) if len(known) > 1 else 0.0
     reach = max(LINE_REACH_S, 0.6 * gap)
-    for pace, offset in _likely_lines(at, then, counts, reach):
-        offsets = then - pace * at
-        near = np.abs(offsets - offset) <= reach
-        total, seen = _best_a_frame(at[near], counts[near])
-        if total > best.marks:
-            away = np.abs(offsets - offset) > OFF_LINE_S
-            elsewhere = sum(
-                counts[away & (at == frame)].sum()
-                / max(1, (np.abs(known - pace * frame - offset) > OFF_LINE_S).sum())
-                for frame in seen
-            )
-            best = PictureMatch(total, len(seen), float(elsewhere), mirrored, pace)
-    return best
+
+    def on_line(pace: float, offset: float) -> tuple[int, int, int]:
+        """Landmarks and frames that agree near a line, and frames that could."""
+        near = np.abs(then - pace * at - offset) <= reach
+        there = pace * times + offset
+        possible = int(((there >= known[0] - reach) & (there <= known[-1] + reach)).sum())
+        return *_best_a_frame(at[near], counts[near]), possible
+
+    lines = [(on_line(pace, offset), pace, offset) for pace, offset in _likely_lines(at, then, counts, reach)]
+    (marks, frames, possible), pace, offset = max(lines, key=lambda line: line[0][0])
+    elsewhere = 0.0
+    for shift in np.arange(OFF_LINE_S, known[-1] - known[0], reach):
+        for other_offset in (offset - shift, offset + shift):
+            off_marks, _, could = on_line(pace, other_offset)
+            if could >= LEAST_FRAMES:
+                elsewhere = max(elsewhere, off_marks / could * possible)
+    return PictureMatch(marks, frames, elsewhere, mirrored, pace)
 
 
 def _likely_lines(
-    at: "NDArray[np.float64]", then: "NDArray[np.float64]", counts: "NDArray[np.int64]", reach: float
+    at: "Times", then: "Times", counts: "NDArray[np.int64]", reach: float
 ) -> list[tuple[float, float]]:
     """Pace and offset of the lines of time with most agreement near them."""
     import numpy as np
@@ -300,15 +311,13 @@ def _agreed_frames(own: "Marks", other: "Marks", mirrored: bool) -> dict[tuple[i
     return agreed
 
 
-def _best_a_frame(
-    at: "NDArray[np.float64]", counts: "NDArray[np.int64]"
-) -> "tuple[int, NDArray[np.float64]]":
-    """Sum over frames of the best pair of each, and the frames."""
+def _best_a_frame(at: "Times", counts: "NDArray[np.int64]") -> tuple[int, int]:
+    """Sum over frames of the best pair of each, and how many frames."""
     import numpy as np
 
     order = np.lexsort((-counts, at))
     frames, first = np.unique(at[order], return_index=True)
-    return int(counts[order][first].sum()), frames
+    return int(counts[order][first].sum()), len(frames)
 
 
 def _most(values: "NDArray[np.float64]", width: float) -> float:

@@ -169,31 +169,50 @@ class Pair:
     likeness: Likeness
 
 
-def measure(
-    films: dict[str, Path], folder: Path, rooms: dict[str, int], presets: Sequence[str] = PRESETS
-) -> list[Pair]:
-    """Every change of every rendition beside the earlier posts, in the order of films, presets, formats, changes."""
-    earlier: list[tuple[str, str, Imprint]] = []
-    later: list[tuple[str, str, str, str, Imprint]] = []
+@dataclass(frozen=True)
+class Posting:
+    """A rendition and what was done to it."""
+
+    film: str
+    preset: str
+    format: str
+    change: str
+    imprint: Imprint
+
+
+def collect(
+    films: dict[str, Path], folder: Path, presets: Sequence[str] = PRESETS
+) -> tuple[list[Posting], list[Posting]]:
+    """The earlier posts, and every change of every rendition."""
+    earlier, later = [], []
     for name, source in films.items():
         for preset in presets:
             for made in renditions(source, preset, folder / f"{source.stem}-{preset}"):
                 assert made.imprint is not None
                 if preset in EARLIER:
-                    earlier.append((name, made.format.name, made.imprint))
+                    earlier.append(Posting(name, preset, made.format.name, "nothing", made.imprint))
                 small = small_copy(made.path, folder)
                 for change, how in CHANGES.items():
                     again = changed(small, made.probe, how, folder)
-                    later.append((name, preset, made.format.name, change, again))
+                    later.append(Posting(name, preset, made.format.name, change, again))
                 made.path.unlink()
         print(f"{name}: rendered and changed", file=sys.stderr)  # noqa: T201
+    return earlier, later
+
+
+def measure(earlier: Sequence[Posting], later: Sequence[Posting], rooms: dict[str, int]) -> list[Pair]:
+    """Every changed rendition beside every earlier post."""
     pairs = []
-    for name, preset, format, change, imprint in later:
-        for (film_name, earlier_format, _), likeness in zip(
-            earlier, compare(imprint, [one for _, _, one in earlier]), strict=True
+    for one in later:
+        for post, likeness in zip(
+            earlier, compare(one.imprint, [post.imprint for post in earlier]), strict=True
         ):
-            in_room = film_name != name and rooms.get(name, 0) == rooms.get(film_name, 0) != 0
-            pairs.append(Pair(change, preset, format, earlier_format, film_name == name, in_room, likeness))
+            in_room = post.film != one.film and rooms.get(one.film, 0) == rooms.get(post.film, 0) != 0
+            pairs.append(
+                Pair(
+                    one.change, one.preset, one.format, post.format, post.film == one.film, in_room, likeness
+                )
+            )
     return pairs
 
 
@@ -239,7 +258,7 @@ def main(files: Sequence[str]) -> None:
                 for name, (seed, room) in FILMS.items()
             }
             rooms = {name: room for name, (_, room) in FILMS.items()}
-        pairs = measure(films, folder, rooms)
+        pairs = measure(*collect(films, folder), rooms)
         long = film(folder / "long.mp4", 99, seconds=30)
         seconds, size = posts_in_a_second(imprint_of(long, (640, 360), 30, Change(), folder))
     report: dict[str, Any] = {

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media.imprint import Imprint
 from ettametta_pipelines.media.subject import Extent, ShotTrack, Sighting, SubjectTrack
 from ettametta_pipelines.renders.caption_drawing import CaptionReport
 from ettametta_pipelines.renders.captions import Cue, canonical_bytes
 from ettametta_pipelines.renders.library import (
     Rendition,
     RenditionOrder,
+    imprint_key,
     obtain_renditions,
     report_key,
     segments_key,
@@ -57,6 +59,9 @@ def test_what_exists_is_not_rendered_again(store: ObjectStore, order: RenditionO
     assert (again["1x1"].rendered, again["16x9"].rendered) == (False, True)
     assert again["1x1"].sha256 == first.sha256
     assert again["1x1"].poster[:2] == b"\xff\xd8"
+    imprint = Imprint.from_bytes(store.get(imprint_key(first.object_key)))
+    assert len(imprint.marks)
+    assert len(imprint.course) == 6
 
 
 def test_a_ramped_rendition_is_found_again_though_it_is_not_as_long_as_its_source(
