@@ -51,15 +51,15 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 
     app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
-    _add_pages(app, settings, state, url or settings.gateway_url)
+    _add_pages(app, settings, state, store, url or settings.gateway_url)
     return app
 
 
-def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, url: str) -> None:
+def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: ObjectStore, url: str) -> None:
     """The operators' pages and the webhooks, with the headers and refusals they share."""
     door = OperatorsDoor(settings, url)
     for routes in (
-        publication_routes(settings, state, door),
+        publication_routes(settings, state, store, door),
         account_routes(settings, state, door),
         webhook_routes(settings, state),
     ):

@@ -1,6 +1,6 @@
 """Pages of the posts: what waits, what went out, each with its trail, and the two answers to one that is in doubt."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
@@ -13,13 +13,15 @@ from ettametta_pipelines.publishing.ledger import IN_DOUBT
 from ettametta_pipelines.publishing.reauth import ACTIVE
 from ettametta_pipelines.publishing.tokens import open_envelope
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.storage.objects import ObjectStore
 
 RECENT = 50
 
 
-def publication_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -> APIRouter:
+def publication_routes(
+    settings: Settings, db: StateDatabase, store: ObjectStore, door: OperatorsDoor
+) -> APIRouter:
     """`/` and `/publications`."""
     routes = APIRouter()
     Admitted = Annotated[Operator, Depends(door.admit)]
@@ -48,7 +50,8 @@ def publication_routes(settings: Settings, db: StateDatabase, door: OperatorsDoo
             "posts.html",
             operator,
             in_review=review.listed(db, review.NEEDING_A_PERSON),
-            queue=posts_waiting(db),
+            planned=planned_posts(store),
+            under_way=review.listed(db, review.UNDER_WAY),
             recent=review.listed(db, review.DONE, limit=RECENT),
             recent_limit=RECENT,
         )
@@ -83,6 +86,12 @@ def publication_routes(settings: Settings, db: StateDatabase, door: OperatorsDoo
     return routes
 
 
-def posts_waiting(db: StateDatabase) -> list[Publication]:
-    """The queue: what has been ordered and is not settled, newest move first. Posting slots would be shown here."""
-    return review.listed(db, review.UNDER_WAY)
+def planned_posts(store: ObjectStore) -> list[dict[str, Any]]:
+    """Rows of `publish_queue` as it was last looked at, the next post first; none before the first look."""
+    from ettametta_pipelines.publishing.queue_contracts import PUBLISH_QUEUE
+    from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
+
+    try:
+        return PUBLISH_QUEUE.rows(read_table(store, PUBLISH_QUEUE, None))
+    except PartitionMissing:
+        return []

@@ -253,7 +253,11 @@ class ThumbnailConfig(dg.Config):
     """Which of the pictures of `thumbnails` the video is shown by."""
 
     rank: int = Field(default=1, ge=1, description="1 is the best frame.")
-    variant: str = Field(default="plain", description="plain, or with the title drawn: headline or block.")
+    variant: str = Field(
+        default="",
+        description="plain, or with the title drawn: headline or block. Empty: what a thumbnail experiment of the channel "
+        "assigns, else plain.",
+    )
 
 
 @dg.asset(
@@ -285,11 +289,17 @@ def youtube_thumbnails(
     follow-up.
     """
     with failure_policy(context, op_retries=0):
+        from ettametta_pipelines.publishing.admission import assigned_thumbnail
         from ettametta_pipelines.publishing.thumbnail import choose_picture, show_by
 
         post = plain_rows(youtube_publications)[0]
-        picture = choose_picture(plain_rows(thumbnails), "9x16", rank=config.rank, variant=config.variant)
-        done = show_by(_workshop(context, state, store), youtube.app(), post["publication_id"], picture)
+        workshop = _workshop(context, state, store)
+        # One that a person chose takes no part in an experiment.
+        variant = config.variant or (
+            assigned_thumbnail(workshop.db, get_settings(), post["account"], post["source_id"]) or "plain"
+        )
+        picture = choose_picture(plain_rows(thumbnails), "9x16", rank=config.rank, variant=variant)
+        done = show_by(workshop, youtube.app(), post["publication_id"], picture)
         row = {
             "source_id": post["source_id"],
             "publication_id": done.publication_id,

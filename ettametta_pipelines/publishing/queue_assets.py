@@ -101,7 +101,15 @@ class ApprovalConfig(dg.Config):
         default="", description="Who may see it, in the platform's words; empty takes the channel's policy."
     )
     made_for_kids: bool = Field(default=False, description="YouTube: declare the video made for kids.")
-    paid_promotion: bool = Field(default=False, description="Declare a paid promotion.")
+    license: str = Field(default="", description="YouTube: youtube (the default) or creativeCommon.")
+    paid_promotion: bool = Field(
+        default=False,
+        description="Declare a paid promotion; declared anyway where the upload names a sponsor.",
+    )
+    synthetic_media: bool = Field(
+        default=False, description="Declare synthetic media; declared anyway where an input is generated."
+    )
+    own_brand: bool = Field(default=False, description="TikTok: declare that it promotes your own business.")
     allow_comments: bool = Field(default=False, description="TikTok: let people comment.")
     allow_remixes: bool = Field(default=False, description="TikTok: let people make duets and stitches.")
     not_before: str = Field(

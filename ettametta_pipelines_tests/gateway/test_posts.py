@@ -124,7 +124,8 @@ def test_a_person_says_that_a_post_is_not_live_and_the_next_intent_is_ordered(
     assert state_of(db, row) == "FAILED_DEFINITE"
     last = history(db, row.id)["events"][-1]
     assert (last["reason"], last["actor"]) == ("declared_not_live", "alice@example.com (gateway)")
-    (ordered,) = ordered_again(db)
+    ((ordered, ordered_by),) = ordered_again(db)
+    assert ordered_by == "alice@example.com (gateway)"
     assert answer.headers["location"] == f"/publications/{ordered.id}"
     assert (ordered.intent_no, ordered.content_id, ordered.state) == (2, row.content_id, "PLANNED")
     again = browser.post(f"/publications/{row.id}/again", looked="yes")

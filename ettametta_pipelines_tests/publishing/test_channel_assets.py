@@ -136,14 +136,12 @@ def test_a_post_ordered_again_is_started_once_with_the_wishes_of_the_run_before(
     db: StateDatabase, settings_env: Settings
 ) -> None:
     channel = require(db, "acme", "tiktok")
-    wishes = {"title": "Knife skills", "privacy": "SELF_ONLY", "paid_promotion": False, "live_remote_id": "1"}
+    wishes = {"title": "Knife skills", "privacy": "SELF_ONLY", "paid_promotion": False}
     with dg.DagsterInstance.ephemeral() as instance:
-        config = {"ops": {"tiktok_publications": {"config": wishes}}}
-        run = instance.add_run(dg.DagsterRun(job_name="publish_video", run_config=config))
         ledger = Ledger(db, open_envelope(settings_env), clock=utc_now)
         row = ledger.plan(
             Intent(
-                "tiktok", "acme", channel.channel_id, "acme--1", "k", "ab", 1, "T", "SELF_ONLY", request_id=run.run_id
+                "tiktok", "acme", channel.channel_id, "acme--1", "k", "ab", 1, "T", "SELF_ONLY", wishes=wishes
             )
         )  # fmt: skip
         with ledger.claimed(row.id) as claim:
@@ -160,11 +158,7 @@ def test_a_post_ordered_again_is_started_once_with_the_wishes_of_the_run_before(
         assert (request.run_key, request.partition_key) == (f"ordered:{ordered.id}", "acme--1")
         assert request.asset_selection == [dg.AssetKey("tiktok_publications")]
         config = request.run_config["ops"]["tiktok_publications"]["config"]
-        assert config == {
-            "title": "Knife skills",
-            "privacy": "SELF_ONLY",
-            "paid_promotion": False,
-            "intent_no": 2,
-        }
+        assert config == wishes | {"intent_no": 2, "approve": True}
+        assert request.tags["user"] == "alice"
         ledger.let_go(ledger.claim(ordered.id))
         assert isinstance(asked(), dg.SkipReason)
