@@ -214,7 +214,7 @@ class OAuthConnection(Base):
     refreshed_at: Mapped[datetime | None]
     # When the pair is renewed unasked; empty is at once. Moved ahead by every failure, of which there were so many.
     refresh_due_at: Mapped[datetime | None]
-    refresh_failures: Mapped[int]
+    refresh_failures: Mapped[int] = mapped_column(default=0)
     reauth_reason: Mapped[str | None]
     alerted_at: Mapped[datetime | None]
 
