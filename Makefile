@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test lint types unit fuzz bench handbook format clean
+.PHONY: help demo dev test lint types unit fuzz faults bench handbook format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -12,6 +12,7 @@ help:
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
+	@echo "make faults                   kill publications at every point, under every fault of the platforms"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md again"
 	@echo "make format                   format the code"
@@ -52,6 +53,9 @@ unit: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
 	  ettametta_pipelines_tests/renders/test_random_recipes.py
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m ettametta_pipelines_tests.faults
 
 # MoviePy asks for older packages than ours and has an environment of its own.
 PEERS := .venv-peers

@@ -19,7 +19,7 @@ from ettametta_pipelines.publishing.contracts import (
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
-from ettametta_pipelines.storage.tables import ALLOW_MISSING, table_metadata
+from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.delivery import Outcome, Workshop
@@ -193,7 +193,7 @@ class ThumbnailConfig(dg.Config):
     owners=["team:publishing"],
     kinds={"youtube", "jpeg"},
     io_manager_key="tables",
-    ins={"thumbnails": dg.AssetIn(metadata={ALLOW_MISSING: True})},
+    deps=["thumbnails"],
     pool="publish_youtube",
     metadata=table_metadata(YOUTUBE_THUMBNAILS),
 )
@@ -201,7 +201,6 @@ def youtube_thumbnails(
     context: dg.AssetExecutionContext,
     config: ThumbnailConfig,
     youtube_publications: pd.DataFrame,
-    thumbnails: pd.DataFrame,
     store: StoreResource,
     state: StateResource,
     youtube: YouTubeResource,
@@ -216,10 +215,11 @@ def youtube_thumbnails(
     follow-up.
     """
     with failure_policy(context, op_retries=0):
-        from ettametta_pipelines.publishing.thumbnail import choose_picture, show_by
+        from ettametta_pipelines.publishing.thumbnail import choose_picture, pictures_of, show_by
 
         post = plain_rows(youtube_publications)[0]
-        picture = choose_picture(plain_rows(thumbnails), "9x16", rank=config.rank, variant=config.variant)
+        pictures = pictures_of(store.open(), context.partition_key)
+        picture = choose_picture(pictures, "9x16", rank=config.rank, variant=config.variant)
         done = show_by(_workshop(context, state, store), youtube.app(), post["publication_id"], picture)
         row = {
             "source_id": post["source_id"],
