@@ -12,7 +12,7 @@ help:
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
-	@echo "make faults                   race 50 processes for the last video slot, 20 rounds (RACE_ROUNDS=5 for fewer)"
+	@echo "make faults                   kill publications at every point, under every fault; race for the last video slot"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md again"
 	@echo "make format                   format the code"
@@ -53,6 +53,9 @@ unit: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
 	  ettametta_pipelines_tests/renders/test_random_recipes.py
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m ettametta_pipelines_tests.faults
 
 # MoviePy asks for older packages than ours and has an environment of its own.
 PEERS := .venv-peers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
+from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, UPLOAD_PRIORITY
 
@@ -34,10 +35,18 @@ def build_followup(**on: Any) -> dg.ScheduleDefinition:
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         from ettametta_pipelines.publishing.followup import due_looks
 
+        known = frozenset(context.instance.get_dynamic_partitions(str(SOURCE_VIDEO.name)))
         looks = due_looks(state.open())
-        if not looks:
+        for look in looks:
+            if look.source_id not in known:
+                # One request that cannot be launched would take the others of its tick with it.
+                context.log.warning(
+                    f"{look.source_id} is no source video any more, but has a post on its way."
+                )
+        requests = [_request(look) for look in looks if look.source_id in known]
+        if not requests:
             yield dg.SkipReason("No post is on its way and due to be looked at.")
-        yield from map(_request, looks)
+        yield from requests
 
     return publication_followup
 

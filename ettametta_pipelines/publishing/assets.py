@@ -19,7 +19,7 @@ from ettametta_pipelines.publishing.contracts import (
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
-from ettametta_pipelines.storage.tables import ALLOW_MISSING, table_metadata
+from ettametta_pipelines.storage.tables import table_metadata
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.delivery import Order, Outcome, Workshop
@@ -266,7 +266,7 @@ class ThumbnailConfig(dg.Config):
     owners=["team:publishing"],
     kinds={"youtube", "jpeg"},
     io_manager_key="tables",
-    ins={"thumbnails": dg.AssetIn(metadata={ALLOW_MISSING: True})},
+    deps=["thumbnails"],
     pool="publish_youtube",
     metadata=table_metadata(YOUTUBE_THUMBNAILS),
 )
@@ -274,7 +274,6 @@ def youtube_thumbnails(
     context: dg.AssetExecutionContext,
     config: ThumbnailConfig,
     youtube_publications: pd.DataFrame,
-    thumbnails: pd.DataFrame,
     store: StoreResource,
     state: StateResource,
     youtube: YouTubeResource,
@@ -290,7 +289,7 @@ def youtube_thumbnails(
     """
     with failure_policy(context, op_retries=0):
         from ettametta_pipelines.publishing.admission import assigned_thumbnail
-        from ettametta_pipelines.publishing.thumbnail import choose_picture, show_by
+        from ettametta_pipelines.publishing.thumbnail import choose_picture, pictures_of, show_by
 
         post = plain_rows(youtube_publications)[0]
         workshop = _workshop(context, state, store)
@@ -298,7 +297,8 @@ def youtube_thumbnails(
         variant = config.variant or (
             assigned_thumbnail(workshop.db, get_settings(), post["account"], post["source_id"]) or "plain"
         )
-        picture = choose_picture(plain_rows(thumbnails), "9x16", rank=config.rank, variant=variant)
+        pictures = pictures_of(workshop.store, context.partition_key)
+        picture = choose_picture(pictures, "9x16", rank=config.rank, variant=variant)
         done = show_by(workshop, youtube.app(), post["publication_id"], picture)
         row = {
             "source_id": post["source_id"],

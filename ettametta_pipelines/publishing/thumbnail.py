@@ -15,9 +15,13 @@ from ettametta_pipelines.failures import NeedsPersonError, PermanentError
 from ettametta_pipelines.publishing.delivery import Workshop
 from ettametta_pipelines.publishing.ledger import State
 from ettametta_pipelines.publishing.tokens import access_token
+from ettametta_pipelines.renders.contracts import THUMBNAILS
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationExtra
 from ettametta_pipelines.state.session import insert_if_absent
+from ettametta_pipelines.storage.contracts import plain_rows
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
 from ettametta_pipelines.vendors.google_api import ACCESS_TOKEN_REJECTED
 from ettametta_pipelines.vendors.http import redact
 from ettametta_pipelines.vendors.youtube import METHOD_BUCKETS, YouTubeApp
@@ -41,6 +45,14 @@ class ThumbnailOutcome:
     picture: Picture | None
     set_now: bool = False
     waits_for: str = ""
+
+
+def pictures_of(store: ObjectStore, source_id: str) -> list[dict[str, Any]]:
+    """Rows of the table `thumbnails`; none where it was not made, for publishing does not wait for it."""
+    try:
+        return plain_rows(read_table(store, THUMBNAILS, source_id))
+    except PartitionMissing:
+        return []
 
 
 def choose_picture(

@@ -29,7 +29,8 @@ START_TIMEOUT_S = 15.0
 class SandboxServer:
     """Sandbox in a thread: `with SandboxServer(home) as server: server.url`. Port 0 takes a free one.
 
-    `latency_s` is added to every answer; `public_url` is where clients reach it, when not directly. Raises NeedsPersonError `port_in_use` when the port is taken.
+    `latency_s` is added to every answer; `public_url` is where clients reach it, when not directly. Raises
+    NeedsPersonError `port_in_use` when the port is taken.
     """
 
     def __init__(

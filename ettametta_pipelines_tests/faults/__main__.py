@@ -21,6 +21,7 @@ from ettametta_pipelines_tests.faults.scenarios import sample, scenarios
 
 LEAST_SCENARIOS = 600
 BIG_FILE, BREAKS_EVERY = 200_000_000, 20_000_000
+SAID = f"{BIG_FILE / 1e6:.0f} MB over a line that breaks every {BREAKS_EVERY / 1e6:.0f} MB, "
 
 
 def main() -> int:
@@ -73,10 +74,11 @@ def _play_all(asked: argparse.Namespace) -> int:
     played = _in_processes(asked, "sqlite")
     if find_postgres_binaries() is not None and not asked.sample:
         played += _in_processes(asked, "postgres")
-    print(table(played))
+    tell = sys.stdout.write
+    tell(table(played) + "\n")
     for each in played:
         if each.verdict not in GOOD:
-            print(f"\n{each.verdict}: {each.scenario.name} at {each.scenario.point}\n  {each.why}")
+            tell(f"\n{each.verdict}: {each.scenario.name} at {each.scenario.point}\n  {each.why}\n")
     count = sum(each.verdict is not Verdict.NOT_REACHED for each in played)
     is_good = all(each.verdict in GOOD for each in played) and (
         bool(asked.sample) or count >= LEAST_SCENARIOS
@@ -84,12 +86,10 @@ def _play_all(asked: argparse.Namespace) -> int:
     if not asked.sample:
         for platform in ("youtube", "tiktok"):
             crossing = cross(platform, BIG_FILE, BREAKS_EVERY)
-            print(
-                f"\n{BIG_FILE / 1e6:.0f} MB over a line that breaks every {BREAKS_EVERY / 1e6:.0f} MB, {crossing}"
-            )
+            tell(f"\n{SAID}{crossing}\n")
             is_good &= crossing.is_good
-    print(
-        f"\n{count} scenarios in {time.monotonic() - began:.0f} s: the bar is {'met' if is_good else 'MISSED'}"
+    tell(
+        f"\n{count} scenarios in {time.monotonic() - began:.0f} s: the bar is {'met' if is_good else 'MISSED'}\n"
     )
     return 0 if is_good else 1
 

@@ -1,4 +1,4 @@
-"""Where scenarios happen: a sandbox in a process of its own, a database a scenario, and the truth about what was posted.
+"""Where scenarios happen: a sandbox in a process of its own, a database a scenario, and the truth about the posts.
 
 One arena serves many scenarios one after another. What is slow is done once: imports, the sandbox's start, the
 migration of a template database, the consent of the account. Time does not pass by waiting: leases and dates of the

@@ -18,7 +18,7 @@ class DroppingLink:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
-        self.url = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.target = ("127.0.0.1", 0)
         self.sent = 0
         self.drops = 0

@@ -62,12 +62,12 @@ def _tiktok(what: str, action: str, **rule: Any) -> Rule:
     return requests[what] | {"action": action} | rule
 
 
-def _google_error(status: int, reason: str) -> Rule:
+def _refused(reason: str, status: int = 403) -> Rule:
     error = {"code": status, "message": reason, "errors": [{"reason": reason, "domain": "youtube"}]}
     return {"status": status, "body": {"error": error}}
 
 
-def _envelope(status: int, code: str, data: Mapping[str, Any] | None = None) -> Rule:
+def _told(status: int, code: str, data: Mapping[str, Any] | None = None) -> Rule:
     return {
         "status": status,
         "body": {"data": data or {}, "error": {"code": code, "message": "", "log_id": "1"}},
@@ -79,7 +79,7 @@ NOTHING_LISTED: Rule = {"status": 200, "body": {"items": []}}
 SENT = {"armed_by": rf"-{SIZES['youtube'] - 1}/"}
 TAKEN = {"armed_by": rf"-{SIZES['tiktok'] - 1}/"}
 FULL = {"range": f"bytes=0-{SIZES['youtube'] - 1}"}
-AS_IF_EMPTY = _envelope(200, "ok", {"status": "PROCESSING_UPLOAD", "uploaded_bytes": 0})
+AS_IF_EMPTY = _told(200, "ok", {"status": "PROCESSING_UPLOAD", "uploaded_bytes": 0})
 BLIND = "the session is gone and the channel's list does not show the upload"
 UNSENT = "the session is gone, and no list can prove that its last bytes never arrived"
 INVISIBLE = "YouTube gave the video an id and shows nothing under it"
@@ -103,11 +103,11 @@ YOUTUBE_FAULTS: tuple[Fault, ...] = (
     Fault("none"),
     *_on_the_wire(_youtube, ("open", "chunk", "last")),
     *(
-        Fault(f"403 quotaExceeded at {what}", (_youtube(what, "status", times=2, **_google_error(403, "quotaExceeded")),))
+        Fault(f"403 quotaExceeded at {what}", (_youtube(what, "status", times=2, **_refused("quotaExceeded")),))
         for what in ("open", "chunk", "last", "status", "listing")
     ),
     *(
-        Fault(f"401 at {what}", (_youtube(what, "status", **_google_error(401, "authError")),))
+        Fault(f"401 at {what}", (_youtube(what, "status", **_refused("authError", 401)),))
         for what in ("open", "chunk", "last", "query", "status", "listing")
     ),
     Fault(
@@ -169,20 +169,23 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
     Fault("none"),
     *_on_the_wire(_tiktok, ("open", "chunk", "last")),
     *(
-        Fault(f"rate limit at {what}", (_tiktok(what, "status", times=2, **_envelope(429, "rate_limit_exceeded")),))
+        Fault(f"rate limit at {what}", (_tiktok(what, "status", times=2, **_told(429, "rate_limit_exceeded")),))
         for what in ("creator", "open", "status")
     ),
     *(
-        Fault(f"401 at {what}", (_tiktok(what, "status", **_envelope(401, "access_token_invalid")),))
+        Fault(f"401 at {what}", (_tiktok(what, "status", **_told(401, "access_token_invalid")),))
         for what in ("creator", "open", "status")
     ),
     *(
-        Fault(f"error inside HTTP 200 at {what}", (_tiktok(what, "status", **_envelope(200, "internal_error")),))
+        Fault(f"error inside HTTP 200 at {what}", (_tiktok(what, "status", **_told(200, "internal_error")),))
         for what in ("creator", "open", "status")
     ),
-    Fault("too many posts today", (_tiktok("creator", "status", times=2, **_envelope(200, "spam_risk_too_many_posts")),)),
-    Fault("cap of users reached", (_tiktok("open", "status", times=2, **_envelope(403, "reached_active_user_cap")),)),
-    Fault("status lags twice", (_tiktok("last", "drop_after"), _tiktok("status", "status", **TAKEN, times=2, **AS_IF_EMPTY))),
+    Fault("too many posts today", (_tiktok("creator", "status", times=2, **_told(200, "spam_risk_too_many_posts")),)),
+    Fault("cap of users reached", (_tiktok("open", "status", times=2, **_told(403, "reached_active_user_cap")),)),
+    Fault(
+        "status lags twice",
+        (_tiktok("last", "drop_after"), _tiktok("status", "status", **TAKEN, times=2, **AS_IF_EMPTY)),
+    ),
     Fault(
         "status lags for ever",
         (_tiktok("last", "drop_after"), _tiktok("status", "status", **TAKEN, times=None, **AS_IF_EMPTY)),
@@ -192,7 +195,7 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
         "upload forgotten after the last chunk",
         (
             _tiktok("last", "drop_after"),
-            _tiktok("status", "status", **TAKEN, times=None, **_envelope(400, "invalid_publish_id")),
+            _tiktok("status", "status", **TAKEN, times=None, **_told(400, "invalid_publish_id")),
         ),
         unknowable=FORGOTTEN,
     ),
@@ -200,7 +203,7 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
         "upload unknown for a while",
         (
             _tiktok("last", "drop_after"),
-            _tiktok("status", "status", **TAKEN, times=2, **_envelope(400, "invalid_publish_id")),
+            _tiktok("status", "status", **TAKEN, times=2, **_told(400, "invalid_publish_id")),
         ),
     ),
     Fault("address gone half-way", (_tiktok("chunk", after=1, **GONE),)),
@@ -210,7 +213,7 @@ TIKTOK_FAULTS: tuple[Fault, ...] = (
         (_tiktok("last", "drop_after"), _tiktok("last", after=1, times=None, **GONE)),
         unprovable=ADDRESS_DEAD,
     ),
-    Fault("state of the post refused", (_tiktok("status", "status", times=3, **_envelope(500, "internal_error")),)),
+    Fault("state of the post refused", (_tiktok("status", "status", times=3, **_told(500, "internal_error")),)),
 )  # fmt: skip
 
 FAULTS: Mapping[str, tuple[Fault, ...]] = {"youtube": YOUTUBE_FAULTS, "tiktok": TIKTOK_FAULTS}

@@ -29,7 +29,7 @@ def test_whatever_breaks_there_is_one_post_or_a_person_is_asked(shard: int, tmp_
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     played = pickle.loads(out.read_bytes())
-    print(table(played))
+    (tmp_path / "table.txt").write_text(table(played))
     wrong = [
         f"{each.verdict}: {each.scenario.name}: {each.why}" for each in played if each.verdict not in GOOD
     ]

@@ -171,7 +171,7 @@ def reconnect(job: Job) -> None:
 
 
 def work(job: Job, point: Point | None, report: int) -> None:
-    """Post once. `report` is a file descriptor that gets REACHED when the point is reached, then the outcome as JSON."""
+    """Post once. `report`, a file descriptor, gets REACHED when the point is reached, then the outcome as JSON."""
     state_session.LOCK_WAIT_S = LOCK_WAIT_S
     lower_chunk_limits()
     saboteur = Saboteur(job, point, report)
@@ -388,7 +388,7 @@ def fork_worker(job: Job, point: Point | None) -> tuple[int, int]:
             os.close(reading)
             work(job, point, writing)
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 (nothing may leave the forked process but by its report)
             import traceback
 
             with suppress(OSError):

@@ -167,3 +167,24 @@ def test_what_stands_in_for_stock_footage_is_not_shown_to_people() -> None:
     with pytest.raises(NeedsPersonError) as failure:
         disclosed(rendition=stand_in, live=True)
     assert failure.value.code == "footage_is_stand_in"
+
+
+def test_everything_a_post_declares_is_said_also_where_it_is_no() -> None:
+    from ettametta_pipelines.vendors.youtube import _video_body
+
+    body = _video_body(video_metadata(compose_post("youtube", PLAIN, title="t"), "ref-1"))
+    assert body["status"] == {
+        "privacyStatus": "private",
+        "license": "youtube",
+        "selfDeclaredMadeForKids": False,
+        "containsSyntheticMedia": False,
+    }
+    assert body["paidProductPlacementDetails"] == {"hasPaidProductPlacement": False}
+
+
+def test_a_licence_is_one_of_youtubes() -> None:
+    free = compose_post("youtube", PLAIN, title="t", license="creativeCommon")
+    assert video_metadata(free, "ref-1").license == "creativeCommon"
+    with pytest.raises(PermanentError) as failure:
+        compose_post("youtube", PLAIN, title="t", license="CC0")
+    assert failure.value.code == "bad_license"

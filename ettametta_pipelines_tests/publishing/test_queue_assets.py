@@ -65,7 +65,7 @@ def render(video: bytes) -> None:
     store.put(KEY, video)
     row = a_row(
         upright, source_id=SOURCE, object_key=KEY, sha256=hashlib.sha256(video).hexdigest(), size_bytes=len(video),
-        duration_s=0.25, fps=24.0, format="9x16",
+        duration_s=0.25, fps=24.0, format="9x16", recipe_json="{}",
     )  # fmt: skip
     write_table(store, upright, upright.frame([row]), SOURCE)
 

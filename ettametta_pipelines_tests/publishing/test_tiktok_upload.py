@@ -160,16 +160,18 @@ def test_an_upload_address_that_ends_at_the_last_chunk_parks_the_post(
 def test_a_post_in_doubt_that_tiktok_turns_out_to_have_is_published(
     publisher: Publisher, sandbox: SandboxUnderTest, tiktok_seen: TikTokSeen, video: bytes
 ) -> None:
-    patience = replace(publisher.workshop.patience, look_for=timedelta(hours=24))
-    patient = publisher.with_(patience=patience)
+    apart = {"look_for": timedelta(hours=24), "look_again_in": timedelta(minutes=30)}
+    patient = publisher.with_(patience=replace(publisher.workshop.patience, **apart))
     order = publisher.order("tiktok", video)
     waiting = {"data": {"status": "PROCESSING_UPLOAD", "uploaded_bytes": 0}, "error": {"code": "ok"}}
     sandbox.fault("tiktok", method="PUT", path_regex=UPLOADS, action="drop_after")
     sandbox.fault(
         "tiktok", method="PUT", path_regex=UPLOADS, after=1, times=None, action="status", status=403
     )
-    sandbox.fault("tiktok", path_regex="status/fetch", times=3, action="status", status=200, body=waiting)
+    sandbox.fault("tiktok", path_regex="status/fetch", times=4, action="status", status=200, body=waiting)
     assert patient.to_tiktok(order).publication.state == "RECONCILING"
+    with publisher.workshop.db.session() as session:
+        session.execute(sa.update(Publication).values(next_check_at=None))
     found = patient.to_tiktok(order)
     assert (found.publication.state, found.posted) == ("PUBLISHED", False)
     assert (tiktok_seen.inits, len(tiktok_seen.posts)) == (1, 1)
