@@ -55,7 +55,9 @@ fuzz: $(VENV)/.installed-dev
 	  ettametta_pipelines_tests/renders/test_random_recipes.py
 
 faults: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
 	$(BIN)/python -m ettametta_pipelines_tests.faults
+	RACE_ROUNDS=$${RACE_ROUNDS:-20} $(BIN)/pytest ettametta_pipelines_tests/billing/test_races.py
 
 # MoviePy asks for older packages than ours and has an environment of its own.
 PEERS := .venv-peers
@@ -63,10 +65,6 @@ $(PEERS)/.installed: ettametta_pipelines_tests/benchmarks/peers.txt | $(BIN)/pyt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -qq --requirement $<
 	@touch $@
-
-faults: $(VENV)/.installed-dev
-	scripts/install_test_servers.sh
-	RACE_ROUNDS=$${RACE_ROUNDS:-20} $(BIN)/pytest ettametta_pipelines_tests/billing/test_races.py
 
 bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load

@@ -255,7 +255,7 @@ class ThumbnailConfig(dg.Config):
     rank: int = Field(default=1, ge=1, description="1 is the best frame.")
     variant: str = Field(
         default="",
-        description="plain, or with the title drawn: headline or block. Empty: what a thumbnail experiment of the channel "
+        description="plain, or with the title drawn: headline or block. Empty: what an experiment of the channel "
         "assigns, else plain.",
     )
 
