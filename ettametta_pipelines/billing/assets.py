@@ -11,10 +11,9 @@ from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.previews import cell, markdown_table, number
 from ettametta_pipelines.resources import StateResource, StripeResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "billing"
-OWNERS = ["team:billing"]
 SHOWN = 50
 
 CHECKS = {
@@ -25,13 +24,10 @@ CHECKS = {
 }
 
 
-@dg.asset(
+@table_asset(
+    ACCOUNT_ENTITLEMENTS,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"stripe", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(ACCOUNT_ENTITLEMENTS),
-    dagster_type=pd.DataFrame,  # type: ignore[call-overload]
     check_specs=[
         dg.AssetCheckSpec(name, asset="account_entitlements", description=means)
         for name, means in CHECKS.items()
@@ -91,12 +87,10 @@ def account_entitlements(
     )
 
 
-@dg.asset(
+@table_asset(
+    VIDEO_SLOTS,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python"},
-    io_manager_key="tables",
-    metadata=table_metadata(VIDEO_SLOTS),
     description="""
 Which source holds, used or gave back which video of its account, and which run did it. A slot is reserved inside the
 renditions, used with the first rendition that is delivered, and free again when the work fails for good. Every run

@@ -33,10 +33,9 @@ from ettametta_pipelines.resources import (
     YouTubeResource,
 )
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "discovery"
-OWNERS = ["team:discovery"]
 PREVIEW_PICTURES = 8
 # Discovery runs at 02:00; what has not come by six will not be there for the morning look. Any partition counts, so a
 # backfill hides a missing night from this; `every_niche_was_discovered` does not let it.
@@ -46,8 +45,7 @@ FRESH_BY_MORNING = dg.FreshnessPolicy.cron(
     timezone=get_settings().business_timezone,
 )
 
-# With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation and needs
-# the type of the value said apart.
+# With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation.
 
 
 def _partition(context: dg.AssetExecutionContext) -> tuple[date, Niche]:
@@ -80,14 +78,11 @@ class YouTubeConfig(dg.Config):
     side_by_side: int = Field(default=8, ge=1, le=32, description="Calls to YouTube in flight at once")
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    YOUTUBE_CANDIDATES,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"youtube", "python"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(YOUTUBE_CANDIDATES),
     freshness_policy=FRESH_BY_MORNING,
     check_specs=[
         dg.AssetCheckSpec(
@@ -172,13 +167,11 @@ def youtube_candidates(
     )
 
 
-@dg.asset(
+@table_asset(
+    TIKTOK_CANDIDATES,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"tiktok", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(TIKTOK_CANDIDATES),
     freshness_policy=FRESH_BY_MORNING,
     description="""
 Posts of our own connected TikTok accounts, published on the partition day, with their statistics at the moment of
@@ -242,15 +235,12 @@ class TrendConfig(dg.Config):
     )
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    TREND_CANDIDATES,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python", "parquet"},
     deps=["video_snapshots"],
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(TREND_CANDIDATES),
     freshness_policy=FRESH_BY_MORNING,
     backfill_policy=RANGE_POLICY,
     check_specs=[
@@ -349,15 +339,11 @@ def _why_missing(instance: dg.DagsterInstance, day: str, niche: str) -> str:
     return f"{niche}: {runs[0].status.value.lower()}" + (f", {code}" if code else "")
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    NICHE_TRENDS,
     partitions_def=DAY,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"duckdb", "sql"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(NICHE_TRENDS),
-    # Dagster maps the day to that day's partitions of every niche by itself.
     deps=["trend_candidates"],
     backfill_policy=dg.BackfillPolicy.single_run(),
     freshness_policy=FRESH_BY_MORNING,

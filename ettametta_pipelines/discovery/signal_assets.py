@@ -23,6 +23,7 @@ from ettametta_pipelines.partitions import DAY, DAY_NICHE
 from ettametta_pipelines.resources import StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "discovery"
 OWNERS = ["team:discovery"]
@@ -108,13 +109,11 @@ def video_snapshots(
     )
 
 
-@dg.asset(
+@table_asset(
+    QUARANTINED_CANDIDATES,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python", "parquet"},
-    io_manager_key="tables",
-    metadata=table_metadata(QUARANTINED_CANDIDATES),
     description="""
 Candidates that cannot be ranked, each with its reason: live streams, hidden or unreadable view counts, counters below
 zero, publication in the future or before there was any such platform. They stand here instead of being mended;
@@ -148,14 +147,11 @@ def quarantined_candidates(
     )
 
 
-@dg.asset(  # type: ignore[call-overload, untyped-decorator]
+@table_asset(
+    STATISTICS_RETENTION,
     deps=["youtube_candidates", "video_snapshots", "trend_candidates", "niche_trends", "scored_candidates"],
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python", "parquet"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(STATISTICS_RETENTION),
     check_specs=[
         dg.AssetCheckSpec(
             "nothing_is_overdue",

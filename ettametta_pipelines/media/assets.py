@@ -12,24 +12,20 @@ from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.media.intake import Upload
 
 GROUP = "media"
-OWNERS = ["team:media"]
 ACCEPTED_CHECK = "accepted"
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    SOURCE_MEDIA,
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"ffmpeg", "parquet"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(SOURCE_MEDIA),
     check_specs=[
         dg.AssetCheckSpec(
             ACCEPTED_CHECK,
@@ -125,13 +121,11 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
         )
 
 
-@dg.asset(
+@table_asset(
+    MEDIA_ANALYSIS,
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"ffmpeg", "numpy", "onnx"},
-    io_manager_key="tables",
-    metadata=table_metadata(MEDIA_ANALYSIS),
     description="""
 One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), where
 its subject is (faces, else what moves or stands out), a contact sheet of twelve frames, and a fingerprint of what it

@@ -18,20 +18,17 @@ from ettametta_pipelines.operations.contracts import API_QUOTA_USAGE, TABLE_PACK
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "operations"
-OWNERS = ["team:operations"]
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 
 
-@dg.asset(
+@table_asset(
+    API_QUOTA_USAGE,
     partitions_def=DAY,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"youtube", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(API_QUOTA_USAGE),
     description="""
 What the vendors' daily quotas were spent on. A day here is the vendor's: it turns at midnight Pacific. **Left** is
 what runs can still draw; **reserved** is held by runs under way. *by_niche* names who drew it, and *forecast* says
@@ -92,12 +89,10 @@ def _queued_searches(
     return wanted
 
 
-@dg.asset(
+@table_asset(
+    TABLE_PACKS,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"parquet"},
-    io_manager_key="tables",
-    metadata=table_metadata(TABLE_PACKS),
     description="""
 One file per table and month beside the thousands that partitions leave, for queries over long ranges. Packs only
 repeat what the partitions' own files say: a partition that is run again is read from its own file until the next

@@ -19,7 +19,7 @@ from ettametta_pipelines.publishing.contracts import (
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.delivery import Order, Outcome, Workshop
@@ -207,15 +207,12 @@ def _told(
     )
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    YOUTUBE_PUBLICATIONS,
     partitions_def=SOURCE_VIDEO,
     group_name="publishing",
-    owners=["team:publishing"],
     kinds={"youtube"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
     pool="publish_youtube",
-    metadata=table_metadata(YOUTUBE_PUBLICATIONS),
     check_specs=[_published_spec("youtube_publications"), _not_before_spec("youtube_publications")],
 )
 def youtube_publications(
@@ -260,15 +257,13 @@ class ThumbnailConfig(dg.Config):
     )
 
 
-@dg.asset(
+@table_asset(
+    YOUTUBE_THUMBNAILS,
     partitions_def=SOURCE_VIDEO,
     group_name="publishing",
-    owners=["team:publishing"],
     kinds={"youtube", "jpeg"},
-    io_manager_key="tables",
     deps=["thumbnails"],
     pool="publish_youtube",
-    metadata=table_metadata(YOUTUBE_THUMBNAILS),
 )
 def youtube_thumbnails(
     context: dg.AssetExecutionContext,
@@ -315,15 +310,12 @@ def youtube_thumbnails(
         return dg.MaterializeResult(value=YOUTUBE_THUMBNAILS.frame([row]), metadata=facts)
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    TIKTOK_PUBLICATIONS,
     partitions_def=SOURCE_VIDEO,
     group_name="publishing",
-    owners=["team:publishing"],
     kinds={"tiktok"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
     pool="publish_tiktok",
-    metadata=table_metadata(TIKTOK_PUBLICATIONS),
     check_specs=[_published_spec("tiktok_publications"), _not_before_spec("tiktok_publications")],
 )
 def tiktok_publications(
@@ -357,18 +349,15 @@ def tiktok_publications(
         return _told(TIKTOK_PUBLICATIONS, outcome, "tiktok", seconds, order, evidence)
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    PUBLICATION_METRICS,
     partitions_def=DAY,
     group_name="publishing",
-    owners=["team:publishing"],
     kinds={"youtube", "tiktok"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
     deps=[
         dg.AssetDep("youtube_publications", partition_mapping=dg.AllPartitionMapping()),
         dg.AssetDep("tiktok_publications", partition_mapping=dg.AllPartitionMapping()),
     ],
-    metadata=table_metadata(PUBLICATION_METRICS),
     check_specs=[
         dg.AssetCheckSpec(
             ANSWERED_CHECK,

@@ -12,19 +12,16 @@ from ettametta_pipelines.publishing.contracts import CONNECTED_CHANNELS
 from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 CONSENT_CHECK = "every_consent_stands"
 RENEWED_CHECK = "every_token_renewed"
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    CONNECTED_CHANNELS,
     group_name="publishing",
-    owners=["team:publishing"],
     kinds={"youtube", "tiktok"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(CONNECTED_CHANNELS),
     check_specs=[
         dg.AssetCheckSpec(
             CONSENT_CHECK,

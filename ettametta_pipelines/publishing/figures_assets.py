@@ -14,27 +14,23 @@ from ettametta_pipelines.publishing.figures_contracts import PUBLICATION_ANALYTI
 from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectStore
 
 GROUP = "publishing"
-OWNERS = ["team:publishing"]
 ANSWERED_CHECK = "every_channel_told_its_figures"
 # YouTube is two to three days late.
 USUAL_LAG_DAYS = 4
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    PUBLICATION_ANALYTICS,
     partitions_def=DAY,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"youtube"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    metadata=table_metadata(PUBLICATION_ANALYTICS),
     deps=[dg.AssetDep("youtube_publications", partition_mapping=dg.AllPartitionMapping())],
     check_specs=[
         dg.AssetCheckSpec(
@@ -105,12 +101,10 @@ def _known(store: "ObjectStore", days: list[date]) -> list[dict[str, object]]:
     return rows
 
 
-@dg.asset(
+@table_asset(
+    VARIANT_RESULTS,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"duckdb", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(VARIANT_RESULTS),
     deps=[dg.AssetDep("post_outcomes", partition_mapping=dg.AllPartitionMapping())],
     description="""
 Which title or hook does better, for each experiment of each channel (`publishing/channels.yaml`). Every post gets a

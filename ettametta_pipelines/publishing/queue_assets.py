@@ -16,7 +16,7 @@ from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS
 from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.approvals import Proposal, Request
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
     from ettametta_pipelines.storage.lake import Lake
 
 GROUP = "publishing"
-OWNERS = ["team:publishing"]
 
 
-@dg.asset(
+@table_asset(
+    PUBLISH_QUEUE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"duckdb", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(PUBLISH_QUEUE),
     deps=[
         dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())
         for name in ("rendition_9x16", "source_media", "publication_approvals")
@@ -127,13 +124,11 @@ class ApprovalConfig(dg.Config):
         return Wishes(**self.model_dump(exclude={"decision", "platforms", "not_before", "comment"}))
 
 
-@dg.asset(
+@table_asset(
+    PUBLICATION_APPROVALS,
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python"},
-    io_manager_key="tables",
-    metadata=table_metadata(PUBLICATION_APPROVALS),
     description="""
 The decision about a video's posts. Materialize it without a configuration and it shows what would be posted on each
 channel: stills and the rendition itself, title, text, flags, rights, credit, and when. Materialize it in the launchpad

@@ -18,6 +18,7 @@ from ettametta_pipelines.resources import PexelsResource, StateResource, StoreRe
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf
@@ -458,13 +459,11 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     }
 
 
-@dg.asset(
+@table_asset(
+    THUMBNAILS,
     partitions_def=SOURCE_VIDEO,
     group_name="renders",
-    owners=["team:renders"],
     kinds={"ffmpeg", "numpy", "jpeg"},
-    io_manager_key="tables",
-    metadata=table_metadata(THUMBNAILS),
     pool="renders",
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with

@@ -26,13 +26,11 @@ from ettametta_pipelines.scoring.contracts import (
     SOURCE_ASSESSMENTS,
 )
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "scoring"
-OWNERS = ["team:scoring"]
 
-# With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation and needs
-# the type of the value said apart.
+# With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation.
 
 
 def _niche(context: dg.AssetExecutionContext) -> Niche:
@@ -72,14 +70,11 @@ class AssessmentConfig(JudgeConfig):
     )
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    CANDIDATE_ASSESSMENTS,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"ai", "python"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(CANDIDATE_ASSESSMENTS),
     check_specs=[
         dg.AssetCheckSpec(
             "most_were_judged",
@@ -190,14 +185,11 @@ class ScoreConfig(dg.Config):
     )
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    SCORED_CANDIDATES,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python", "parquet"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(SCORED_CANDIDATES),
     backfill_policy=RANGE_POLICY,
     check_specs=[
         dg.AssetCheckSpec(
@@ -307,14 +299,11 @@ class BriefConfig(dg.Config):
     ask_again: bool = Field(default=False, description="Pay again for briefs that are already written")
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    CREATIVE_BRIEFS,
     partitions_def=DAY_NICHE,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"ai", "python"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(CREATIVE_BRIEFS),
     check_specs=[
         dg.AssetCheckSpec(
             "every_pick_has_a_brief",
@@ -389,13 +378,11 @@ def creative_briefs(
     )
 
 
-@dg.asset(
+@table_asset(
+    SOURCE_ASSESSMENTS,
     partitions_def=SOURCE_VIDEO,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"ai", "ffmpeg"},
-    io_manager_key="tables",
-    metadata=table_metadata(SOURCE_ASSESSMENTS),
     description="""
 What a vision model saw in five small frames of an accepted source video, asked as about other people's videos: hook,
 mood, pacing, words on screen, looks, safety, and what an editor should make of it; beside it motion energy and cuts per

@@ -23,14 +23,13 @@ from ettametta_pipelines.scoring.quality_contracts import (
     SCORE_WEIGHTS,
 )
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.scoring.champions import Standing
     from ettametta_pipelines.storage.objects import ObjectStore
 
 GROUP = "scoring"
-OWNERS = ["team:scoring"]
 
 
 def _known_until(partition: str) -> tuple[date, datetime]:
@@ -39,13 +38,11 @@ def _known_until(partition: str) -> tuple[date, datetime]:
     return day, min(business_day_bounds(day, get_settings().timezone)[1], utc_now())
 
 
-@dg.asset(
+@table_asset(
+    POST_OUTCOMES,
     partitions_def=DAY,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"duckdb", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(POST_OUTCOMES),
     deps=[
         "publication_metrics",
         *(
@@ -97,14 +94,11 @@ def post_outcomes(
     )
 
 
-@dg.asset(  # type: ignore[call-overload]
+@table_asset(
+    SCORE_QUALITY,
     partitions_def=DAY,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"scipy", "python"},
-    io_manager_key="tables",
-    dagster_type=pd.DataFrame,
-    metadata=table_metadata(SCORE_QUALITY),
     check_specs=[
         dg.AssetCheckSpec(
             "ranking_is_not_backwards",
@@ -175,13 +169,11 @@ def score_quality(
     )
 
 
-@dg.asset(
+@table_asset(
+    SCORE_CHALLENGER,
     partitions_def=DAY,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"scipy", "python"},
-    io_manager_key="tables",
-    metadata=table_metadata(SCORE_CHALLENGER),
     description="""
 Champion and challenger of the score. A challenger is learned from outcomes known by the end of this day, then scores
 every candidate in shadow (`challenger_score`), ranking nothing. Once 150 outcomes of posts made after its training are
@@ -234,12 +226,10 @@ class WeightsConfig(dg.Config):
     reason: str = Field(default="", description="Why; needed for every order, and kept.")
 
 
-@dg.asset(
+@table_asset(
+    SCORE_WEIGHTS,
     group_name=GROUP,
-    owners=OWNERS,
     kinds={"python"},
-    io_manager_key="tables",
-    metadata=table_metadata(SCORE_WEIGHTS),
     description="""
 Which weights rank, and every decision that led there, by test or by an operator. Materialize it with a configuration
 to **pin** weights, **promote** them or **roll back**; without one it only shows what holds. Scores made from then on
