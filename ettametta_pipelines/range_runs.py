@@ -23,6 +23,9 @@ warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
 PARTITIONS_PER_RUN = 100
 RANGE_POLICY = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RUN)
 
+# For what reads and writes its partitions itself, a part of them at a time: starting more runs would only cost more.
+SINGLE_RUN_POLICY = dg.BackfillPolicy.single_run()
+
 Body = Callable[..., dg.MaterializeResult]  # type: ignore[type-arg]
 
 

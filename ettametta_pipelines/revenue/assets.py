@@ -16,6 +16,7 @@ from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table
+from ettametta_pipelines.range_runs import SINGLE_RUN_POLICY
 from ettametta_pipelines.resources import ShopifyResource, StoreResource, StripeResource
 from ettametta_pipelines.revenue.affiliates import book_affiliates
 from ettametta_pipelines.revenue.contracts import (
@@ -63,7 +64,7 @@ _DAILY: dict[str, Any] = {
     "io_manager_key": "tables",
     # The body writes; `Written` says what. Whoever takes the table as an input gets a DataFrame.
     "dagster_type": dg.Any,
-    "backfill_policy": dg.BackfillPolicy.single_run(),
+    "backfill_policy": SINGLE_RUN_POLICY,
 }
 
 

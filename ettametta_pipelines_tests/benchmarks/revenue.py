@@ -223,6 +223,9 @@ def books(root: Path, days: list[date], now: datetime) -> dict[str, Any]:
     findings = [*booked.findings(LEDGER_CHECKS), *made.findings, *found.findings]
     wrong = [f"{finding.name}: {finding.problem}" for finding in findings if not finding.passed]
     assert not wrong, wrong
+    standings = found.rows["standing"].to_pylist()
+    assert set(standings) <= {"agrees"}, standings
+    assert standings or len(days) < DAYS
     return {
         "seconds": time.perf_counter() - began, "rows": sum(booked.rows.values()),
         "new_rows": sum(day.added for day in read), "payouts": found.rows.num_rows, "stages": stages,

@@ -215,10 +215,10 @@ class StripeAccount:
                     row["source"] = self._object(row["source"])
         return {"object": "list", "data": page, "has_more": start + self.page_size < len(found)}
 
-    def _object(self, name: str) -> Json:
-        return next(
-            kind[name] for kind in (self.charges, self.refunds, self.disputes, self.payouts) if name in kind
-        )
+    def _object(self, name: str) -> Json | str:
+        kinds = (self.charges, self.refunds, self.disputes)
+        # A payout stays an id: not every object can be expanded.
+        return next((kind[name] for kind in kinds if name in kind), name)
 
     def _balance(self) -> Json:
         sums: dict[str, int] = {}

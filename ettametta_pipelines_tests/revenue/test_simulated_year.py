@@ -20,6 +20,8 @@ from ettametta_pipelines_tests.revenue.ledger_simulator import ShopifyPayments, 
 
 FIRST = date(2026, 8, 12)
 SPAN = days(FIRST, 90)
+# Weeks at whose end the books are closed.
+CLOSED_WEEKS = (1, 3, 4, 5, 8, 11)
 # Days on which something in particular happens, counted from the first.
 AUTUMN = (date(2026, 11, 1) - FIRST).days
 
@@ -72,7 +74,8 @@ def live(world: World) -> Iterator[int]:
             kept[f"payout {currency} {week}"] = account.pay_out(currency)
         shop.pay_out()
         world.at(week * 7 + 5, 3)
-        yield min(week * 7 + 4, len(SPAN) - 1)
+        if week in CLOSED_WEEKS:
+            yield min(week * 7 + 4, len(SPAN) - 1)
 
 
 def happen(world: World, week: int, kept: dict[str, str]) -> None:
@@ -136,20 +139,21 @@ def test_a_quarter_of_everything_holds_and_comes_out_the_same_in_any_order_twice
     assert problems(nightly.close(world.clients, SPAN[-35:])) == {}
     wanted = nightly.business_hash()
 
-    # Everything again in one go, and each once more, in days of random order.
+    # Everything again, twice, in random order.
     shuffled = Books(tmp_path / "shuffled", LOS_ANGELES, clock)
-    order = SPAN * 2
+    chunks = [SPAN[n : n + 15] for n in range(0, len(SPAN), 15)]
+    order = chunks * 2
     random.Random(11).shuffle(order)
-    for day in order[: len(SPAN)]:
-        shuffled.read("stripe", world.clients["stripe"], [day])
-    for source, client in world.clients.items():
-        shuffled.read(source, client, SPAN)
-    chunks = [SPAN[n : n + 9] for n in range(0, len(SPAN), 9)]
+    for chunk in order:
+        for source, client in world.clients.items():
+            shuffled.read(source, client, chunk)
     random.Random(12).shuffle(chunks)
     for chunk in chunks:
-        shuffled.make(chunk)
-    assert problems(shuffled.make(SPAN)) == {}
+        for source in world.clients:
+            shuffled.book(source, chunk)
+        shuffled.mart(chunk)
     assert shuffled.business_hash() == wanted
+    assert problems(shuffled.reconcile(SPAN).findings) == {}
 
     # From the raw files alone, put there twice and in random order.
     rebuilt = Books(tmp_path / "rebuilt", LOS_ANGELES, clock)
@@ -364,7 +368,7 @@ EVENTS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS, seed=st.integers(0, 1000))
 def test_whatever_happens_the_invariants_hold_and_order_does_not_matter(
     events: list[tuple[str, int, int]], seed: int, tmp_path_factory: pytest.TempPathFactory

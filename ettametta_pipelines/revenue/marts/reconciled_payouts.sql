@@ -5,13 +5,20 @@
 --   $lookback_day (how far back a payout's rows may lie), $from_day, $to_day (where its own objects may be filed).
 -- Stripe lists a payout's rows itself; Shopify's rows name their payout, so there all days before it must be booked.
 WITH own AS (
-    SELECT day, source, payout_id, currency, exponent, -sum(amount_minor) AS amount_minor
+    SELECT
+        day,
+        source,
+        -- One that no id is known of is shown all the same.
+        coalesce(payout_id, source_object_id, entry_id) AS payout_id,
+        currency,
+        exponent,
+        -sum(amount_minor) AS amount_minor
     FROM (
         SELECT * FROM stripe_ledger WHERE day BETWEEN $first_day AND $last_day
         UNION ALL BY NAME
         SELECT * FROM shopify_ledger WHERE day BETWEEN $first_day AND $last_day
     )
-    WHERE reporting_category = 'payout' AND booking_class <> 'test' AND payout_id IS NOT NULL
+    WHERE reporting_category = 'payout' AND booking_class <> 'test'
     GROUP BY ALL
 ),
 

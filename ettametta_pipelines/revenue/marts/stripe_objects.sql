@@ -35,7 +35,10 @@ SELECT
             ', ', to_json(said.reporting_category), said.amount, said.fee, to_json(said.currency)
         ) || ']'
     END AS facts,
-    coalesce(to_json(itself), to_json(said.source))::VARCHAR AS about,
+    CASE
+        WHEN itself.id IS NOT NULL THEN to_json(itself)
+        WHEN said.source.id IS NOT NULL THEN to_json(said.source)
+    END::VARCHAR AS about,
     payload
 FROM read
 
