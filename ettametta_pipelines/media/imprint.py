@@ -1,4 +1,4 @@
-"""The imprint of a finished video: landmarks of its picture and the course of its sound, about ten kilobytes.
+"""The imprint of a finished video: landmarks of its picture and the course of its sound, some kilobytes.
 
 By it a video is known again in other clothes: mirrored, cut to another format, zoomed, faster or slower, in other
 colours, with captions or bars, with another sound or as sound alone. `renders/playback.py` takes it while a rendition
