@@ -23,6 +23,7 @@ from cryptography.fernet import Fernet
 from ettametta_pipelines.publishing.delivery import Order, Rendition
 from ettametta_pipelines.publishing.disclosure import Disclosure
 from ettametta_pipelines.publishing.posts import compose_post
+from ettametta_pipelines.publishing.thumbnail import Picture
 from ettametta_pipelines.sandbox.core import SandboxStore
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines_tests.faults import worker
@@ -92,10 +93,11 @@ class PostgresDatabases:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is really on the platform: how many posts, and whether each has the file's bytes."""
+    """What is really on the platform: how many posts, whether each has the file's bytes, and our picture if any."""
 
     posts: tuple[str, ...]
     whole: bool
+    shown: bool = True
 
 
 class Arena:
@@ -114,9 +116,10 @@ class Arena:
         self._store = self._directory / "store"
         self._key = Fernet.generate_key().decode()
         self._video = tiny_video()
-        worker.lower_chunk_limits()
+        worker.be_quick()
         worker.keep_certificates()
         self._orders = {platform: self._order(platform, size) for platform, size in SIZES.items()}
+        self._picture = self._paint()
         self._connect()
         self._warm_up()
 
@@ -140,7 +143,7 @@ class Arena:
     def job(self, platform: str, database_url: str) -> Job:
         return Job(
             platform, database_url, self._store.as_uri(), self._key, self._sandbox.url, self._orders[platform],
-            copy_to=self._directory / "copy.db",
+            self._picture if platform == "youtube" else None, copy_to=self._directory / "copy.db",
         )  # fmt: skip
 
     def faults(self, platform: str, rules: Iterable[dict[str, Any]]) -> None:
@@ -208,7 +211,8 @@ class Arena:
         posts = [post for _, post in self._seen.items(kind)]
         expected = job.order.rendition.sha256
         whole = all(_sha256(self._seen.blob_path(post["blob"])) == expected for post in posts)
-        return Truth(tuple(post["id"] for post in posts), whole)
+        shown = job.picture is None or all(post.get("has_custom_thumbnail") for post in posts)
+        return Truth(tuple(post["id"] for post in posts), whole, shown)
 
     def _order(self, platform: str, size: int) -> Order:
         data = padded(self._video, size)
@@ -221,6 +225,15 @@ class Arena:
             platform, Disclosure(synthetic=False), title="Knife skills", description="In ten seconds"
         )
         return Order(ACCOUNT, post, Rendition(SOURCE, key, sha256, size, duration_s=0.25))
+
+    def _paint(self) -> Picture:
+        from PIL import Image
+
+        key = f"media/thumbnails/{SOURCE}/plain.jpg"
+        file = self._store / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 16)).save(file)
+        return Picture(key, _sha256(file))
 
     def _connect(self) -> None:
         with StateDatabase(self._databases.template()) as db:

@@ -18,6 +18,7 @@ from ettametta_pipelines_tests.faults.scenarios import Scenario
 from ettametta_pipelines_tests.faults.worker import Ended, Job, await_worker, fork_worker
 
 MOST_RESTARTS = 14
+WHILE_FROZEN = 4
 RESTS = frozenset({"PUBLISHED", "NEEDS_REVIEW", "FAILED_DEFINITE", "INCIDENT"})
 DEAD_GRANTS = frozenset({"reauth_required"})
 
@@ -29,6 +30,7 @@ class Verdict(StrEnum):
     LOST = "lost"
     FALSE = "false published"
     PARKED_WRONGLY = "parked, though knowable"
+    UNSHOWN = "thumbnail missing"
     NOT_REACHED = "point not reached"
 
 
@@ -81,7 +83,8 @@ def _frozen(arena: Arena, scenario: Scenario, job: Job) -> bool:
     if not os.WIFSTOPPED(status):
         os.close(reading)
         return False
-    _until_it_rests(arena, job)
+    # Some of it cannot be done while the first one holds the connection to the session.
+    _until_it_rests(arena, job, WHILE_FROZEN)
     os.kill(pid, signal.SIGCONT)
     await_worker(pid, reading)
     return True
@@ -97,10 +100,10 @@ def _racing(arena: Arena, scenario: Scenario, job: Job) -> bool:
 FAMILIES = {"kill": _struck, "restored": _restored, "frozen": _frozen, "racing": _racing}
 
 
-def _until_it_rests(arena: Arena, job: Job) -> list[dict[str, Any]]:
+def _until_it_rests(arena: Arena, job: Job, most: int = MOST_RESTARTS) -> list[dict[str, Any]]:
     """Start workers until the publication is settled; what each of them told."""
     told: list[dict[str, Any]] = []
-    for _ in range(MOST_RESTARTS):
+    for _ in range(most):
         row = arena.row(job)
         if row is not None and row["state"] in RESTS:
             break
@@ -117,13 +120,14 @@ def _judged(arena: Arena, scenario: Scenario, job: Job, told: list[dict[str, Any
     again: Ended = arena.run(job)
     truth = arena.truth(job)
     verdict = _verdict(scenario, row, truth)
-    if truth != before or (row["state"] in RESTS and again.told.get("state") != row["state"]):
+    is_changed = truth.posts != before.posts or again.told.get("state") != row["state"]
+    if is_changed and row["state"] in RESTS:
         verdict = Verdict.DUPLICATE if len(truth.posts) > 1 else Verdict.LOST
-    why = (
-        ""
-        if verdict in GOOD
-        else f"ledger {row}, platform {truth}, workers {told}, again {again.told.get('error')}"
-    )
+    if verdict is Verdict.EXACTLY_ONCE and not truth.shown:
+        verdict = Verdict.UNSHOWN
+    if verdict in GOOD:
+        return Played(scenario, verdict, "")
+    why = f"ledger {row}, platform {truth}, workers {told}, again {again.told.get('error')}"
     return Played(scenario, verdict, why)
 
 
@@ -152,6 +156,7 @@ def play_all(arena: Arena, chosen: Iterable[Scenario], *, tell: Any = None) -> l
 
 COLUMNS = (
     Verdict.EXACTLY_ONCE, Verdict.PARKED, Verdict.DUPLICATE, Verdict.LOST, Verdict.FALSE, Verdict.PARKED_WRONGLY,
+    Verdict.UNSHOWN,
 )  # fmt: skip
 
 

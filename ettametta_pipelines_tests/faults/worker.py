@@ -30,6 +30,7 @@ from ettametta_pipelines.publishing import tiktok_upload, youtube_upload
 from ettametta_pipelines.publishing.connections import connect, require
 from ettametta_pipelines.publishing.delivery import Order, Patience, Workshop
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
+from ettametta_pipelines.publishing.thumbnail import Picture, show_by
 from ettametta_pipelines.publishing.tokens import Envelope, access_token
 from ettametta_pipelines.settings import VendorEndpoint
 from ettametta_pipelines.state import quota
@@ -88,6 +89,7 @@ class Job:
     key: str
     sandbox_url: str
     order: Order
+    picture: Picture | None = None
     copy_to: Path | None = None
     lease_s: float = 60.0
 
@@ -110,9 +112,10 @@ class Job:
         return tiktok_client.TikTokApp(endpoint, sleep=lambda _: None)
 
 
-def lower_chunk_limits() -> None:
-    """The vendor's smallest chunk on our side; the sandbox's side is lowered where it is started."""
+def be_quick() -> None:
+    """The vendor's smallest chunk on our side, the sandbox's lowered where it starts; no wait for locks."""
     tiktok_client.MIN_CHUNK = TIKTOK_CHUNK
+    state_session.LOCK_WAIT_S = LOCK_WAIT_S
 
 
 @lru_cache(maxsize=1)
@@ -172,8 +175,6 @@ def reconnect(job: Job) -> None:
 
 def work(job: Job, point: Point | None, report: int) -> None:
     """Post once. `report`, a file descriptor, gets REACHED when the point is reached, then the outcome as JSON."""
-    state_session.LOCK_WAIT_S = LOCK_WAIT_S
-    lower_chunk_limits()
     saboteur = Saboteur(job, point, report)
     saboteur.install()
     with REHEARSED.get(job.database_url) or StateDatabase(job.database_url) as db:
@@ -188,6 +189,7 @@ def work(job: Job, point: Point | None, report: int) -> None:
         try:
             if job.platform == "youtube":
                 outcome = youtube_upload.publish(workshop, job.app(), job.order, chunk_size=YOUTUBE_CHUNK)
+                show_by(workshop, job.app(), outcome.publication.id, job.picture)
             else:
                 outcome = tiktok_upload.publish(workshop, job.app(), job.order, chunk_size=TIKTOK_CHUNK)
         except PipelineError as error:
