@@ -25,11 +25,11 @@ def tick(settings: Settings) -> Any:
     repository = build_definitions(settings).get_repository_def()
     with dg.DagsterInstance.local_temp() as instance:
         instance.add_dynamic_partitions("source_video", [SOURCE])
-        context = dg.build_schedule_context(
+        with dg.build_schedule_context(
             instance=instance, scheduled_execution_time=datetime(2026, 11, 20, 2, 10, tzinfo=UTC),
             repository_def=repository, resources={"state": StateResource()},
-        )  # fmt: skip
-        return repository.get_schedule_def("publication_followup").evaluate_tick(context)
+        ) as context:  # fmt: skip
+            return repository.get_schedule_def("publication_followup").evaluate_tick(context)
 
 
 def on_its_way(db: StateDatabase, settings: Settings, platform: str, intent: int, **wishes: Any) -> str:

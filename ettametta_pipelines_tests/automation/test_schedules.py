@@ -28,11 +28,13 @@ def tick(name: str, at: datetime, zone: str = "UTC") -> Any:
     """What the daemon would get from the schedule at this instant, in an operator's zone."""
     settings = Settings(_env_file=None, ETTAMETTA_BUSINESS_TIMEZONE=zone)
     repository = build_definitions(settings).get_repository_def()
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_schedule_context(
             instance=instance, scheduled_execution_time=at, repository_def=repository,
             resources={"state": StateResource()},
-        )  # fmt: skip
+        ) as context,
+    ):  # fmt: skip
         return repository.get_schedule_def(name).evaluate_tick(context)
 
 

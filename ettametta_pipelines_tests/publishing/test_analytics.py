@@ -159,8 +159,10 @@ def test_the_morning_run_reads_every_day_that_may_still_change_in_one_run(
         connect(database, YouTubeResource().app(), "acme", "youtube", "sandbox-acme")
     definitions = build_definitions(settings_env)
     schedule = definitions.get_repository_def().get_schedule_def("daily_publication_analytics")
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=utc_now())
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_schedule_context(instance=instance, scheduled_execution_time=utc_now()) as context,
+    ):
         (request,) = schedule.evaluate_tick(context).run_requests or []
         result = definitions.resolve_job_def(ANALYTICS_JOB).execute_in_process(
             instance=instance, tags=request.tags, raise_on_error=False

@@ -118,9 +118,11 @@ def test_a_vendor_that_does_not_answer_is_named_and_stops_nobody_else(
 def tick(settings: Settings, minute: int) -> dg.RunRequest | dg.SkipReason:
     (schedule,) = (s for s in build_schedules(settings) if s.name == "keep_channels_connected")
     at = datetime(2026, 11, 23, 10, minute, tzinfo=UTC)
-    context = dg.build_schedule_context(scheduled_execution_time=at, resources={"state": StateResource()})
-    answer: Any = schedule(context)
-    return answer
+    with dg.build_schedule_context(
+        scheduled_execution_time=at, resources={"state": StateResource()}
+    ) as context:
+        answer: Any = schedule(context)
+        return answer
 
 
 def test_the_schedule_runs_when_a_token_is_due_and_on_the_hour(
@@ -149,8 +151,8 @@ def test_a_post_ordered_again_is_started_once_with_the_wishes_of_the_run_before(
                 ledger.advance(claim, state, reason="x")
 
         def asked() -> Any:
-            context = dg.build_sensor_context(instance=instance, resources={"state": StateResource()})
-            return ordered_posts(context)
+            with dg.build_sensor_context(instance=instance, resources={"state": StateResource()}) as context:
+                return ordered_posts(context)
 
         assert isinstance(asked(), dg.SkipReason)
         ordered = Reviewer(db, open_envelope(settings_env), settings_env, "alice").post_again(row.id)
