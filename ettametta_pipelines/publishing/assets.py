@@ -33,8 +33,8 @@ FIGURES = ("views", "likes", "comments", "shares")
 
 # What an operator does about a post that is not on the platform, by the ledger's state.
 WHAT_NOW = {
-    "RECONCILING": "It may be posted: the answer to the last bytes was lost. Run this again later; it is looked for "
-    "on the channel, and handed to a person after a day.",
+    "RECONCILING": "It may be posted: the answer to the last bytes was lost. It is looked for on the channel by "
+    "itself, and handed to a person after a day.",
     "NEEDS_REVIEW": "Look at the channel. If the post is there, run this again with `live_remote_id` set to its id. "
     "If it is not, run it with the next higher `intent_no`.",
     "FAILED_DEFINITE": "The platform refused it and nothing was posted. Correct the cause, then run this with the "

@@ -3,7 +3,7 @@
 A post that is being processed, one in doubt, and one whose worker was killed stay where they are until the asset runs
 again. The schedule `publication_followup` asks here every few minutes and requests those runs; nothing is sent from
 here. All times are the database's. A post that a run gave up with an error before its last byte is not here: that run
-failed before an operator's eyes.
+failed before an operator's eyes. Nor are posts of a channel that waits for consent: their runs would only fail.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ettametta_pipelines.publishing.ledger import BEFORE_THE_LAST_BYTE, State
-from ettametta_pipelines.state.models import Publication
+from ettametta_pipelines.publishing.tokens import ACTIVE
+from ettametta_pipelines.state.models import OAuthConnection, Publication
 from ettametta_pipelines.state.session import StateDatabase
 
 # Looks at a post in processing grow apart with its age: moderation takes a minute, or the better part of a day.
@@ -56,6 +57,11 @@ def due_looks(db: StateDatabase) -> list[DueLook]:
                     ),
                 ),
                 sa.or_(Publication.lease_owner.is_(None), Publication.lease_until < now),
+                sa.exists().where(
+                    OAuthConnection.account_id == Publication.account_id,
+                    OAuthConnection.platform == Publication.platform,
+                    OAuthConnection.status == ACTIVE,
+                ),
             )
             .order_by(Publication.updated_at, Publication.id)
         ).all()

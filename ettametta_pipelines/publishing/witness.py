@@ -8,11 +8,12 @@ again, whatever its row says. Written and read by `delivery.py` alone.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from ettametta_pipelines.publishing.tokens import Envelope
 from ettametta_pipelines.state.models import Publication
-from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore
+from ettametta_pipelines.storage.objects import ObjectExists, ObjectMissing, ObjectStore
 
 PREFIX = "publishing/last_bytes"
 _COLUMN = "last_bytes"
@@ -30,12 +31,17 @@ class Testimony:
 
 
 def testify(store: ObjectStore, envelope: Envelope, row: Publication, handle: Mapping[str, str]) -> None:
-    """Write that the last byte of this publication may leave from now on. Repeating it changes nothing."""
+    """Write that the last byte of this publication may leave from now on.
+
+    The first word stands: a worker that wakes up late cannot put the upload it knew in the place of the one that
+    was finished meanwhile.
+    """
     testimony = Testimony(dict(handle), row.object_key, row.sha256, row.size_bytes, row.url)
     sealed = envelope.seal(
         json.dumps(asdict(testimony)), account=row.account_id, platform=row.platform, column=_column(row)
     )
-    store.put(_key(row), sealed.encode(), content_type="text/plain")
+    with suppress(ObjectExists):
+        store.create(_key(row), sealed.encode(), content_type="text/plain")
 
 
 def testimony_of(store: ObjectStore, row: Publication) -> str | None:

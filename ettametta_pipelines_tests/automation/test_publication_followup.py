@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.publishing.assets import PublicationConfig
+from ettametta_pipelines.publishing.connections import connect
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.tokens import open_envelope
-from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -60,7 +61,10 @@ def settle(db: StateDatabase, publication_id: str) -> None:
 
 @pytest.fixture
 def db(settings_env: Settings) -> StateDatabase:
-    return open_state(settings_env)
+    database = open_state(settings_env)
+    connect(database, YouTubeResource().app(), "acme", "youtube", "sandbox-acme")
+    connect(database, TikTokResource().app(), "acme", "tiktok", "sandbox-acme")
+    return database
 
 
 def test_nothing_on_its_way_is_said_and_nothing_requested(settings_env: Settings, db: StateDatabase) -> None:

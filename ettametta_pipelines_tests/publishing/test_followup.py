@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.publishing.followup import due_looks
-from ettametta_pipelines.state.models import DatabaseNow, Publication
+from ettametta_pipelines.publishing.tokens import REAUTH_REQUIRED
+from ettametta_pipelines.state.models import DatabaseNow, OAuthConnection, Publication
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 from ettametta_pipelines_tests.databases import database_url  # noqa: F401 (on both kinds)
@@ -101,6 +102,14 @@ def test_a_post_whose_worker_was_killed_is_carried_on_once_its_lease_has_run_out
     assert look.state == "SESSION_OPEN"
     assert new_publisher().to_youtube(order).posted
     assert due_looks(publisher.workshop.db) == []
+
+
+def test_a_channel_that_waits_for_consent_is_left_alone(in_processing: Publisher) -> None:
+    db = in_processing.workshop.db
+    let_pass(db, 11)
+    with db.session() as session:
+        session.execute(sa.update(OAuthConnection).values(status=REAUTH_REQUIRED))
+    assert due_looks(db) == []
 
 
 def test_what_rests_and_what_failed_before_an_operator_is_left_alone(

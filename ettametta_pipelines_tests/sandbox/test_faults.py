@@ -1,5 +1,7 @@
 """Fault rules over HTTP: which requests they hit, and what the client sees."""
 
+import time
+
 import httpx
 import pytest
 
@@ -87,3 +89,46 @@ def test_a_held_request_does_not_keep_the_server_from_stopping(sandbox: SandboxU
 )
 def test_a_rule_that_makes_no_sense_is_refused(sandbox: SandboxUnderTest, rule: dict[str, object]) -> None:
     assert sandbox.http.post("/_control/faults", json=rule).status_code == 422
+
+
+CONSENT = {"grant_type": "authorization_code", "code": "sandbox-acme", "client_id": "i", "client_secret": "s"}
+
+
+def test_an_answer_can_be_replaced_after_the_request_took_effect(sandbox: SandboxUnderTest) -> None:
+    sandbox.fault("youtube", path_regex="/token$", action="status_after", status=500)
+    assert sandbox.http.post("/youtube/token", data=CONSENT).status_code == 500
+    assert "acme" in dict(sandbox.server._server.config.app.state.store.items("youtube_channel"))
+
+
+def test_an_answer_can_be_kept_back_after_the_request_took_effect(sandbox: SandboxUnderTest) -> None:
+    sandbox.fault("youtube", path_regex="/token$", action="delay_after", delay_s=3600)
+    with pytest.raises(httpx.ReadTimeout):
+        sandbox.http.post("/youtube/token", data=CONSENT, timeout=0.5)
+    assert "acme" in dict(sandbox.server._server.config.app.state.store.items("youtube_channel"))
+
+
+def test_a_request_can_take_effect_after_its_sender_was_hung_up_on(sandbox: SandboxUnderTest) -> None:
+    store = sandbox.server._server.config.app.state.store
+    sandbox.fault("youtube", path_regex="/token$", action="late", delay_s=0.2)
+    with pytest.raises(httpx.TransportError):
+        sandbox.http.post("/youtube/token", data=CONSENT)
+    assert store.items("youtube_channel") == []
+    deadline = time.monotonic() + 30
+    while not store.items("youtube_channel") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert dict(store.items("youtube_channel")).keys() == {"acme"}
+
+
+def test_a_rule_can_sleep_until_a_range_of_bytes_has_passed(sandbox: SandboxUnderTest) -> None:
+    sandbox.fault("youtube", path_regex="/watch", armed_by=r"-9/10$", times=None, status=410)
+    assert statuses(sandbox, 2) == [404, 404]
+    sandbox.http.put(
+        "/youtube/upload/youtube/v3/videos", headers={"content-range": "bytes 0-9/10"}, content=b"x" * 10
+    )
+    assert statuses(sandbox, 1) == [410]
+    sandbox.fault("youtube", method="PUT", range_regex=r"bytes \*/", status=418)
+    ask = [
+        sandbox.http.put("/youtube/x", headers={"content-range": text}).status_code
+        for text in ("bytes 0-1/2", "bytes */2")
+    ]
+    assert ask == [404, 418]
