@@ -24,6 +24,8 @@ SHORT_SIDE = 216
 MAX_FRAMES = 32
 PER_FRAME = 36
 GRID = 4
+# A quarter of what is usual, for soft footage; where there is more to choose from, the choice is the same.
+LEAST_CONTRAST = 0.01
 PLACE_UNITS = 100
 SIZE_UNITS = 16
 TIME_UNITS = 8
@@ -81,7 +83,7 @@ def landmarks_of(pictures: "Pictures", rate: float) -> "Marks":
     import cv2
     import numpy as np
 
-    finder = cv2.SIFT.create(nOctaveLayers=3, contrastThreshold=0.02)
+    finder = cv2.SIFT.create(nOctaveLayers=3, contrastThreshold=LEAST_CONTRAST)
     found = [np.empty(0, FORM)]
     for number, picture in enumerate(pictures[: MAX_FRAMES + 1]):
         spots = _choose(finder.detect(picture, None), pictures.shape[2], pictures.shape[1])

@@ -29,7 +29,7 @@ class Evidence:
             RIGHTS_COLUMNS,
             (
                 [
-                    cell(text)
+                    cell(text, limit=48)
                     for text in (
                         one.kind, one.name, one.right, one.credit, one.licence, one.evidence, one.declared_by,
                         one.standing,

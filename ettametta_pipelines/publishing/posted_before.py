@@ -70,6 +70,8 @@ class LookBack:
         if self.problem is not None:
             return f"It could not be compared with the channel's earlier posts: {self.problem}"
         left = f" {self.unknown} earlier posts have no imprint and were not compared." if self.unknown else ""
+        if not self.compared:
+            return f"There is no earlier post of the channel to compare it with.{left}"
         if not self.found:
             return f"None of {self.compared} earlier posts of the channel resembles it.{left}"
         named = "; ".join(post.in_words for post in self.found[:5])
