@@ -104,6 +104,7 @@ def main(platform: str, place: str) -> None:
             instance=instance,
             selection=["source_media", "rendition_9x16", name],
             partition_key=SOURCE,
+            run_config={"ops": {name: {"config": {"approve": True}}}},
             resources={
                 "store": store, "state": StateResource(), "youtube": YouTubeResource(), "tiktok": TikTokResource(),
                 "tables": ParquetTables(store.open, contracts),
