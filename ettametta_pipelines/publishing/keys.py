@@ -88,13 +88,14 @@ def _move(
     outdated: list[tuple[Any, str]],
     envelope: Envelope,
 ) -> int:
-    """Replace each ciphertext where it still stands; returns how many."""
-    if not outdated:
-        return 0
+    """Replace each ciphertext where it still stands; returns how many.
+
+    One transaction for each: with several rows held, whoever holds one and waits for another would be waited for.
+    """
     key = _primary_key(column)
     moved = 0
-    with db.session() as session:
-        for value, sealed in outdated:
+    for value, sealed in outdated:
+        with db.session() as session:
             changed = session.execute(
                 sa.update(column.class_)
                 .where(key == value, column == sealed)
@@ -102,7 +103,7 @@ def _move(
                 .returning(key)
                 .execution_options(synchronize_session=False)
             ).first()
-            moved += changed is not None
+        moved += changed is not None
     return moved
 
 

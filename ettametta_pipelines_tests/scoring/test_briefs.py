@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 import ettametta_pipelines
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.scoring.assessment import Mood
-from ettametta_pipelines.scoring.briefs import RECIPES, BriefDraft, brief_id, check_draft, hashtag
+from ettametta_pipelines.scoring.briefs import (
+    RECIPES,
+    BriefDraft,
+    brief_id,
+    by_template,
+    check_draft,
+    hashtag,
+)
 from ettametta_pipelines.scoring.templates import MOOD_RECIPES, recipe_of, write_template
 
 DAY = date(2026, 11, 22)
@@ -131,10 +138,8 @@ def test_the_template_is_deterministic_and_uses_no_strangers_words() -> None:
 def test_the_template_always_passes_the_checks_of_a_brief(
     subjects: list[str] | None, mood: str | None, identity: str
 ) -> None:
-    pick = PICK | {"subjects": subjects, "mood": mood}
-    fields = write_template(pick, "Home cooking", identity)
-    checked = check_draft(BriefDraft.model_validate(fields), "v")
-    assert checked["recipe"] == recipe_of(mood)
+    brief = by_template(PICK | {"subjects": subjects, "mood": mood}, identity, "Home cooking")
+    assert (brief["recipe"], brief["written_by"]) == (recipe_of(mood), "template")
 
 
 def test_every_mood_has_a_recipe_that_exists() -> None:
