@@ -154,7 +154,7 @@ def write_briefs(
             raise failure
         if failure is not None and template_may_write and not isinstance(failure, NeedsPersonError):
             try:
-                row |= by_template(pick, identity, niche_title) | {"reason_code": failure.code}
+                row |= brief_by_template(pick, identity, niche_title) | {"reason_code": failure.code}
             except PermanentError as unusable:
                 failure = unusable
             else:
@@ -190,7 +190,7 @@ def _written(
     return row | (asked.value or {}), asked.error
 
 
-def by_template(pick: Row, identity: str, niche_title: str) -> Row:
+def brief_by_template(pick: Row, identity: str, niche_title: str) -> Row:
     """The template's brief of a pick as columns; `identity` (its brief_id) chooses among the sentences."""
     # Words in a picture come back as subjects, addresses too.
     subjects = [subject for subject in pick["subjects"] or [] if _without_links(subject).strip()]

@@ -14,8 +14,8 @@ from ettametta_pipelines.scoring.assessment import Mood
 from ettametta_pipelines.scoring.briefs import (
     RECIPES,
     BriefDraft,
+    brief_by_template,
     brief_id,
-    by_template,
     check_draft,
     hashtag,
 )
@@ -138,7 +138,9 @@ def test_the_template_is_deterministic_and_uses_no_strangers_words() -> None:
 def test_the_template_always_passes_the_checks_of_a_brief(
     subjects: list[str] | None, mood: str | None, identity: str
 ) -> None:
-    brief = by_template(PICK | {"subjects": subjects, "mood": mood}, identity, "Home cooking")
+    brief = brief_by_template(
+        PICK | {"video_id": "v", "subjects": subjects, "mood": mood}, identity, "Home cooking"
+    )
     assert (brief["recipe"], brief["written_by"]) == (recipe_of(mood), "template")
 
 
