@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_bi
 from ettametta_pipelines_tests.faults.arena import Arena, PostgresDatabases
 from ettametta_pipelines_tests.faults.dropping import cross
 from ettametta_pipelines_tests.faults.matrix import GOOD, Played, Verdict, play_all, table
-from ettametta_pipelines_tests.faults.scenarios import sample, scenarios
+from ettametta_pipelines_tests.faults.scenarios import Scenario, sample, scenarios
 
 LEAST_SCENARIOS = 600
 BIG_FILE, BREAKS_EVERY = 200_000_000, 20_000_000
@@ -47,20 +48,35 @@ def _play_shard(asked: argparse.Namespace) -> int:
     mine = chosen[asked.shard :: asked.processes]
     if asked.database == "sqlite":
         with Arena() as arena:
-            played = play_all(arena, mine)
+            played = play_all(arena, mine, tell=_progress(asked, len(mine)))
     else:
-        played = _on_postgres(mine)
+        played = _on_postgres(mine, _progress(asked, len(mine)))
     asked.out.write_bytes(pickle.dumps(played))
     return 0
 
 
-def _on_postgres(mine: list) -> list[Played]:  # type: ignore[type-arg]
+def _progress(asked: argparse.Namespace, count: int) -> Callable[[Played], None]:
+    """Says on stderr how far this process is, and at once what went wrong."""
+    done = 0
+
+    def tell(each: Played) -> None:
+        nonlocal done
+        done += 1
+        if each.verdict not in GOOD:
+            sys.stderr.write(f"{each.verdict}: {each.scenario.name}\n")
+        if done % 100 == 0:
+            sys.stderr.write(f"{asked.database} {asked.shard}: {done} of {count}\n")
+
+    return tell
+
+
+def _on_postgres(mine: list[Scenario], tell: Callable[[Played], None]) -> list[Played]:
     binaries = find_postgres_binaries()
     assert binaries is not None
     server = PostgresServer(binaries).start()
     try:
         with Arena(partial(_databases, server)) as arena:
-            return play_all(arena, mine)
+            return play_all(arena, mine, tell=tell)
     finally:
         server.stop()
 

@@ -6,7 +6,7 @@ that it still hits them after a restart. Crash points are those of the publicati
 
 import random
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -326,6 +326,7 @@ def _restored(platform: str) -> Iterator[Scenario]:
             )
 
 
+# Not within a transaction: who is stopped holding a lock of the database is not a zombie, but an outage.
 FROZEN_AT = (
     Point("after_commit", "claim"),
     Point("before_call", "open"),
@@ -338,9 +339,9 @@ FROZEN_AT = (
     Point("before_call", "last"),
     Point("mid_body", "last"),
     Point("answered", "last"),
-    Point("before_commit", ".*>PROCESSING"),
+    Point("after_call", "last"),
     Point("before_call", "status"),
-    Point("before_commit", "PROCESSING>PUBLISHED"),
+    Point("after_call", "status"),
 )
 FROZEN_WITH = {
     "youtube": ("none", "dropped after last", "session gone half-way", "308 although complete"),
@@ -348,18 +349,11 @@ FROZEN_WITH = {
 }
 
 
-def _frozen(platform: str) -> Iterator[Scenario]:
-    for name in FROZEN_WITH[platform]:
+def _frozen(platform: str, names: Sequence[str] = ()) -> Iterator[Scenario]:
+    for name in names or FROZEN_WITH[platform]:
         for point in FROZEN_AT:
-            # A stopped process holding SQLite's lock stops everybody: it is not a zombie but an outage.
-            if point.when != "before_commit":
-                yield Scenario(
-                    platform,
-                    "frozen",
-                    "CP19 wakes after its lease",
-                    _fault(platform, name),
-                    replace(point, act="stop"),
-                )
+            stop = replace(point, act="stop")
+            yield Scenario(platform, "frozen", "CP19 wakes after its lease", _fault(platform, name), stop)
 
 
 def _racing(platform: str) -> Iterator[Scenario]:
@@ -390,14 +384,7 @@ def _on_postgres(platform: str) -> Iterator[Scenario]:
             )
     for crash, point in CRASH_POINTS.items():
         yield Scenario(platform, "kill", crash, _fault(platform, "dropped after last"), point)
-    for point in FROZEN_AT:
-        yield Scenario(
-            platform,
-            "frozen",
-            "CP19 wakes after its lease",
-            _fault(platform, "none"),
-            replace(point, act="stop"),
-        )
+    yield from _frozen(platform, ["none"])
     for name in ("none", "dropped after last"):
         yield Scenario(platform, "racing", "CP25 pressed twice", _fault(platform, name))
 

@@ -47,6 +47,8 @@ TIKTOK_CHUNK = 65_536
 YOUTUBE_CHUNK = youtube_client.CHUNK_MULTIPLE
 TIMEOUT_S = 0.5
 LOCK_WAIT_S = 0.2
+# How long a worker that is to be struck before it reads an answer waits for that answer.
+ANSWER_S = 3.0
 REACHED = b"!"
 
 PATIENCE = Patience(
@@ -368,7 +370,8 @@ class Saboteur:
         def receiving(original: Callable[..., Any]) -> Callable[..., Any]:
             def receive(sock: socket.socket, *args: Any) -> Any:
                 if saboteur._call:
-                    select.select([sock], [], [], 5)
+                    if saboteur._point is not None and saboteur._point.when == "answered":
+                        select.select([sock], [], [], ANSWER_S)
                     saboteur.reach("answered", saboteur._call)
                 return original(sock, *args)
 
