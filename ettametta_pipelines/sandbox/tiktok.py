@@ -492,6 +492,10 @@ class Uploads:
         path = self.store.blob_path(f"tiktok-{publish_id}")
         if not await _write_chunk(request, path, start, end - start):
             return Response(status_code=400)
+        upload = self.store.get("tiktok_upload", publish_id) or upload
+        if start != upload["received"]:
+            # The same chunk arrived on another connection meanwhile; one upload makes one post.
+            return Response(status_code=416, headers=_range_header(upload))
         upload |= {"received": end, "mime": mime}
         if end == size:
             self._publish(publish_id, upload, path)

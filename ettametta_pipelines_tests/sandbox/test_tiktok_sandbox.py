@@ -1,6 +1,8 @@
 """The TikTok sandbox refuses what TikTok refuses, and shows what was posted."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -283,3 +285,27 @@ def test_covers_and_avatars_are_pictures(stranger: httpx.Client) -> None:
         picture = httpx.get(address)
         assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
         assert picture.content.startswith(b"\xff\xd8")
+
+
+def test_a_chunk_that_arrives_twice_at_the_same_time_makes_one_post(
+    api: httpx.Client, sandbox: SandboxUnderTest
+) -> None:
+    video = MP4_HEAD + bytes(100_000)
+    url = init(api, source(len(video), len(video), 1)).json()["data"]["upload_url"]
+    started, finish = threading.Event(), threading.Event()
+
+    def in_two_parts() -> Iterator[bytes]:
+        yield video[:50_000]
+        started.set()
+        finish.wait(30)
+        yield video[50_000:]
+
+    headers = {"content-type": "video/mp4", "content-range": f"bytes 0-{len(video) - 1}/{len(video)}"}
+    headers["content-length"] = str(len(video))
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(httpx.put, url, content=in_two_parts(), headers=headers, timeout=60)
+        assert started.wait(30)
+        assert put(url, video, 0, len(video)).status_code == 201
+        finish.set()
+        assert slow.result().status_code == 416
+    assert len(sandbox.server._server.config.app.state.store.items("tiktok_post")) == 1
