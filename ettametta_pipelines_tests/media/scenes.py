@@ -123,6 +123,9 @@ def _seen(
         place = picture[round(down) : round(down) + side, round(across) : round(across) + side]
         share = (mask / 255.0)[..., None]
         place[:] = (looks * share + place * (1 - share)).astype(np.uint8)
+    if still:
+        # A lamp's flicker, without which what nobody passes would be a frozen picture.
+        picture = cv2.convertScaleAbs(picture, alpha=0.97 + 0.03 * math.sin(9 * at))
     return picture
 
 
