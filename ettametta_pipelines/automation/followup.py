@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
+from ettametta_pipelines.automation.publish_runs import publish_run
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource
-from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, UPLOAD_PRIORITY
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.followup import DueLook
-
-# What is run for a platform: its post, and what is set on it once it is published.
-ASSETS_OF = {"youtube": ("youtube_publications", "youtube_thumbnails"), "tiktok": ("tiktok_publications",)}
 
 
 def build_followup(**on: Any) -> dg.ScheduleDefinition:
@@ -52,11 +49,4 @@ def build_followup(**on: Any) -> dg.ScheduleDefinition:
 
 
 def _request(look: "DueLook") -> dg.RunRequest:
-    assets = ASSETS_OF[look.platform]
-    return dg.RunRequest(
-        run_key=look.key,
-        partition_key=look.source_id,
-        asset_selection=[dg.AssetKey(name) for name in assets],
-        run_config={"ops": {assets[0]: {"config": dict(look.wishes)}}},
-        tags={ACCOUNT_TAG: look.account, PLATFORM_TAG: look.platform, **UPLOAD_PRIORITY},
-    )
+    return publish_run(look.key, look.platform, look.account, look.source_id, look.wishes)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
+from ettametta_pipelines.automation.publish_runs import publish_run
 from ettametta_pipelines.resources import StateResource
-from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, TITLE_TAG, UPLOAD_PRIORITY, USER_TAG
+from ettametta_pipelines.tags import TITLE_TAG, USER_TAG
 
 if TYPE_CHECKING:
     from ettametta_pipelines.state.models import Publication
@@ -40,17 +41,8 @@ def ordered_posts(
 def _run_request(order: "Publication", ordered_by: str) -> dg.RunRequest:
     from ettametta_pipelines.publishing.followup import wishes_of
 
-    asset = f"{order.platform}_publications"
-    return dg.RunRequest(
-        run_key=f"ordered:{order.id}",
-        partition_key=order.content_id,
-        asset_selection=[dg.AssetKey(asset)],
-        run_config={"ops": {asset: {"config": wishes_of(order) | {"approve": True}}}},
-        tags={
-            ACCOUNT_TAG: order.account_id,
-            PLATFORM_TAG: order.platform,
-            TITLE_TAG: order.title[:80],
-            USER_TAG: ordered_by,
-            **UPLOAD_PRIORITY,
-        },
+    config = wishes_of(order) | {"approve": True}
+    tags = {TITLE_TAG: order.title[:80], USER_TAG: ordered_by}
+    return publish_run(
+        f"ordered:{order.id}", order.platform, order.account_id, order.content_id, config, tags
     )

@@ -5,15 +5,14 @@ the last hour without a run is asked for again, so a daemon that is killed in be
 twice is the ledger's work.
 """
 
-from collections.abc import Mapping
-
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
+from ettametta_pipelines.automation.publish_runs import publish_run
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.resources import LakeResource, StateResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG, SLOT_TAG, TELL_TAG, TITLE_TAG, UPLOAD_PRIORITY
+from ettametta_pipelines.tags import SLOT_TAG, TELL_TAG, TITLE_TAG
 
 
 @dg.sensor(
@@ -45,21 +44,15 @@ def publish_sensor(
     def request(claim: Claimed) -> dg.RunRequest:
         name = claim.name
         tell = channels.of(name.account, name.platform).tell
-        return dg.RunRequest(
-            run_key=claim.run_key,
-            partition_key=name.source_id,
-            asset_selection=[dg.AssetKey(f"{name.platform}_publications")],
-            run_config=_config(name.platform, name.intent_no),
-            tags={
-                ACCOUNT_TAG: name.account,
-                PLATFORM_TAG: name.platform,
-                TITLE_TAG: titles.get((name.platform, name.source_id), name.source_id)[:100],
-                SLOT_TAG: f"{claim.slot_at:%Y-%m-%dT%H:%M:%SZ}",
-                **({TELL_TAG: ", ".join(tell)} if tell else {}),
-                **UPLOAD_PRIORITY,
-                "dagster/max_retries": "0",
-            },
-        )
+        tags = {
+            TITLE_TAG: titles.get((name.platform, name.source_id), name.source_id)[:100],
+            SLOT_TAG: f"{claim.slot_at:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        # What differs from the defaults: the words are those that were approved, or the policy's.
+        config = {} if name.intent_no == 1 else {"intent_no": name.intent_no}
+        if tell:
+            tags[TELL_TAG] = ", ".join(tell)
+        return publish_run(claim.run_key, name.platform, name.account, name.source_id, config, tags)
 
     requests = [
         request(claim) for claim in recent_claims(database, now) if not _has_run(context, claim.run_key)
@@ -73,13 +66,6 @@ def publish_sensor(
     dated = [p.at for p in planned if p.at is not None and p.at > now]
     following = f"the next on {min(dated):%Y-%m-%d %H:%M} UTC" if dated else "none has a date"
     return dg.SkipReason(f"{len(planned)} posts wait, {following}; publish_queue shows them all.")
-
-
-def _config(platform: str, intent_no: int) -> Mapping[str, object]:
-    """What differs from the defaults: the words are those that were approved, or the policy's."""
-    if intent_no == 1:
-        return {}
-    return {"ops": {f"{platform}_publications": {"config": {"intent_no": intent_no}}}}
 
 
 def _has_run(context: dg.SensorEvaluationContext, run_key: str) -> bool:

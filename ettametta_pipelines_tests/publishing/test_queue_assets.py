@@ -172,7 +172,7 @@ def test_an_approved_post_is_started_by_the_sensor_in_the_approved_words(
         "anna", decided.run_id, True, "Sharp knives",
     )  # fmt: skip
     (request,) = tick(instance, finished).run_requests
-    assert request.asset_selection == [dg.AssetKey("youtube_publications")]
+    assert request.asset_selection == [dg.AssetKey("youtube_publications"), dg.AssetKey("youtube_thumbnails")]
     # Until the run exists, it is asked for again under the same key.
     (again,) = tick(instance, finished).run_requests
     assert again.run_key == request.run_key
