@@ -71,6 +71,7 @@ setup(
             "moto[s3,server]",
             "mypy",
             "pandas-stubs",
+            "playwright",
             "pytest",
             "pytest-timeout",
             "pytest-xdist",

@@ -235,6 +235,21 @@ def _check_niches(settings: Settings) -> str:
     return ", ".join(load_niches(settings.niches_file))
 
 
+def _check_channels(settings: Settings) -> str:
+    from ettametta_pipelines.publishing.policy import load_channels
+
+    named = load_channels(settings.channels_file).channels
+    return (
+        ", ".join(f"{account} on {platform}" for account, platform in named) or "none named: a person decides"
+    )
+
+
+def _check_tiers(settings: Settings) -> str:
+    from ettametta_pipelines.billing.tiers import open_plans
+
+    return ", ".join(open_plans(settings).table.tiers)
+
+
 def _check_encryption(settings: Settings) -> str:
     from ettametta_pipelines.publishing.tokens import open_envelope
 
@@ -251,5 +266,7 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "video encoder": _check_encoder,
     "local voice": _check_local_voice,
     "niches": _check_niches,
+    "channel rules": _check_channels,
+    "tiers": _check_tiers,
     "encryption": _check_encryption,
 }

@@ -54,6 +54,23 @@ def test_doctor_fails_when_something_configured_does_not_answer(
     assert "canary-key-value" not in answer.output
 
 
+def test_doctor_names_the_field_of_a_channel_file_that_cannot_be_used(
+    settings_env: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ettametta_pipelines.settings import get_settings
+
+    rules = tmp_path / "channels.yaml"
+    rules.write_text("channels:\n  acme:\n    youtube: {approval: perhaps}\n")
+    monkeypatch.setenv("ETTAMETTA_CHANNELS", str(rules))
+    get_settings.cache_clear()
+    answer = runner.invoke(app, ["doctor", "--json"])
+    assert answer.exit_code == 1
+    parts = {part["part"]: part for part in json.loads(answer.stdout)["parts"]}
+    assert not parts["channel rules"]["ok"]
+    assert "approval" in parts["channel rules"]["detail"]
+    assert parts["tiers"]["ok"]
+
+
 def test_doctor_asks_each_model_that_has_a_key_a_free_question(
     settings_env: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,25 @@
 #!/bin/sh
-# Installs what the tests need beyond Python packages, and only what is missing: the Postgres server programs.
-# The tests run a server of their own from them; no service is set up or started here.
+# Installs what the tests need beyond Python packages, and only what is missing: the programs of Postgres and Redis, and
+# a browser. The tests start their own servers from them; no service is set up or started here.
 set -eu
 
-for directory in $(printf %s "$PATH" | tr ':' ' ') /usr/lib/postgresql/*/bin; do
-  if [ -x "$directory/initdb" ] && [ -x "$directory/postgres" ]; then
-    exit 0
-  fi
-done
+has_postgres() {
+  for directory in $(printf %s "$PATH" | tr ':' ' ') /usr/lib/postgresql/*/bin; do
+    if [ -x "$directory/initdb" ] && [ -x "$directory/postgres" ]; then return 0; fi
+  done
+  return 1
+}
+has_redis() { command -v redis-server >/dev/null || [ -x /usr/bin/redis-server ]; }
+has_browser() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
+
+missing=""
+has_postgres || missing="$missing postgresql"
+has_redis || missing="$missing redis-server"
+has_browser || missing="$missing chromium"
+if [ -z "$missing" ]; then exit 0; fi
 
 if ! command -v apt-get >/dev/null; then
-  echo "PostgreSQL is missing and there is no apt-get here. Put initdb and postgres on PATH;" \
+  echo "Missing, and there is no apt-get here:$missing. Put their programs on PATH;" \
     "until then the tests that need them are skipped." >&2
   exit 0
 fi
@@ -18,7 +27,7 @@ fi
 as_root=""
 if [ "$(id -u)" != 0 ]; then
   if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
-    echo "PostgreSQL is missing and can only be installed by root: run 'apt-get install postgresql'." \
+    echo "Missing, and only root can install it: run 'apt-get install$missing'." \
       "Until then the tests that need it are skipped." >&2
     exit 0
   fi
@@ -26,9 +35,22 @@ if [ "$(id -u)" != 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 
-echo "Installing PostgreSQL for the tests ..."
+# Debian's packages would otherwise start a server each: a file of this policy says no while they are installed.
+policy=/usr/sbin/policy-rc.d
+made_policy=""
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+  $as_root chmod +x "$policy"
+  made_policy=yes
+fi
+trap 'if [ -n "$made_policy" ]; then $as_root rm -f "$policy"; fi' EXIT
+
+echo "Installing for the tests:$missing ..."
 $as_root apt-get update -qq
-$as_root apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null
-# Debian's package would otherwise make a cluster and start it on port 5432.
-$as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
-$as_root apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+case "$missing" in *postgresql*)
+  $as_root apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null
+  $as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+  ;;
+esac
+# shellcheck disable=SC2086 (one word a package)
+$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,44 @@
+"""A real browser (the machine's own Chromium) for tests of pages."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["Browser"]:
+    """The browser of the session; skipped where the machine has none and this is not CI."""
+    from playwright.sync_api import sync_playwright
+
+    program = next((path for path in map(shutil.which, PROGRAMS) if path), None)
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("No Chromium on PATH; scripts/install_test_servers.sh installs it.")
+        pytest.skip("no Chromium on PATH")
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox needs rights that root in a container does not have; only our pages are opened.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: "Browser") -> Iterator["Page"]:
+    """A page of a fresh profile. A message of level error on its console fails the test."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []
