@@ -286,8 +286,8 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job_name=CHANNELS_JOB,
         cron_schedule="*/5 * * * *",
         description=(
-            "Every five minutes: renew tokens at 50 to 70 % of their life and apply what vendors told of consents. "
-            "Starts a run when there is something to do, and on the hour for the list of channels."
+            "Every five minutes: renew tokens at 50 to 70 % of their life. Starts a run when one is due, and on the "
+            "hour for the list of channels."
         ),
         **on,
     )
@@ -295,12 +295,9 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> dg.RunRequest | dg.SkipReason:
         from ettametta_pipelines.publishing.refreshing import count_due
-        from ettametta_pipelines.state import inbox
 
         tick: datetime = context.scheduled_execution_time
-        database = state.open()
-        due = count_due(database) + len(inbox.waiting(database, limit=1))
-        if not due and tick.minute >= 5:
+        if not count_due(state.open()) and tick.minute >= 5:
             return dg.SkipReason("No token is due.")
         return dg.RunRequest(run_key=tick.isoformat())
 
