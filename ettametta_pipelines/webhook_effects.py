@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
 
 UNKNOWN = "of no concern here"
+WRONG_MODE = "wrong_mode"
 BOOKS = "books"
 
 _log = logging.getLogger(__name__)
@@ -78,12 +79,14 @@ def _books(desk: Desk, event: WebhookEvent) -> str:
 
 
 def _plan_and_books(desk: Desk, event: WebhookEvent) -> str:
-    _books(desk, event)
-    return _plan(desk, event)
+    outcome = _plan(desk, event)
+    if outcome != WRONG_MODE:
+        _books(desk, event)
+    return outcome
 
 
 def _payout(desk: Desk, event: WebhookEvent) -> str:
-    return _books(desk, event) if _message(event)["livemode"] == desk.stripe.livemode else "wrong_mode"
+    return _books(desk, event) if _message(event)["livemode"] == desk.stripe.livemode else WRONG_MODE
 
 
 def _uninstalled(desk: Desk, event: WebhookEvent) -> str:

@@ -24,7 +24,7 @@ KEPT = timedelta(days=90)
 # Longer than any effect takes: until then a message whose worker died is not taken by another.
 LEASE = timedelta(minutes=10)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
-# What fails the same way each time is parked soon; twelve tries of a vendor that is away take six hours.
+# What fails the same way each time is parked soon; twelve tries of a vendor that is away take five hours.
 TRIES = {FailureKind.PERMANENT: 3, FailureKind.TRANSIENT: 12, FailureKind.NEEDS_PERSON: 12}
 
 _log = logging.getLogger(__name__)
