@@ -46,7 +46,6 @@ class Received:
     body: bytes
     message: Mapping[str, Any]
     settings: Settings
-    db: StateDatabase
 
 
 IsSigned = Callable[[Mapping[str, str], bytes, str, float], bool]
@@ -54,12 +53,14 @@ IsSigned = Callable[[Mapping[str, str], bytes, str, float], bool]
 
 @dataclass(frozen=True)
 class Source:
-    """One sender. `is_signed(headers, body, secret, now)`; `name` gives (event id, kind) or raises NotAccepted."""
+    """One sender. `is_signed(headers, body, secret, now)`; `name` gives (event id, kind) or raises NotAccepted, as
+    does `is_ours`, where the database has to be asked whether a message is for us."""
 
     vendor: str
     secret_name: str
     is_signed: IsSigned
     name: Callable[[Received], tuple[str, str]]
+    is_ours: Callable[[StateDatabase, Received], None] | None = None
 
 
 def timed(header: str, scheme: str, *, nonce: str = "") -> IsSigned:
@@ -131,10 +132,13 @@ def _shopify(received: Received) -> tuple[str, str]:
 
 def _render_node(received: Received) -> tuple[str, str]:
     (nonce,) = signature_fields(received.headers["x-ettametta-signature"])["n"]
-    job = _named(received.message.get("job_id"))
-    if not any(knows(received.db, job) for knows in JOB_FINDERS):
-        raise NotAccepted(404, "unknown_job", f"No job {job} was given to a render node from here.")
     return _named(nonce), _named(received.message.get("event"))
+
+
+def _knows_job(db: StateDatabase, received: Received) -> None:
+    job = _named(received.message.get("job_id"))
+    if not any(knows(db, job) for knows in JOB_FINDERS):
+        raise NotAccepted(404, "unknown_job", f"No job {job} was given to a render node from here.")
 
 
 def _named(value: object) -> str:
@@ -148,6 +152,7 @@ SOURCES: Mapping[str, Source] = {
     "stripe": Source("stripe", "stripe_webhook_secret", timed("stripe-signature", "v1"), _stripe),
     "shopify": Source("shopify", "shopify_client_secret", signed_by_shopify, _shopify),
     "render-node": Source(
-        "render node", "render_node_secret", timed("x-ettametta-signature", "v1", nonce="n"), _render_node
+        "render node", "render_node_secret", timed("x-ettametta-signature", "v1", nonce="n"), _render_node,
+        _knows_job,
     ),
 }  # fmt: skip

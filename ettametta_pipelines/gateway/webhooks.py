@@ -15,7 +15,8 @@ from fastapi.responses import JSONResponse, Response
 
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PipelineError
-from ettametta_pipelines.gateway.webhook_sources import SOURCES, NotAccepted, Received, Source
+from ettametta_pipelines.gateway.group_commit import GroupCommit
+from ettametta_pipelines.gateway.webhook_sources import SOURCES, NotAccepted, Received
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import inbox
 from ettametta_pipelines.state.session import StateDatabase
@@ -26,6 +27,7 @@ MAX_BODY_BYTES = 1_000_000
 def webhook_routes(settings: Settings, db: StateDatabase, *, clock: Clock = utc_now) -> APIRouter:
     """`POST /webhooks/{source}`; not behind the operators' door, since vendors call it."""
     routes = APIRouter()
+    writer = GroupCommit(db)
 
     @routes.post("/webhooks/{name}")
     async def receive(name: str, request: Request) -> Response:
@@ -47,15 +49,14 @@ def webhook_routes(settings: Settings, db: StateDatabase, *, clock: Clock = utc_
         now = clock().timestamp()
         if not any(source.is_signed(request.headers, body, secret, now) for secret in secrets):
             raise NotAccepted(400, "not_signed", "The signature is missing, wrong, or of another time.")
-        received = Received(request.headers, body, _json_object(body), settings, db)
-        return JSONResponse({"stored": await run_in_threadpool(_store, name, source, received)})
+        received = Received(request.headers, body, _json_object(body), settings)
+        event_id, kind = source.name(received)
+        if source.is_ours is not None:
+            await run_in_threadpool(source.is_ours, db, received)
+        message = inbox.Message(name, event_id, kind, body.decode("utf-8"))
+        return JSONResponse({"stored": await writer.store(message)})
 
     return routes
-
-
-def _store(name: str, source: Source, received: Received) -> bool:
-    event_id, kind = source.name(received)
-    return inbox.store(received.db, name, event_id, kind, received.body.decode("utf-8"))
 
 
 async def _limited_body(request: Request) -> bytes:

@@ -7,8 +7,8 @@ tried again after ever longer waits and then parked with its reason: it stops no
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from time import monotonic
 
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.state.models import DatabaseNow, WebhookEvent
-from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
+from ettametta_pipelines.state.session import INSERTS, StateDatabase
 from ettametta_pipelines.untrusted import plain_text
 
 KEPT = timedelta(days=90)
@@ -30,13 +30,28 @@ TRIES = {FailureKind.PERMANENT: 3, FailureKind.TRANSIENT: 12, FailureKind.NEEDS_
 _log = logging.getLogger(__name__)
 
 
-def store(db: StateDatabase, source: str, event_id: str, kind: str, body: str) -> bool:
-    """Put a verified message into the inbox; False when it is there already."""
-    row = {
-        "source": source, "event_id": event_id, "kind": kind, "body": body, "received_at": DatabaseNow(),
-    }  # fmt: skip
+@dataclass(frozen=True)
+class Message:
+    """A verified message, named among those of its source by `event_id`."""
+
+    source: str
+    event_id: str
+    kind: str
+    body: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.source, self.event_id
+
+
+def store(db: StateDatabase, messages: Iterable[Message]) -> set[tuple[str, str]]:
+    """Put messages into the inbox in one transaction; the keys of those that were not there yet."""
+    # In the same order in every process: two that insert the same keys crosswise would wait for each other.
+    rows = [asdict(message) for message in sorted(messages, key=lambda message: message.key)]
     with db.session() as session:
-        return insert_if_absent(session, WebhookEvent, row)
+        statement = INSERTS[db.dialect](WebhookEvent.__table__).values(received_at=DatabaseNow())
+        statement = statement.on_conflict_do_nothing().returning(WebhookEvent.source, WebhookEvent.event_id)
+        return {row.tuple() for row in session.execute(statement, rows)} if rows else set()
 
 
 def unknown(db: StateDatabase, source: str, event_ids: Collection[str]) -> set[str]:

@@ -19,7 +19,7 @@ Open = Callable[[], StateDatabase]
 
 def arrive(db: StateDatabase, *ids: str, source: str = "stripe", kind: str = "a") -> None:
     for event_id in ids:
-        inbox.store(db, source, event_id, kind, "{}")
+        assert inbox.store(db, [inbox.Message(source, event_id, kind, "{}")])
 
 
 def rows(db: StateDatabase) -> dict[str, WebhookEvent]:
