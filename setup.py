@@ -68,6 +68,7 @@ setup(
             "boto3-stubs[s3]",
             "hypothesis",
             "jsonschema",
+            "localstripe",
             "moto[s3,server]",
             "mypy",
             "pandas-stubs",
