@@ -90,7 +90,6 @@ def _page(
         for name, (_, label) in buttons.items()
     )
     link = f'<p><a href="{escape(back)}">Back to the seller</a></p>' if back else ""
-    return HTMLResponse(
-        f'<!doctype html><html lang="en"><title>{escape(title)}</title><h1>{escape(title)}</h1>{forms}{link}',
-        status,
-    )
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+    # Without an icon of its own a page makes the browser ask for one that is not there.
+    return HTMLResponse(f'{head}<link rel="icon" href="data:,"><h1>{escape(title)}</h1>{forms}{link}', status)

@@ -28,6 +28,8 @@ def gateway(settings_env: Settings) -> Iterator[str]:
         app = create_gateway(settings_env, url=url)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        # From here on the browser may knock; it is answered once the server is up.
+        listener.listen()
         thread.start()
         yield url
         server.should_exit = True
