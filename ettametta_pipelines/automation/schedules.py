@@ -27,6 +27,7 @@ from ettametta_pipelines.automation.jobs import (
     SLOTS_JOB,
     SNAPSHOT_JOB,
     VARIANTS_JOB,
+    WEBHOOKS_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
@@ -272,6 +273,19 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     @dg.schedule(
+        name="nightly_webhooks",
+        job_name=WEBHOOKS_JOB,
+        cron_schedule="45 2 * * *",
+        description=(
+            "02:45, before plans and books are read: events that never arrived, for instance because the gateway was "
+            "down for days, are fetched from Stripe, and Shopify subscriptions that were deleted are made again."
+        ),
+        **on,
+    )
+    def nightly_webhooks(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
         name="hourly_video_slots",
         job_name=SLOTS_JOB,
         cron_schedule="5 * * * *",
@@ -355,6 +369,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_calibration,
         nightly_packing,
         nightly_plans,
+        nightly_webhooks,
         hourly_video_slots,
         keep_channels_connected,
         half_hourly_publish_queue,

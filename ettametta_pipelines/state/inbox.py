@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
 import sqlalchemy as sa
@@ -110,6 +110,55 @@ def work_off(db: StateDatabase, effect: Effect, *, limit: int = 200, seconds: fl
                 sa.delete(WebhookEvent).where(WebhookEvent.handled_at < DatabaseNow(-KEPT.total_seconds()))
             )
     return worked
+
+
+@dataclass(frozen=True)
+class KindSeen:
+    """The messages of one kind since an instant. `problem` is that of one that failed."""
+
+    source: str
+    kind: str
+    received: int
+    waiting: int
+    parked: int
+    newest_at: datetime
+    oldest_waiting_at: datetime | None
+    problem: str | None
+
+
+def overview(db: StateDatabase, since: datetime) -> list[KindSeen]:
+    """What came in since then, and whatever still waits or is parked, by source and kind."""
+    is_waiting = sa.and_(WebhookEvent.handled_at.is_(None), WebhookEvent.parked_at.is_(None))
+    counted = sa.select(
+        WebhookEvent.source,
+        WebhookEvent.kind,
+        sa.func.count(),
+        sa.func.count(sa.case((is_waiting, 1))),
+        sa.func.count(WebhookEvent.parked_at),
+        sa.func.max(WebhookEvent.received_at),
+        sa.func.min(sa.case((is_waiting, WebhookEvent.received_at))),
+        sa.func.max(WebhookEvent.problem),
+    )
+    with db.session(write=False) as session:
+        rows = session.execute(
+            counted.where(sa.or_(WebhookEvent.received_at >= since, WebhookEvent.handled_at.is_(None)))
+            .group_by(WebhookEvent.source, WebhookEvent.kind)
+            .order_by(WebhookEvent.source, WebhookEvent.kind)
+        ).tuples()
+        return [KindSeen(*row) for row in rows]
+
+
+def parked(db: StateDatabase, limit: int = 50) -> list[WebhookEvent]:
+    """Messages that nobody tries any more, newest first."""
+    with db.session(write=False) as session:
+        query = sa.select(WebhookEvent).where(WebhookEvent.parked_at.is_not(None))
+        return list(session.scalars(query.order_by(WebhookEvent.id.desc()).limit(limit)))
+
+
+def newest_arrival(db: StateDatabase, source: str) -> datetime | None:
+    """When a message of this source came last; None if none ever did."""
+    with db.session(write=False) as session:
+        return session.scalar(sa.select(sa.func.max(WebhookEvent.received_at)).filter_by(source=source))
 
 
 def retry_parked(db: StateDatabase) -> int:
