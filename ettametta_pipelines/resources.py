@@ -83,12 +83,15 @@ class JudgesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The models that judge and write (Gemini, OpenAI, Groq), paid from an account's daily budget."""
 
     def chain(self, models: Sequence[str], *, account: str) -> "Chain":
+        from ettametta_pipelines.billing.spend_caps import cap_of
         from ettametta_pipelines.clock import utc_now
         from ettametta_pipelines.scoring.chain import open_chain
         from ettametta_pipelines.state.session import open_state
 
         settings = get_settings()
-        return open_chain(settings, models, open_state(settings), account=account, clock=utc_now)
+        db = open_state(settings)
+        cap = cap_of(settings, db, account)
+        return open_chain(settings, models, db, account=account, clock=utc_now, cap=cap)
 
 
 class StripeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
