@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectStore
     from ettametta_pipelines.vendors.pexels import PexelsClient
     from ettametta_pipelines.vendors.shopify import ShopifyClient
+    from ettametta_pipelines.vendors.shopify_orders import ShopifyOrders
     from ettametta_pipelines.vendors.stripe import StripeClient
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
     from ettametta_pipelines.vendors.tiktok import TikTokApp
@@ -115,6 +116,11 @@ class ShopifyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from ettametta_pipelines.vendors.shopify import ShopifyClient
 
         return ShopifyClient(get_settings().endpoint("shopify"))
+
+    def orders(self) -> "ShopifyOrders":
+        from ettametta_pipelines.vendors.shopify_orders import ShopifyOrders
+
+        return ShopifyOrders(get_settings().endpoint("shopify"))
 
 
 class PexelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]

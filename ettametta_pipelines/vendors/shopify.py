@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 VENDOR = "Shopify"
 API_VERSION = "2026-10"
-# One page costs up to 2 + 100 x 4 of the 1000 points a single query may cost.
+# One page costs up to 2 + 100 x 5 of the 1000 points a single query may cost.
 PAGE_SIZE = 100
 
 _SCOPE_REMEDY = (
@@ -75,6 +75,7 @@ query Ledger($first: Int!, $after: String, $query: String!) {
         amount { amount currencyCode }
         fee { amount currencyCode }
         net { amount currencyCode }
+        associatedOrder { id }
         associatedPayout { id status }
       }
       pageInfo { hasNextPage endCursor }
