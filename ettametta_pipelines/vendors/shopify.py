@@ -37,7 +37,8 @@ API_VERSION = "2026-10"
 PAGE_SIZE = 100
 
 _SCOPE_REMEDY = (
-    "Give the app the scope read_shopify_payments_payouts, install it again and set its new token."
+    "Give the app the scopes read_shopify_payments_payouts and read_orders, install it again and set its "
+    "new token."
 )
 _TOKEN_REMEDY = (
     "Set SHOPIFY_SHOP_URL and SHOPIFY_ACCESS_TOKEN to a store and the token of an app installed there."
