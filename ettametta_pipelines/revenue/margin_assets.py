@@ -352,13 +352,13 @@ def _margin_preview(rows: Sequence[Row], dimension: str) -> str:
         [
             cell(row["value"]),
             row["currency"] if row["mode"] == "live" else f"{row['currency']} (sandbox)",
-            *(number(row[name] / 1e6, digits=2) for name in ("revenue_micro", "cost_micro", "margin_micro")),
-            f"{row['earning_videos']} of {row['videos']}",
+            *(number(row[name] / 1e6, digits=4) for name in ("revenue_micro", "cost_micro", "margin_micro")),
+            f"{row['earning_videos']} of {row['videos']}" if row["videos"] else "–",
             number(row["mean_margin"], digits=4),
             "–"
             if row["low"] is None
             else f"{number(row['low'], digits=4)} to {number(row['high'], digits=4)}",
-            row["verdict"],
+            row["verdict"] if row["videos"] else "–",
         ]
         for row in shown
     ]
