@@ -48,7 +48,8 @@ EXPECTED_ASSETS = {
     "operations": {"api_quota_usage", "table_packs", "webhook_messages"},
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
-        "affiliate_raw", "affiliate_earnings",
+        "affiliate_raw", "affiliate_earnings", "youtube_revenue", "shopify_orders", "content_costs",
+        "revenue_attribution", "content_margin",
     },
     "billing": {"account_entitlements", "video_slots"},
 }  # fmt: skip
@@ -113,6 +114,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "reconcile_plans", "return_video_slots",
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "read_youtube_revenue",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -134,6 +136,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "keep_channels_connected": "*/5 * * * *",
         "half_hourly_publish_queue": "*/30 * * * *",
         "daily_publication_analytics": "0 7 * * *",
+        "daily_youtube_revenue": "30 7 * * *",
         "nightly_variant_results": "45 1 * * *",
         "publication_followup": "*/10 * * * *",
     }
