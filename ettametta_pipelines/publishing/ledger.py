@@ -384,10 +384,18 @@ class Ledger:
 
     def _settle_predecessor(self, session: Session, intent: Intent) -> None:
         """A new intent is a person's word that the one before it is not live, or that a second post is wanted."""
-        former_id = _publication_id(
-            intent.platform, intent.channel_id, intent.content_id, intent.intent_no - 1
-        )
-        former = session.get(Publication, former_id)
+        former = session.scalars(
+            sa.select(Publication)
+            .where(
+                Publication.platform == intent.platform,
+                Publication.content_id == intent.content_id,
+                Publication.intent_no == intent.intent_no - 1,
+                # The account may have had another channel then.
+                sa.or_(Publication.channel_id == intent.channel_id, Publication.account_id == intent.account),
+            )
+            .order_by((Publication.channel_id == intent.channel_id).desc(), Publication.created_at.desc())
+            .limit(1)
+        ).first()
         if former is None or State(former.state) not in SETTLED:
             state = "does not exist" if former is None else f"is {former.state}"
             raise NeedsPersonError(
