@@ -41,6 +41,9 @@ def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
             "source": _first(lake, "select * from source_media where source_id = $id", source_id),
             "analysis": _first(lake, "select * from media_analysis where source_id = $id", source_id),
             "renditions": _rows(lake, _RENDITIONS, source_id),
+            "thumbnails": _rows(
+                lake, "select * from thumbnails where source_id = $id order by shape, rank", source_id
+            ),
             "publications": publication_chain(state, source_id),
             "metrics": _rows(
                 lake,
@@ -111,6 +114,11 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
     renditions = tree.add(f"renditions: {len(chain['renditions'])}")
     for row in chain["renditions"]:
         renditions.add(_line(row, "format", "recipe_name", "seed", "render_key", "object_key", "size_bytes"))
+    set_on = _set_on(chain["publications"])
+    thumbnails = tree.add(f"thumbnails: {len(chain['thumbnails'])}")
+    for row in chain["thumbnails"]:
+        line = _line(row, "shape", "rank", "variant", "object_key")
+        thumbnails.add(f"{line}  [bold]{escape(set_on.get(row['sha256'], 'not used'))}[/]")
     publications = tree.add(f"publications: {len(chain['publications'])}")
     for row in chain["publications"]:
         branch = publications.add(
@@ -123,12 +131,29 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
                     record, "kind", "id", "right", "credit", "licence", "evidence", "standing", "declared_by"
                 )
             )
+        for extra in row.get("extras") or []:
+            became = "set" if extra["done_at"] else "refused"
+            branch.add(
+                f"{escape(extra['kind'])} {became} "
+                + _line(extra, "done_at", "tried_at", "object_key", "error_code", "error_message")
+            )
         for event in row.get("events", []):
             branch.add(_line(event, "at", "from_state", "to_state", "reason"))
     metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
     for row in chain["metrics"][-2:]:
         metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
     console.print(tree)
+
+
+def _set_on(publications: list[dict[str, Any]]) -> dict[str, str]:
+    """SHA-256 of a picture -> where a post is shown by it now, in words."""
+    return {
+        extra["sha256"]: f"shown on {row['platform']}"
+        if extra["done_at"]
+        else f"refused by {row['platform']}"
+        for row in publications
+        for extra in row.get("extras") or []
+    }
 
 
 def _line(row: dict[str, Any], *names: str) -> str:

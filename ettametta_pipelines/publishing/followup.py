@@ -2,8 +2,9 @@
 
 A post that is being processed, one in doubt, and one whose worker was killed stay where they are until the asset runs
 again. The schedule `publication_followup` asks here every few minutes and requests those runs; nothing is sent from
-here. A post whose channel is gone is handed to a person instead. All times are the database's. A post that a run gave up with an error before its last byte is not here: that run
-failed before an operator's eyes. Nor are posts of a channel that waits for consent: their runs would only fail.
+here. A post whose channel is gone is handed to a person instead. All times are the database's. A post that a run gave
+up with an error before its last byte is not here: that run failed before an operator's eyes. Nor are posts of a
+channel that waits for consent: their runs would only fail.
 """
 
 from collections.abc import Mapping

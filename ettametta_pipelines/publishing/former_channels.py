@@ -54,8 +54,8 @@ def _elsewhere(db: StateDatabase, intent: Intent) -> list[Publication]:
 
 def _posted_there(row: Publication, intent: Intent) -> NeedsPersonError:
     return NeedsPersonError(
-        f"{row.content_id} went to the channel {row.channel_id} on {row.platform} ({row.state}), which {row.account_id} "
-        "is no longer connected to.",
+        f"{row.content_id} went to the channel {row.channel_id} on {row.platform} ({row.state}), which "
+        f"{row.account_id} is no longer connected to.",
         code="posted_on_another_channel",
         remedy=f"If it shall be posted on the channel connected now as well, order it with `intent_no: "
         f"{intent.intent_no + 1}`. If that one was connected by mistake, connect the former channel again.",

@@ -229,11 +229,16 @@ def test_a_peer_that_falls_silent_with_a_lock_is_ended_by_the_server(
     with silent.session() as session:
         session.add(upload("1", datetime.now(UTC)))
     monkeypatch.setitem(session_module.POSTGRES_PATIENCE, "idle_in_transaction_session_timeout", 100)
-    with pytest.raises(TransientError) as failure, silent.session() as holding:
-        holding.execute(sa.update(Upload).values(reason="held"))
-        with waiting.session() as session:
-            session.execute(sa.update(Upload).values(reason="wanted"))
-        holding.execute(sa.update(Upload).values(reason="too late"))
+
+    def hold_for_long() -> None:
+        with silent.session() as holding:
+            holding.execute(sa.update(Upload).values(reason="held"))
+            with waiting.session() as session:
+                session.execute(sa.update(Upload).values(reason="wanted"))
+            holding.execute(sa.update(Upload).values(reason="too late"))
+
+    with pytest.raises(TransientError) as failure:
+        hold_for_long()
     assert failure.value.code == "state_unavailable"
     with waiting.session(write=False) as session:
         assert session.scalars(sa.select(Upload.reason)).all() == ["wanted"]
