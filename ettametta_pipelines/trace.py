@@ -14,6 +14,7 @@ from rich.tree import Tree
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
+from ettametta_pipelines.publishing.what_now import what_now
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -122,8 +123,12 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
     publications = tree.add(f"publications: {len(chain['publications'])}")
     for row in chain["publications"]:
         branch = publications.add(
-            _line(row, "platform", "state", "remote_id", "url", "privacy", "publication_id")
+            _line(row, "platform", "state", "intent_no", "remote_id", "url", "privacy", "publication_id")
         )
+        if row.get("error_code"):
+            branch.add(_line(row, "error_code", "error_message", "next_check_at"))
+        if advice := what_now(row["state"], row.get("error_code"), row.get("intent_no") or 1):
+            branch.add(f"[bold]to do[/] {escape(advice)}")
         for record in row.get("rights") or []:
             branch.add(
                 "right "

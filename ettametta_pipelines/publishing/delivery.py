@@ -345,13 +345,13 @@ class Delivery(ABC, Generic[Client]):
         return self.ledger.advance(self.claim, State.RECONCILING, reason=reason)
 
     def refuse(self, error: PipelineError) -> Publication:
-        """The platform said no for good, and nothing can have been posted."""
+        """The platform said no for good, and nothing can have been posted. What helps is kept with what it said."""
         return self.ledger.advance(
             self.claim,
             State.FAILED_DEFINITE,
             reason=error.code,
             error_code=error.code,
-            error_message=redact(error.message),
+            error_message=redact(f"{error.message} {error.remedy}".strip()),
         )
 
     def park(self, reason: str, message: str, **evidence: str) -> Publication:

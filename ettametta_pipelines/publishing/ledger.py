@@ -407,6 +407,10 @@ class Ledger:
         if former.state == State.NEEDS_REVIEW:
             former.state = State.FAILED_DEFINITE
             former.fence += 1
+            former.error_code = "declared_not_live"
+            former.error_message = (
+                f"{self.owner} said that it is not live; post {intent.intent_no} was ordered instead."
+            )
             self._note(
                 session, former.id, State.NEEDS_REVIEW, State.FAILED_DEFINITE, former.fence, "declared_not_live", {}
             )  # fmt: skip

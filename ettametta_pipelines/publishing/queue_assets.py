@@ -9,9 +9,9 @@ from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failure_policy import failure_policy
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.previews import Thumb, picture_strip
+from ettametta_pipelines.previews import Thumb, cell, picture_strip
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
 from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
@@ -159,10 +159,20 @@ def publication_approvals(
     with failure_policy(context):
         channels, db = load_channels(settings.channels_file), state.open()
         platforms = _platforms(config, source["account"], channels, db)
-        proposals = {
-            platform: _proposal(db, _request(context, platform, source, rendition, channels), config)
-            for platform in platforms
-        }
+        proposals: dict[str, Proposal] = {}
+        refused: dict[str, str] = {}
+        for platform in platforms:
+            try:
+                proposals[platform] = _proposal(
+                    db, _request(context, platform, source, rendition, channels), config
+                )
+            except PipelineError as error:
+                # One channel's post can be looked at while the other's lacks something; deciding is all or nothing.
+                if config.decision != "show" or len(refused) + 1 == len(platforms):
+                    raise
+                refused[platform] = (
+                    f"It cannot be posted: {cell(error.message, limit=300)} {cell(error.remedy, limit=400)}"
+                )
         if config.decision != "show":
             for platform, proposal in proposals.items():
                 approvals.decide(
@@ -191,7 +201,7 @@ def publication_approvals(
             "decision": config.decision if config.decision != "show" else "only shown; nothing was decided",
             "watch": dg.MetadataValue.url(f"{settings.gateway_url}/{rendition['object_key']}"),
             "stills": dg.MetadataValue.md(stills),
-            **{name: dg.MetadataValue.md(table) for name, table in shown.items()},
+            **{name: dg.MetadataValue.md(table) for name, table in (shown | refused).items()},
             "tell": ", ".join(sorted({t for p in platforms for t in channels.of(source["account"], p).tell}))
             or "nobody",
             "decisions": len(decisions),

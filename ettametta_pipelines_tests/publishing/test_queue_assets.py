@@ -158,6 +158,20 @@ def test_what_is_asked_to_be_approved_is_shown_before_anything_is_decided(run: R
     assert seen["decisions"] == 0
 
 
+def test_a_post_one_channel_cannot_take_hides_not_the_others_and_is_not_approved_with_them(run: Run) -> None:
+    seen = facts(run(APPROVAL_JOB, "publication_approvals", paid_promotion=True))
+    assert "| paid promotion | yes |" in seen["youtube"]
+    assert seen["tiktok"].startswith("It cannot be posted: The privacy for tiktok is SELF")
+    assert "youtube" in seen["tiktok"]
+    refused = run(APPROVAL_JOB, "publication_approvals", paid_promotion=True, decision="approve")
+    assert not refused.success
+    assert failure(refused).metadata["code"].value == "paid_promotion_private"
+    allowed = run(
+        APPROVAL_JOB, "publication_approvals", paid_promotion=True, decision="approve", platforms=["youtube"]
+    )
+    assert facts(allowed)["decisions"] == 1
+
+
 def test_an_approved_post_is_started_by_the_sensor_in_the_approved_words(
     run: Run, instance: dg.DagsterInstance, finished: Settings, sandbox: SandboxUnderTest
 ) -> None:
