@@ -13,7 +13,7 @@ from ettametta_pipelines.failures import NeedsPersonError, PermanentError, Pipel
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.previews import Thumb, cell, picture_strip
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.table_asset import table_asset
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.publishing.policy import ChannelPolicy, Channels
     from ettametta_pipelines.publishing.queue import Planned
     from ettametta_pipelines.state.session import StateDatabase
-    from ettametta_pipelines.storage.lake import Lake
+    from ettametta_pipelines.storage.objects import ObjectStore
 
 GROUP = "publishing"
 
@@ -48,7 +48,7 @@ name the limit that moved it to a later day. Slots, caps and approval are the ch
 """,
 )
 def publish_queue(
-    context: dg.AssetExecutionContext, lake: LakeResource, state: StateResource
+    context: dg.AssetExecutionContext, store: StoreResource, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.publishing import queue_report
     from ettametta_pipelines.publishing.admission import live_platforms
@@ -58,8 +58,7 @@ def publish_queue(
     settings, now = get_settings(), utc_now()
     with failure_policy(context):
         channels = load_channels(settings.channels_file)
-        with lake.open() as tables:
-            planned = upcoming(tables, state.open(), channels, now, live=live_platforms(settings))
+        planned = upcoming(store.open(), state.open(), channels, now, live=live_platforms(settings))
         rows = queue_report.queue_rows(planned, channels, settings.gateway_url, now)
         frame = PUBLISH_QUEUE.frame(rows)
     dated = [p for p in planned if p.at is not None]
@@ -148,7 +147,6 @@ def publication_approvals(
     source_media: pd.DataFrame,
     store: StoreResource,
     state: StateResource,
-    lake: LakeResource,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.publishing import approvals, queue_report
     from ettametta_pipelines.publishing.admission import who
@@ -182,8 +180,7 @@ def publication_approvals(
                 )  # fmt: skip
         decisions = approvals.decisions_on(db, source["source_id"])
         frame = PUBLICATION_APPROVALS.frame(queue_report.decision_rows(decisions))
-        with lake.open() as tables:
-            dates = _planned(tables, db, channels, source, now)
+        dates = _planned(store.open(), db, channels, source, now)
         stills = _stills(store, rendition)
     shown = {
         platform: queue_report.proposal_table(
@@ -269,18 +266,15 @@ def _instant(text: str, policy: "ChannelPolicy") -> datetime | None:
 
 
 def _planned(
-    lake: "Lake", db: "StateDatabase", channels: "Channels", source: dict[str, Any], now: datetime
+    store: "ObjectStore", db: "StateDatabase", channels: "Channels", source: dict[str, Any], now: datetime
 ) -> "dict[str, Planned]":
     """When the video's posts are made, or would be if they were approved, by platform."""
     from ettametta_pipelines.publishing.admission import live_platforms
-    from ettametta_pipelines.publishing.backlog import RENDITIONS_SQL, SOURCES_SQL, gather
-    from ettametta_pipelines.publishing.queue import plan
+    from ettametta_pipelines.publishing.backlog import upcoming
 
-    backlog = gather(
-        db, lake.rows(SOURCES_SQL), lake.rows(RENDITIONS_SQL), channels, now,
-        live=live_platforms(get_settings()), as_approved=source["source_id"],
-    )  # fmt: skip
-    planned = plan(backlog.entries, backlog.taken, channels, now, backlog.quota_left)
+    planned = upcoming(
+        store, db, channels, now, live=live_platforms(get_settings()), as_approved=source["source_id"]
+    )
     return {p.entry.platform: p for p in planned if p.entry.source_id == source["source_id"]}
 
 
