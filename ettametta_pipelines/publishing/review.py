@@ -12,9 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.connections import find
-from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State
+from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State, not_in_review
 from ettametta_pipelines.publishing.tiktok_upload import page_of_post
 from ettametta_pipelines.publishing.tokens import Envelope, another_channel_connected
 from ettametta_pipelines.publishing.trace import publication_chain
@@ -101,11 +101,7 @@ class Reviewer:
         """
         row = _row(self.db, publication_id)
         if row.state != State.NEEDS_REVIEW:
-            raise NeedsPersonError(
-                f"Publication {publication_id} is {row.state}, so it cannot be declared not live.",
-                code="post_not_in_review",
-                remedy="Load the page again to see what became of it.",
-            )
+            raise not_in_review(row)
         channel = find(self.db, row.account_id, row.platform)
         if channel is not None and channel.channel_id != row.channel_id:
             raise another_channel_connected(
@@ -125,7 +121,8 @@ class Reviewer:
                 intent_no=row.intent_no + 1,
                 request_id=row.request_id,
                 wishes=row.wishes,
-            )
+            ),
+            in_place_of_one_in_review=True,
         )
 
 
