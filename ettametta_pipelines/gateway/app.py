@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
-from ettametta_pipelines.gateway.pages import refusal, stylesheet
+from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
@@ -51,6 +51,7 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 
     app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
+    app.add_api_route("/icon.svg", icon, methods=["GET"])
     _add_pages(app, settings, state, store, url or settings.gateway_url)
     return app
 
