@@ -15,6 +15,7 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
+from ettametta_pipelines.publishing.what_now import what_now
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -53,6 +54,9 @@ def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
             "source": _first(lake, "select * from source_media where source_id = $id", source_id),
             "analysis": _first(lake, "select * from media_analysis where source_id = $id", source_id),
             "renditions": _rows(lake, _RENDITIONS, source_id),
+            "thumbnails": _rows(
+                lake, "select * from thumbnails where source_id = $id order by shape, rank", source_id
+            ),
             "publications": publication_chain(state, source_id),
             "metrics": _rows(
                 lake,
@@ -125,17 +129,32 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
     renditions = tree.add(f"renditions: {len(chain['renditions'])}")
     for row in chain["renditions"]:
         renditions.add(_line(row, "format", "recipe_name", "seed", "render_key", "object_key", "size_bytes"))
+    set_on = _set_on(chain["publications"])
+    thumbnails = tree.add(f"thumbnails: {len(chain['thumbnails'])}")
+    for row in chain["thumbnails"]:
+        line = _line(row, "shape", "rank", "variant", "object_key")
+        thumbnails.add(f"{line}  [bold]{escape(set_on.get(row['sha256'], 'not used'))}[/]")
     publications = tree.add(f"publications: {len(chain['publications'])}")
     for row in chain["publications"]:
         branch = publications.add(
-            _line(row, "platform", "state", "remote_id", "url", "privacy", "publication_id")
+            _line(row, "platform", "state", "intent_no", "remote_id", "url", "privacy", "publication_id")
         )
+        if row.get("error_code"):
+            branch.add(_line(row, "error_code", "error_message", "next_check_at"))
+        if advice := what_now(row["state"], row.get("error_code"), row.get("intent_no") or 1):
+            branch.add(f"[bold]to do[/] {escape(advice)}")
         for record in row.get("rights") or []:
             branch.add(
                 "right "
                 + _line(
                     record, "kind", "id", "right", "credit", "licence", "evidence", "standing", "declared_by"
                 )
+            )
+        for extra in row.get("extras") or []:
+            became = "set" if extra["done_at"] else "refused"
+            branch.add(
+                f"{escape(extra['kind'])} {became} "
+                + _line(extra, "done_at", "tried_at", "object_key", "error_code", "error_message")
             )
         for event in row.get("events", []):
             branch.add(_line(event, "at", "from_state", "to_state", "reason"))
@@ -161,6 +180,17 @@ def _add_money(tree: Tree, chain: dict[str, Any]) -> None:
     for row in chain["costs"]:
         shown = row | {"cost": f"${row['cost_microusd'] / 1e6:,.6f}"}
         branch.add(_line(shown, "kind", "vendor", "account", "cost", "calls", "mode"))
+
+
+def _set_on(publications: list[dict[str, Any]]) -> dict[str, str]:
+    """SHA-256 of a picture -> where a post is shown by it now, in words."""
+    return {
+        extra["sha256"]: f"shown on {row['platform']}"
+        if extra["done_at"]
+        else f"refused by {row['platform']}"
+        for row in publications
+        for extra in row.get("extras") or []
+    }
 
 
 def _line(row: dict[str, Any], *names: str) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ettametta_pipelines.failures import FailureKind, NeedsPersonError, PermanentError, PipelineError
@@ -167,7 +168,11 @@ def connect(
         made = _connection(row)
         left_out = f"; not granted: {', '.join(made.not_granted)}" if made.not_granted else ""
         note_event(session, row, "connected", actor=actor, detail=f"{identity.title}{left_out}", now=now)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as error:
+            # Both had looked before either was stored.
+            raise _channel_taken(account, identity, "another account") from error
         return made
 
 
@@ -278,12 +283,16 @@ def _check_identity(session: Session, row: OAuthConnection, identity: ChannelIde
         )
     )
     if other is not None:
-        raise NeedsPersonError(
-            f"{identity.title} is connected to the account {other} already.",
-            code="channel_taken",
-            remedy=f"Choose the channel of {row.account_id} on the consent page, or disconnect it from {other} first. "
-            "Nothing was stored.",
-        )
+        raise _channel_taken(row.account_id, identity, f"the account {other}")
+
+
+def _channel_taken(account: str, identity: ChannelIdentity, other: str) -> NeedsPersonError:
+    return NeedsPersonError(
+        f"{identity.title} is connected to {other} already.",
+        code="channel_taken",
+        remedy=f"Choose the channel of {account} on the consent page, or disconnect it from {other} first. "
+        "Nothing was stored.",
+    )
 
 
 def _revoked(row: OAuthConnection, revoke: Callable[[str], None], envelope: Envelope) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     UniqueConstraint,
     literal,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -191,7 +192,18 @@ class OAuthConnection(Base):
     """An account's channel on a platform and the tokens to act for it, encrypted."""
 
     __tablename__ = "oauth_connections"
-    __table_args__ = (UniqueConstraint("account_id", "platform"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "platform"),
+        # Empty while the first consent is being stored.
+        Index(
+            "uq_oauth_connections_platform_channel_id",
+            "platform",
+            "channel_id",
+            unique=True,
+            sqlite_where=text("channel_id <> ''"),
+            postgresql_where=text("channel_id <> ''"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[str]
