@@ -15,9 +15,11 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
+from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
 from ettametta_pipelines.gateway.pages import refusal, stylesheet
 from ettametta_pipelines.gateway.publications import publication_routes
+from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -27,7 +29,7 @@ from ettametta_pipelines.vendors.oauth import RULES, open_desk
 SERVED_PREFIX = "media/"
 CHUNK_BYTES = 1 << 20
 IMMUTABLE = "public, max-age=31536000, immutable"
-STATUS_OF_CODE = {"unknown_publication": 404, "channel_not_connected": 404}
+STATUS_OF_CODE = {"unknown_publication": 404, "channel_not_connected": 404, "unknown_link": 404}
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
@@ -57,11 +59,13 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
 
 def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: ObjectStore, url: str) -> None:
     """The operators' pages and the webhooks, with the headers and refusals they share."""
-    door = OperatorsDoor(settings, url)
+    door, followed = OperatorsDoor(settings, url), FollowedLinks(settings, state)
     for routes in (
         publication_routes(settings, state, store, door),
         account_routes(settings, state, door),
         webhook_routes(settings, state),
+        link_routes(settings, state, door, followed),
+        redirect_routes(followed),
     ):
         app.include_router(routes)
 
