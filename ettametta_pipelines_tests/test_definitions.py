@@ -51,6 +51,7 @@ EXPECTED_ASSETS = {
         "affiliate_raw", "affiliate_earnings",
     },
     "billing": {"account_entitlements", "video_slots"},
+    "commerce": {"shopify_products", "affiliate_links", "product_matches"},
 }  # fmt: skip
 
 HEAVY = (
@@ -113,6 +114,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "reconcile_plans", "return_video_slots",
         "check_channels",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "read_shop", "match_products",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -134,6 +136,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "half_hourly_publish_queue": "*/30 * * * *",
         "daily_publication_analytics": "0 7 * * *",
         "nightly_variant_results": "45 1 * * *",
+        "nightly_shop": "15 4 * * *",
+        "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)

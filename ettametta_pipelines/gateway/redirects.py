@@ -1,4 +1,7 @@
-"""`GET /go/{code}`: sends a follower of a post's link on, and notes the click. Public; what it does is `clicks.py`'s."""
+"""`GET /go/{code}`: sends a follower of a post's link on, and notes the click.
+
+Public. What counts as a click and where a code leads is said in `commerce/clicks.py`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -2,8 +2,8 @@
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
 moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a revision under `migrations/versions`; a test
-compares the two.
+`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a
+revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
