@@ -13,17 +13,28 @@ from typing import Any
 
 # Shares of the three similarities.
 WORDS, PARTS, LATENT = 0.2, 0.3, 0.5
-# At most; of few texts half as many, or everything would be like everything.
+# At most; of few texts half as many, and of fewer still none, or everything would be like everything.
 LATENT_DIMENSIONS = 60
+FEWEST_DIMENSIONS = 8
 # Below it nothing is offered: in the tuning half nearly all that suits is above, most that does not is below.
 THRESHOLD = 0.4
 SHOWN_WORDS = 6
 # What every text has, in the languages that niches are mostly written in.
-STOP_WORDS = sorted(
-    set(
-        ["a", "about", "after", "all", "an", "and", "any", "are", "as", "at", "be", "best", "but", "by", "can", "do", "for", "from", "get", "has", "have", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "like", "make", "me", "more", "my", "new", "no", "not", "of", "off", "on", "one", "or", "our", "out", "over", "she", "so", "than", "that", "the", "their", "them", "then", "they", "this", "to", "top", "up", "us", "use", "was", "way", "we", "what", "when", "where", "which", "who", "why", "will", "with", "without", "you", "your", "aber", "als", "am", "an", "auch", "auf", "aus", "bei", "das", "dem", "den", "der", "des", "die", "ein", "eine", "einem", "einen", "einer", "es", "für", "hat", "ich", "im", "in", "ist", "kein", "keine", "man", "mein", "mit", "nach", "nicht", "oder", "ohne", "sein", "sich", "sie", "und", "vom", "von", "vor", "war", "was", "wenn", "wie", "wir", "zu", "zum", "zur", "al", "como", "con", "cual", "de", "del", "el", "en", "es", "esta", "este", "esto", "la", "las", "le", "les", "lo", "los", "mas", "mi", "muy", "no", "o", "para", "pero", "por", "que", "se", "sin", "su", "sus", "tu", "un", "una", "uno", "y", "ya", "au", "aux", "avec", "ce", "ces", "dans", "des", "du", "elle", "est", "et", "il", "je", "ma", "mais", "mes", "ne", "nos", "notre", "nous", "on", "ou", "par", "pas", "plus", "pour", "qui", "sa", "ses", "son", "sont", "sur", "une", "vos", "votre", "vous"]
-    )
-)
+_COMMON = """
+    a about after all an and any are as at be best but by can do for from get has have her his how i if in into is it
+    its just like make me more my new no not of off on one or our out over she so than that the their them then they
+    this to top up us use was way we what when where which who why will with without you your
+
+    aber als am auch auf aus bei das dem den der des die ein eine einem einen einer es für hat ich im ist kein keine
+    man mein mit nach nicht oder ohne sein sich sie und vom von vor war wenn wie wir zu zum zur
+
+    al como con cual de del el en esta este esto la las le les lo los mas mi muy o para pero por que se sin su sus tu
+    un una uno y ya
+
+    au aux avec ce ces dans du elle est et il je ma mais mes ne nos notre nous ou par pas plus pour qui sa ses son
+    sont sur une vos votre vous
+"""
+STOP_WORDS = frozenset(_COMMON.split())
 _WORD = r"(?u)\b[^\W\d_][\w'’-]+\b"
 
 
@@ -56,17 +67,20 @@ def likenesses(niches: Sequence[Text], things: Sequence[Text]) -> list[list[Like
 
     texts = [text.weighted for text in (*niches, *things)]
     words, parts, names = _weights(texts)
-    latent = _latent(words, parts)
     count = len(niches)
     similar = (
-        WORDS * (words[:count] @ words[count:].T).toarray()
-        + PARTS * (parts[:count] @ parts[count:].T).toarray()
-        + LATENT * np.clip(latent[:count] @ latent[count:].T, 0, 1)
-    )
+        WORDS * (words[:count] @ words[count:].T) + PARTS * (parts[:count] @ parts[count:].T)
+    ).toarray()
+    latent = _latent(words, parts)
+    if latent is None:
+        similar /= WORDS + PARTS
+    else:
+        similar += LATENT * np.clip(latent[:count] @ latent[count:].T, 0, 1)
     scores = np.clip(similar, 0, 1)
+    weights = [_by_column(words, row) for row in range(len(texts))]
     return [
         [
-            Likeness(round(float(scores[n, t]), 6), _shared(words[n], words[count + t], names))
+            Likeness(round(float(scores[n, t]), 6), _shared(weights[n], weights[count + t], names))
             for t in range(len(things))
         ]
         for n in range(count)
@@ -76,11 +90,14 @@ def likenesses(niches: Sequence[Text], things: Sequence[Text]) -> list[list[Like
 def _weights(texts: Sequence[str]) -> tuple[Any, Any, Any]:
     """Unit rows of TF-IDF over words and over parts of words, and the names of the words' columns."""
     from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import TfidfVectorizer, strip_accents_unicode
 
     shared: dict[str, Any] = {"sublinear_tf": True, "strip_accents": "unicode"}
     by_word = TfidfVectorizer(
-        token_pattern=_WORD, ngram_range=(1, 2), stop_words=_plain(STOP_WORDS), **shared
+        token_pattern=_WORD,
+        ngram_range=(1, 2),
+        stop_words=sorted(map(strip_accents_unicode, STOP_WORDS)),
+        **shared,
     )
     by_part = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), **shared)
     try:
@@ -91,31 +108,28 @@ def _weights(texts: Sequence[str]) -> tuple[Any, Any, Any]:
     return words, by_part.fit_transform(without_stops), by_word.get_feature_names_out()
 
 
-def _plain(words: Sequence[str]) -> list[str]:
-    from sklearn.feature_extraction.text import strip_accents_unicode
-
-    return sorted({strip_accents_unicode(word) for word in words})
-
-
 def _without_stops(text: str) -> str:
-    stops = set(STOP_WORDS)
-    return " ".join(word for word in re.findall(_WORD, text.lower()) if word not in stops)
+    return " ".join(word for word in re.findall(_WORD, text.lower()) if word not in STOP_WORDS)
 
 
 def _latent(words: Any, parts: Any) -> Any:
-    """Unit rows in the space of what occurs together."""
+    """Unit rows in the space of what occurs together; None for too few texts."""
     from scipy.sparse import hstack
     from sklearn.decomposition import TruncatedSVD
     from sklearn.preprocessing import normalize
 
     both = hstack([words, parts]).tocsr()
     dimensions = min(LATENT_DIMENSIONS, both.shape[0] // 2, both.shape[1] - 1)
-    if dimensions < 1:
-        return both.toarray()
+    if dimensions < FEWEST_DIMENSIONS:
+        return None
     return normalize(TruncatedSVD(dimensions, random_state=7).fit_transform(both))
 
 
-def _shared(niche: Any, thing: Any, names: Any) -> tuple[str, ...]:
-    both = niche.multiply(thing).tocoo()
-    ranked = sorted(zip(both.data, both.col, strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return tuple(str(names[column]) for _, column in ranked[:SHOWN_WORDS])
+def _by_column(words: Any, row: int) -> dict[int, float]:
+    start, end = words.indptr[row], words.indptr[row + 1]
+    return dict(zip(words.indices[start:end].tolist(), words.data[start:end].tolist(), strict=True))
+
+
+def _shared(niche: dict[int, float], thing: dict[int, float], names: Any) -> tuple[str, ...]:
+    both = [(-weight * thing[column], column) for column, weight in niche.items() if column in thing]
+    return tuple(str(names[column]) for _, column in sorted(both)[:SHOWN_WORDS])

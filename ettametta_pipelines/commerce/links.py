@@ -115,7 +115,7 @@ def _columns(fields: LinkFields) -> dict[str, Any]:
 
 
 def edit(db: StateDatabase, link_id: str, fields: LinkFields, *, by: str) -> AffiliateLink:
-    """Other words or another target, which posts that are out lead to as well. Raises `unknown_link`, `link_retired`."""
+    """Other words or target; posts that are out lead there, too. Raises `unknown_link`, `link_retired`."""
     with db.session() as session:
         row = _row(session, link_id)
         if row.status != ACTIVE:

@@ -127,7 +127,7 @@ def brought_by(
         ).all()
     found: dict[str, Brought] = {}
     for code, link_id, product_id in rows:
-        item = link_id or product_id
+        item = str(link_id or product_id)
         so_far = found.get(item, Brought(0, 0 if link_id else None))
         found[item] = Brought(
             so_far.clicks + clicks.get(code, Clicks()).people,
@@ -191,7 +191,7 @@ def _price_score(price: Money | None, usual: Money | None) -> float:
     """1 at the shop's median price, a half at a quarter or four times of it."""
     if price is None or usual is None or usual.minor <= 0:
         return NEUTRAL
-    return 0.5 ** abs(math.log(price.minor / usual.minor, 4))
+    return math.pow(0.5, abs(math.log(price.minor / usual.minor, 4)))
 
 
 def _stock_score(stock: int | None) -> float:

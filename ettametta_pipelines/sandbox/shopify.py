@@ -272,7 +272,7 @@ def shelf_root(store: SandboxStore, public_url: str, now: datetime) -> Json:
         return goods.product_body(product, shop_url, connect)
 
     def products(info: Any, **arguments: Any) -> Json:
-        keys = {
+        keys: dict[str, Callable[[Json], Any]] = {
             "ID": lambda p: p["number"],
             "TITLE": lambda p: p["title"],
             "UPDATED_AT": lambda p: shown(p)["updatedAt"],

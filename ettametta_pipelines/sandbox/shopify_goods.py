@@ -85,7 +85,8 @@ def product_body(product: Json, shop_url: str, connect: Any) -> Json:
     ]
 
     def page(info: Any, **arguments: Any) -> Json:
-        return connect(info, variants, arguments, lambda v: (v["position"], v["position"]), lambda v: v)
+        made: Json = connect(info, variants, arguments, lambda v: (v["position"], v["position"]), lambda v: v)
+        return made
 
     is_online = status == "ACTIVE" and product.get("online", True)
     updated = product.get("updated", rfc3339(FIRST_SOLD + timedelta(days=number)))
@@ -143,7 +144,8 @@ def _lines(connection: Json, parent: str | None) -> Iterator[str]:
 def start_export(store: SandboxStore, lines: list[str], now: datetime, public_url: str) -> Json:
     """A bulk operation that is done after `RUNS_FOR`; `userErrors` while another runs."""
     running = store.get("shopify_bulk", "latest")
-    if running and operation(store, running["id"], now, public_url)["status"] in ("CREATED", "RUNNING"):
+    seen = operation(store, running["id"], now, public_url) if running else None
+    if running and seen and seen["status"] == "RUNNING":
         said = f"A bulk query operation for this app and shop is already in progress: {running['id']}."
         return {"bulkOperation": None, "userErrors": [{"field": None, "message": said}]}
     gid = f"gid://shopify/BulkOperation/{store.counter('shopify_bulk')}"
@@ -154,7 +156,7 @@ def start_export(store: SandboxStore, lines: list[str], now: datetime, public_ur
     return {"bulkOperation": operation(store, gid, now, public_url), "userErrors": []}
 
 
-def operation(store: SandboxStore, gid: str, now: datetime, public_url: str) -> Json | None:  # type: ignore[return]
+def operation(store: SandboxStore, gid: str, now: datetime, public_url: str) -> Json | None:
     """The operation as seen at `now`; None for one that never was."""
     record = store.get("shopify_bulk", gid)
     if record is None:
