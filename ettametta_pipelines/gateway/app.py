@@ -53,6 +53,8 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 
     app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
+    # Browsers ask for it on their own, and note an error where there is none.
+    app.add_api_route("/favicon.ico", lambda: Response(status_code=204), methods=["GET"])
     _add_pages(app, settings, state, store, url or settings.gateway_url)
     return app
 

@@ -33,7 +33,6 @@ STATE_WORDS = {
     "INCIDENT": "posted more than once",
     "active": "connected",
     "reauth_required": "consent ended",
-    "retired": "retired",
 }
 
 

@@ -32,6 +32,9 @@ def gateway(settings_env: Settings) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.02)
     yield url
     server.should_exit = True
     thread.join(10)

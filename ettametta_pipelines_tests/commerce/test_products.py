@@ -118,7 +118,9 @@ def test_an_export_that_was_cut_off_is_read_again(
     monkeypatch.setattr(shopify_products, "EXPORT_ABOVE", 1)
     store.fault("shopify", path_regex="/bulk/", status=200, body='{"id": "gid://shopify/Product/1"}\n')
     assert len(shelf.read("USD").products) == 13
-    assert store.count("shopify", "GET", "/bulk/") == 2
+    assert [request["path"] for request in store.requests("shopify") if request["fault"]] == [
+        "/shopify/bulk/1.jsonl"
+    ]
 
 
 def test_an_app_without_the_scope_is_told_which_one(shelf: ShopifyShelf, store: SandboxUnderTest) -> None:

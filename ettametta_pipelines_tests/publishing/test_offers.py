@@ -168,7 +168,9 @@ def test_an_offer_that_does_not_fit_is_left_out_and_said_so(db: StateDatabase, c
     words = "x" * 4900
     made = order(db, channels(offers="products"), description=words)
     assert made.post.description == words
-    assert made.offer_left_out.startswith("Packing cubes is left out: The description for youtube has 50")
+    assert made.offer_left_out.startswith(
+        "Packing cubes is left out: The description for youtube has 4978 bytes"
+    )
     assert not made.post.own_brand
     shown = order(db, channels("tiktok", offers="links"), "tiktok")
     assert "SELF_ONLY" in shown.offer_left_out
