@@ -48,7 +48,7 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
-	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup
 
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \

@@ -17,7 +17,7 @@ from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
-from ettametta_pipelines.gateway.pages import refusal, stylesheet
+from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
@@ -53,8 +53,7 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 
     app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
-    # Browsers ask for it on their own, and note an error where there is none.
-    app.add_api_route("/favicon.ico", lambda: Response(status_code=204), methods=["GET"])
+    app.add_api_route("/icon.svg", icon, methods=["GET"])
     _add_pages(app, settings, state, store, url or settings.gateway_url)
     return app
 
