@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import uploads
@@ -29,6 +30,17 @@ _RENDITIONS = " union all by name ".join(
     f"select * from {table} where source_id = $id"  # noqa: S608
     for table in RENDITION_TABLES
 )
+
+_REVENUE = """
+select platform, publication_id, source, rule, currency, exponent, livemode,
+    sum(gross_minor) as gross_minor, sum(fee_minor) as fee_minor, sum(net_minor) as net_minor,
+    count(distinct item_id) as items, min(day) as first_day, max(day) as last_day
+from revenue_attribution where source_id = $id group by all order by all
+"""
+_COSTS = """
+select mode, kind, vendor, account, sum(cost_microusd) as cost_microusd, count(*) as calls
+from content_costs where source_id = $id group by all order by all
+"""
 
 
 def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
@@ -47,6 +59,8 @@ def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
                 "select * from publication_metrics where source_id = $id order by observed_at",
                 source_id,
             ),
+            "revenue": _rows(lake, _REVENUE, source_id),
+            "costs": _rows(lake, _COSTS, source_id),
         }
 
 
@@ -128,7 +142,25 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
     metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
     for row in chain["metrics"][-2:]:
         metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
+    _add_money(tree, chain)
     console.print(tree)
+
+
+def _add_money(tree: Tree, chain: dict[str, Any]) -> None:
+    """What the video earned and cost, per currency; sandbox money is named."""
+    earned = totals(Money(row["net_minor"], row["currency"]) for row in chain["revenue"])
+    branch = tree.add(f"revenue: {', '.join(map(str, earned.values())) or 'none is attributed'}")
+    for row in chain["revenue"]:
+        net = Money(row["net_minor"], row["currency"])
+        shown = row | {"net": net, "money": "live" if row["livemode"] else "sandbox"}
+        branch.add(
+            _line(shown, "platform", "source", "rule", "net", "items", "first_day", "last_day", "money")
+        )
+    spent = sum(row["cost_microusd"] for row in chain["costs"])
+    branch = tree.add(f"cost: ${spent / 1e6:,.6f}")
+    for row in chain["costs"]:
+        shown = row | {"cost": f"${row['cost_microusd'] / 1e6:,.6f}"}
+        branch.add(_line(shown, "kind", "vendor", "account", "cost", "calls", "mode"))
 
 
 def _line(row: dict[str, Any], *names: str) -> str:

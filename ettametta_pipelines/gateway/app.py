@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
+from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
 from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
 from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
@@ -29,7 +30,10 @@ from ettametta_pipelines.vendors.oauth import RULES, open_desk
 SERVED_PREFIX = "media/"
 CHUNK_BYTES = 1 << 20
 IMMUTABLE = "public, max-age=31536000, immutable"
-STATUS_OF_CODE = {"unknown_publication": 404, "channel_not_connected": 404, "unknown_link": 404}
+STATUS_OF_CODE = {
+    "unknown_publication": 404, "channel_not_connected": 404, "bad_account": 404, "unknown_tier": 404,
+    "already_subscribed": 409, "no_subscription": 409, "no_customer": 409, "unknown_link": 404,
+}  # fmt: skip
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
@@ -67,6 +71,7 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         webhook_routes(settings, state),
         link_routes(settings, state, door, followed),
         redirect_routes(followed),
+        billing_routes(settings, door),
     ):
         app.include_router(routes)
 
@@ -79,7 +84,7 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         status = 503 if error.kind is FailureKind.TRANSIENT else STATUS_OF_CODE.get(error.code, 400)
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
 
-    app.add_middleware(PageHeaders, form_targets=_consent_origins(settings))
+    app.add_middleware(PageHeaders, form_targets=[*_consent_origins(settings), *stripe_origins(settings)])
 
 
 def _consent_origins(settings: Settings) -> list[str]:

@@ -94,6 +94,7 @@ ASKED_SCOPES: dict[str, dict[str, str]] = {
     "youtube": {
         "https://www.googleapis.com/auth/youtube.upload": "post videos and thumbnails",
         "https://www.googleapis.com/auth/youtube.readonly": "find its own videos again and read their figures",
+        "https://www.googleapis.com/auth/yt-analytics-monetary.readonly": "read what its videos earn",
     },
     "tiktok": {
         "user.info.basic": "know whose account it is",
@@ -103,7 +104,12 @@ ASKED_SCOPES: dict[str, dict[str, str]] = {
 }
 # Without these the channel cannot be named or the first post fails; better to hear it when consenting.
 NEEDED_SCOPES: dict[str, frozenset[str]] = {
-    "youtube": frozenset(ASKED_SCOPES["youtube"]),
+    "youtube": frozenset(
+        {
+            "https://www.googleapis.com/auth/youtube.upload",
+            "https://www.googleapis.com/auth/youtube.readonly",
+        }
+    ),
     "tiktok": frozenset({"video.publish", "user.info.basic"}),
 }
 

@@ -42,6 +42,8 @@ from ettametta_pipelines.money import Money
 from ettametta_pipelines.sandbox import shopify_books as books
 from ettametta_pipelines.sandbox import shopify_goods as goods
 from ettametta_pipelines.sandbox.core import SandboxStore
+from ettametta_pipelines.sandbox.shopify_orders import orders_root
+from ettametta_pipelines.sandbox.shopify_webhooks import subscription_root
 
 Json = dict[str, Any]
 
@@ -79,7 +81,9 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
             query, variables = asked["query"], asked.get("variables") or {}
         except (ValueError, KeyError, TypeError):
             return JSONResponse({"errors": {"query": "Required parameter missing or invalid"}}, 400)
-        root = store_root(seed, public_url, clock()) | shelf_root(store, public_url, clock())
+        now = clock()
+        root = store_root(seed, public_url, now) | orders_root(store, seed, now)
+        root |= shelf_root(store, public_url, now)
         return JSONResponse(answer(query, variables, root, store, clock()))
 
     return api
@@ -87,7 +91,8 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
 
 @lru_cache(maxsize=1)
 def schema() -> GraphQLSchema:
-    return build_schema(Path(__file__).with_name("shopify.graphql").read_text())
+    parts = ("shopify.graphql", "shopify_orders.graphql", "shopify_webhooks.graphql")
+    return build_schema("\n".join(Path(__file__).with_name(name).read_text() for name in parts))
 
 
 def answer(query: str, variables: Json, root: Json, store: SandboxStore, now: datetime) -> Json:
@@ -112,7 +117,8 @@ def answer(query: str, variables: Json, root: Json, store: SandboxStore, now: da
             "extensions": {"cost": bucket.report(requested, None)},
         }
     warnings: list[Json] = []
-    result = execute_sync(schema(), document, root | {"search_warnings": warnings}, variable_values=variables)
+    root = root | subscription_root(store, connection) | {"search_warnings": warnings}
+    result = execute_sync(schema(), document, root, variable_values=variables)
     actual = cost.of(result.data) if result.data is not None else requested
     bucket.give_back(requested - actual)
     body: Json = {"data": result.data, "extensions": {"cost": bucket.report(requested, actual)}}

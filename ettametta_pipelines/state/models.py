@@ -252,7 +252,10 @@ class OAuthConsent(Base):
 
 
 class WebhookEvent(Base):
-    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place."""
+    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place.
+
+    `due_at` is when it may be taken next; one that failed too often has `parked_at`, and a person looks at it.
+    """
 
     __tablename__ = "webhook_events"
     __table_args__ = (UniqueConstraint("source", "event_id"), Index(None, "handled_at"))
@@ -265,6 +268,10 @@ class WebhookEvent(Base):
     received_at: Mapped[datetime]
     handled_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    due_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+    problem: Mapped[str | None]
 
 
 class Upload(Base):
@@ -401,10 +408,31 @@ class ModelSpending(Base):
     reserved_microusd: Mapped[int] = mapped_column(BigInteger)
 
 
+class AccountSpending(Base):
+    """Money an account has spent on all paid work in one calendar month (`month` is its first day), in micro-dollars.
+
+    Counts the same claims as `model_claims` holds, whatever was bought. The cap is a setting and not here.
+    """
+
+    __tablename__ = "account_spending"
+    __table_args__ = (
+        UniqueConstraint("mode", "account_id", "month"),
+        CheckConstraint("spent_microusd >= 0 AND reserved_microusd >= 0", name="not_negative"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    month: Mapped[date]
+    spent_microusd: Mapped[int] = mapped_column(BigInteger)
+    reserved_microusd: Mapped[int] = mapped_column(BigInteger)
+
+
 class ModelClaim(Base):
-    """One paid question, claimed before it is asked: reserved, then settled, parked or released.
+    """One paid call, claimed before it is made: reserved, then settled, parked or released. The ledger of spending.
 
     `cost_microusd` is what it cost by the answer's usage; of a parked claim, whose answer was lost, what was reserved.
+    `niche` and `source_id` say whose cost it is, as far as that is known when it is claimed.
     """
 
     __tablename__ = "model_claims"
@@ -418,6 +446,8 @@ class ModelClaim(Base):
     model: Mapped[str]
     purpose: Mapped[str]
     subject: Mapped[str]
+    niche: Mapped[str | None]
+    source_id: Mapped[str | None]
     state: Mapped[str]
     reserved_microusd: Mapped[int] = mapped_column(BigInteger)
     cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
