@@ -52,6 +52,7 @@ EXPECTED_ASSETS = {
         "revenue_attribution", "content_margin",
     },
     "billing": {"account_entitlements", "video_slots"},
+    "commerce": {"shopify_products", "affiliate_links", "product_matches"},
 }  # fmt: skip
 
 HEAVY = (
@@ -114,6 +115,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "reconcile_plans", "return_video_slots",
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "read_shop", "match_products",
         "read_youtube_revenue",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
@@ -138,6 +140,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_publication_analytics": "0 7 * * *",
         "daily_youtube_revenue": "30 7 * * *",
         "nightly_variant_results": "45 1 * * *",
+        "nightly_shop": "15 4 * * *",
+        "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
