@@ -229,12 +229,16 @@ def affiliate_import(
 ) -> None:
     """Import a network's export of commissions (CSV); the same file again changes nothing."""
     from ettametta_pipelines.clock import utc_now
-    from ettametta_pipelines.revenue.affiliates import import_csv
+    from ettametta_pipelines.partitions import FIRST_DAY
+    from ettametta_pipelines.revenue.affiliates import MAX_BYTES, import_csv
     from ettametta_pipelines.storage.objects import open_store
 
     settings = get_settings()
+    with file.open("rb") as export:
+        # One byte more than is taken tells a file that is too large, however large it is.
+        data = export.read(MAX_BYTES + 1)
     done = import_csv(
-        open_store(settings), network, file.name, file.read_bytes(), timezone=settings.timezone, now=utc_now()
+        open_store(settings), network, file.name, data, timezone=settings.timezone, now=utc_now()
     )
     said = (
         "was imported before; nothing changed"
@@ -242,6 +246,8 @@ def affiliate_import(
         else f"brought {done.rows} rows of {done.days} days"
     )
     out.print(Text(f"{file.name} {said}"))
+    if done.oldest is not None and done.oldest.isoformat() < FIRST_DAY:
+        out.print(Text(f"Sales before {FIRST_DAY}, where the books begin, are kept and not booked."))
 
 
 @app.command()

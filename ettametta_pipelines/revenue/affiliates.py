@@ -9,17 +9,18 @@ line and the gateway.
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from ettametta_pipelines.clock import business_day_of
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.money import Money, exponent_of
+from ettametta_pipelines.money import Money
 from ettametta_pipelines.revenue.contracts import AFFILIATE_EARNINGS, AFFILIATE_RAW
 from ettametta_pipelines.revenue.raw import MARTS, slices
 from ettametta_pipelines.revenue.reading import chunks
@@ -30,10 +31,23 @@ if TYPE_CHECKING:
 
 REQUIRED = ("occurred_at", "amount", "currency")
 OPTIONAL = ("transaction_id", "status", "link", "order_id")
+# What a row says of its sale; these name one that has no id of its own.
+SALE = ("occurred_at", "amount_minor", "currency", "link_id", "order_id")
 STATUSES = ("pending", "approved", "declined", "reversed")
 MAX_BYTES = 20_000_000
 MAX_TEXT = 200
+# What the tables hold, some orders of magnitude below what a sum of them holds.
+MAX_MINOR = 10**15
+# Clocks and time zones of networks are taken this wrong.
+AHEAD = timedelta(days=1)
+EPOCH = datetime(1990, 1, 1, tzinfo=UTC)
 _NETWORK = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+REOPENED_SQL = """
+    SELECT DISTINCT day FROM affiliate_raw
+    SEMI JOIN (SELECT network, transaction_id FROM affiliate_raw WHERE received_at >= $since) USING (network, transaction_id)
+    ORDER BY day
+"""
 
 
 class ImportRefused(PermanentError):
@@ -48,6 +62,7 @@ class Imported:
     days: int
     sha256: str
     was_known: bool
+    oldest: date | None = None
 
 
 def import_csv(
@@ -56,8 +71,10 @@ def import_csv(
     """Keep a network's export: UTF-8 CSV with a header of `REQUIRED` and any of `OPTIONAL` columns, in any order.
 
     Amounts are decimals in major units, instants ISO 8601; one without an offset, or a day alone, is local to
-    `timezone`. A row without a `transaction_id` is known by the file's hash and its line. All lines are good or
-    nothing is kept: ImportRefused names the first bad ones. The same file again changes nothing.
+    `timezone`. A row without a `transaction_id` is known by what it says of the sale, and by its place among the like
+    ones of its file: exports whose days overlap count nothing twice, and a changed status is a later word on the same
+    sale. All lines are good or nothing is kept: ImportRefused names the first bad ones. The same file again changes
+    nothing.
     """
     _check_network(network)
     if len(data) > MAX_BYTES:
@@ -65,9 +82,15 @@ def import_csv(
     digest = hashlib.sha256(data).hexdigest()
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
+    alike: Counter[str] = Counter()
     for line, fields in _lines(name, data):
         try:
-            rows.append(_row(fields, f"{digest[:16]}:{line}", timezone))
+            row = _row(fields, timezone, now)
+            if not row["transaction_id"]:
+                said = repr([str(row[part]) for part in SALE])
+                alike[said] += 1
+                row["transaction_id"] = f"{hashlib.sha256(said.encode()).hexdigest()[:16]}:{alike[said]}"
+            rows.append(row)
         except (ValueError, PermanentError) as error:
             said = error.message if isinstance(error, PermanentError) else str(error)
             problems.append(f"line {line}: {said}")
@@ -78,7 +101,9 @@ def import_csv(
         raise _refused(f"{name} cannot be imported: {'; '.join(problems[:5])}{more}.", "Correct the file.")
     written = _keep(store, network, rows, f"import-{digest[:16]}", name, now)
     days = {row["day"] for row in rows}
-    return Imported(len(rows), len(days), digest, was_known=bool(rows) and not written)
+    return Imported(
+        len(rows), len(days), digest, was_known=bool(rows) and not written, oldest=min(days, default=None)
+    )
 
 
 def record_postback(
@@ -86,7 +111,7 @@ def record_postback(
     network: str,
     transaction_id: str,
     *,
-    occurred_at: datetime,
+    occurred_at: str,
     amount: str,
     currency: str,
     status: str = "pending",
@@ -97,24 +122,31 @@ def record_postback(
 ) -> bool:
     """Keep what a network calls back about one transaction; False when the very same was kept before.
 
-    `amount` is a decimal in major units. A later call with another status or amount is kept beside the first and
-    counts instead of it. Raises ImportRefused.
+    `amount` is a decimal in major units, `occurred_at` as in an export. A later call with another status or amount is
+    kept beside the first and counts instead of it; `now` is when the network called. Raises ImportRefused.
     """
     _check_network(network)
     fields = {
-        "transaction_id": transaction_id, "occurred_at": occurred_at.isoformat(), "amount": amount,
+        "transaction_id": transaction_id, "occurred_at": occurred_at, "amount": amount,
         "currency": currency, "status": status, "link": link, "order_id": order_id,
     }  # fmt: skip
     try:
-        row = _row(fields, "", timezone)
-    except ValueError as error:
+        row = _row(fields, timezone, now)
+    except (ValueError, PermanentError) as error:
+        said = error.message if isinstance(error, PermanentError) else str(error)
         raise _refused(
-            f"The postback of {network} says that {error}.", "Compare it with its manual."
+            f"A postback of {network} cannot be booked: {said.rstrip('.')}.",
+            "Correct the address the network calls, or its names in the networks file.",
         ) from None
     if not row["transaction_id"]:
         raise _refused(f"A postback of {network} has no transaction id.", "Have the network send it.")
     said = hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
     return _keep(store, network, [row], f"postback-{said[:24]}", "postback", now)
+
+
+def reopened_days(lake: "Lake", since: datetime) -> list[date]:
+    """Days of the transactions of which a network said something since then, those they stood under before included."""
+    return [row["day"] for row in lake.rows(REOPENED_SQL, {"since": since})]
 
 
 def book_affiliates(
@@ -157,27 +189,33 @@ def _lines(name: str, data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
         raise _refused(f"{name} is no CSV in UTF-8: {error}.", "Export it as CSV in UTF-8.") from None
 
 
-def _row(fields: Mapping[str, str], identifier: str, timezone: ZoneInfo) -> dict[str, Any]:
+def _row(fields: Mapping[str, str], timezone: ZoneInfo, now: datetime) -> dict[str, Any]:
     """A row as it is kept. Raises ValueError or PermanentError that says what is wrong."""
     texts = {name: (fields.get(name) or "").strip() for name in REQUIRED + OPTIONAL}
     long = [name for name, text in texts.items() if len(text) > MAX_TEXT or not text.isprintable()]
     if long:
         raise ValueError(f"{', '.join(long)} is longer than {MAX_TEXT} characters or not printable")
     currency = texts["currency"].upper()
-    exponent = exponent_of(currency)
     status = texts["status"].lower() or "pending"
     if status not in STATUSES:
         raise ValueError(f"its status {status!r} is none of {', '.join(STATUSES)}")
     occurred_at = _instant(texts["occurred_at"], timezone)
+    if not EPOCH <= occurred_at <= now + AHEAD:
+        raise ValueError(f"the sale of {texts['occurred_at']} lies in the future, or before there were networks")
+    amount = Money.parse(texts["amount"], currency)
+    if abs(amount.minor) > MAX_MINOR:
+        raise ValueError(f"{texts['amount']} is more than any commission")
     return {
         "day": business_day_of(occurred_at, timezone), "occurred_at": occurred_at, "status": status,
-        "transaction_id": texts["transaction_id"] or identifier, "currency": currency, "exponent": exponent,
-        "amount_minor": Money.parse(texts["amount"], currency).minor, "link_id": texts["link"] or None,
-        "order_id": texts["order_id"] or None,
+        "transaction_id": texts["transaction_id"], "currency": currency, "exponent": amount.exponent,
+        "amount_minor": amount.minor, "link_id": texts["link"] or None, "order_id": texts["order_id"] or None,
     }  # fmt: skip
 
 
 def _instant(text: str, timezone: ZoneInfo) -> datetime:
+    """ISO 8601, a day alone, or seconds since 1970, which some networks send."""
+    if re.fullmatch(r"[0-9]{9,10}", text):
+        return datetime.fromtimestamp(int(text), UTC)
     if len(text) == 10:
         return datetime.combine(date.fromisoformat(text), time.min, tzinfo=timezone)
     instant = datetime.fromisoformat(text)

@@ -1,6 +1,6 @@
 """Commissions from exports and postbacks: kept once, booked in the network's last word, refused when crooked."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ettametta_pipelines.revenue.affiliates import ImportRefused, book_affiliates, import_csv, record_postback
+from ettametta_pipelines.revenue.affiliates import (
+    ImportRefused,
+    book_affiliates,
+    import_csv,
+    record_postback,
+    reopened_days,
+)
 from ettametta_pipelines_tests.frozen import SetClock, utc
 from ettametta_pipelines_tests.revenue.books import LOS_ANGELES, Books, days
 
@@ -60,7 +66,7 @@ def test_the_networks_last_word_on_a_transaction_counts_whichever_way_it_came(bo
     bring(books, HEADER + "2026-11-01T12:00:00,5.00,USD,t1,pending,\n")
     for status, later in (("approved", 2), ("reversed", 1)):
         assert record_postback(
-            books.store, "amazon-de", "t1", occurred_at=datetime.fromisoformat("2026-11-01T20:00:00+00:00"),
+            books.store, "amazon-de", "t1", occurred_at="2026-11-01T20:00:00+00:00",
             amount="5.00", currency="usd", status=status, timezone=LOS_ANGELES, now=NOW + timedelta(hours=later),
         )  # fmt: skip
     (row,) = booked(books)
@@ -70,7 +76,7 @@ def test_the_networks_last_word_on_a_transaction_counts_whichever_way_it_came(bo
 
 def test_a_postback_called_twice_is_kept_once(books: Books) -> None:
     said: dict[str, Any] = {
-        "occurred_at": NOW, "amount": "-1.234", "currency": "KWD", "status": "reversed", "timezone": LOS_ANGELES,
+        "occurred_at": NOW.isoformat(), "amount": "-1.234", "currency": "KWD", "status": "reversed", "timezone": LOS_ANGELES,
     }  # fmt: skip
     assert record_postback(books.store, "kuwait", "t9", now=NOW, **said)
     assert not record_postback(books.store, "kuwait", "t9", now=NOW + timedelta(hours=1), **said)
@@ -96,6 +102,11 @@ def test_a_transaction_whose_day_was_corrected_stands_under_its_last_day_only(bo
         ("occurred_at,amount,currency\n2026-11-01,1\n", "another number of fields in line 2"),
         ('occurred_at,amount,currency\n"2026-11-01,1,EUR\n', "no CSV"),
         ("", "missing are"),
+        ("occurred_at,amount,currency\n2026-11-01,99999999999999999999,USD\n", "line 2: 99999999999999999999 is more"),
+        ("occurred_at,amount,currency\n0001-01-01T00:00:00+14:00,1,USD\n", "line 2: the sale of 0001-01-01"),
+        ("occurred_at,amount,currency\n9999-12-31T23:00:00-14:00,1,USD\n", "line 2: the sale of 9999-12-31"),
+        ("occurred_at,amount,currency\n2026-12-01,1,USD\n", "line 2: the sale of 2026-12-01 lies in the future"),
+        ("occurred_at,amount,currency\n2026-11-01,=1+1,USD\n", "'=1+1' is not an exact amount"),
     ],
 )  # fmt: skip
 def test_a_crooked_file_is_refused_whole_and_says_where(books: Books, text: str, said: str) -> None:
@@ -103,6 +114,37 @@ def test_a_crooked_file_is_refused_whole_and_says_where(books: Books, text: str,
         bring(books, text)
     assert said in caught.value.message
     assert books.rows("affiliate_raw") == []
+
+
+def test_exports_whose_days_overlap_count_no_sale_twice_and_take_the_last_status(books: Books) -> None:
+    head, one, two = "occurred_at,amount,currency,status\n", "2026-11-01,1.50,EUR,pending\n", "2026-11-01,2,EUR,pending\n"
+    bring(books, head + one + one + two)
+    bring(books, "\ufeff" + head + two + one.replace("pending", "approved") + one + one, name="later.csv", later=1)
+    assert sorted((row["amount_minor"], row["status"]) for row in booked(books)) == [
+        (150, "approved"), (150, "pending"), (150, "pending"), (200, "pending"),
+    ]  # fmt: skip
+
+
+def test_a_postback_that_cannot_be_booked_says_why(books: Books) -> None:
+    said: dict[str, Any] = {"occurred_at": "1793534400", "currency": "USD", "timezone": LOS_ANGELES, "now": NOW}
+    for amount, problem in (("1.005", "not an exact amount"), ("1" * 30, "more than any")):
+        with pytest.raises(ImportRefused) as caught:
+            record_postback(books.store, "impact", "t1", amount=amount, **said)
+        assert problem in caught.value.message
+    assert record_postback(books.store, "impact", "t1", amount="1.00", **said)
+    assert [row["amount_minor"] for row in booked(books)] == [100]
+
+
+def test_a_word_of_the_network_months_later_opens_the_day_of_the_sale_again(books: Books) -> None:
+    bring(books, HEADER + "2026-08-01,5,USD,t1,pending,\n2026-09-01,7,USD,t2,approved,\n")
+    later = 24 * 90
+    bring(books, HEADER + "2026-08-01,5,USD,t1,approved,\n", name="approved.csv", later=later)
+    bring(books, HEADER + "2026-09-02,7,USD,t2,approved,\n", name="moved.csv", later=later)
+    with books.lake() as lake:
+        assert reopened_days(lake, NOW + timedelta(hours=later)) == [
+            date(2026, 8, 1), date(2026, 9, 1), date(2026, 9, 2),
+        ]  # fmt: skip
+        assert reopened_days(lake, NOW + timedelta(hours=later + 1)) == []
 
 
 def test_a_name_that_is_no_slug_cannot_become_a_path(books: Books) -> None:
