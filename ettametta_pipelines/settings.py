@@ -129,6 +129,13 @@ def _pairs(value: Any, expected: str) -> Any:
     return {name.strip(): amount.strip() for name, _, amount in pairs}
 
 
+def _tokens(value: SecretStr | None) -> list[tuple[str, str]]:
+    """(name, token) of `name=token,name=token`."""
+    parts = value.get_secret_value().split(",") if value is not None else []
+    pairs = (part.partition("=") for part in parts if part.strip())
+    return [(name.strip(), token.strip()) for name, _, token in pairs]
+
+
 class Settings(BaseSettings):
     """All configuration. Variable names are the field names in upper case unless an alias says otherwise."""
 
@@ -215,6 +222,9 @@ class Settings(BaseSettings):
     shopify_access_token: SecretStr | None = None
     # What Shopify signs its messages with: the secret of the app, not its token.
     shopify_client_secret: SecretStr | None = None
+    # What affiliate networks call /postbacks/{network} with: network=token, with commas between; a network may stand
+    # there twice while its token is replaced. See docs/commerce.md.
+    postback_tokens: SecretStr | None = Field(default=None, alias="ETTAMETTA_POSTBACK_TOKENS")
     # Shared with the render node, which signs its callbacks with it.
     render_node_secret: SecretStr | None = None
     pexels_api_key: SecretStr | None = None
@@ -266,6 +276,13 @@ class Settings(BaseSettings):
         return _pairs(
             value, "must be name=accounts, with commas between, such as ann@example.com=acme beta,bob=acme"
         )
+
+    @field_validator("postback_tokens")
+    @classmethod
+    def _long_tokens(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all(name and len(token) >= 20 for name, token in _tokens(value)):
+            raise ValueError("must be network=token, with commas between, each token of 20 characters or more")
+        return value
 
     @field_validator("youtube_quota", mode="before")
     @classmethod
@@ -356,6 +373,10 @@ class Settings(BaseSettings):
         if is_local and self.endpoint(vendor).mode == "sandbox":
             return (self.endpoint(vendor).secret(name),)
         return ()
+
+    def postback_tokens_of(self, network: str) -> tuple[str, ...]:
+        """The tokens an affiliate network may call with; none for one that is not set up."""
+        return tuple(token for name, token in _tokens(self.postback_tokens) if name == network)
 
     def endpoint(self, vendor: str) -> VendorEndpoint:
         """Where this vendor's client talks to, and why. See `VENDORS` for the names."""

@@ -21,6 +21,7 @@ from ettametta_pipelines.state.models import WebhookEvent
 from ettametta_pipelines.state.session import StateDatabase, open_state
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.storage.objects import ObjectStore
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
 
 UNKNOWN = "of no concern here"
@@ -41,6 +42,12 @@ class Desk:
     @cached_property
     def plans(self) -> Plans:
         return open_plans(self.settings)
+
+    @cached_property
+    def store(self) -> "ObjectStore":
+        from ettametta_pipelines.storage.objects import open_store
+
+        return open_store(self.settings)
 
     @cached_property
     def stripe(self) -> "StripeBilling":
@@ -100,6 +107,21 @@ def _nothing_kept(desk: Desk, event: WebhookEvent) -> str:
     return "no data of customers is kept"
 
 
+def _commission(desk: Desk, event: WebhookEvent) -> str:
+    from ettametta_pipelines.revenue.affiliates import record_postback
+
+    said = {name: text for name, text in _message(event).items() if text}
+    is_new = record_postback(
+        desk.store,
+        event.kind,
+        said.pop("transaction_id"),
+        **{"occurred_at": "", "amount": "", "currency": "", **said},
+        timezone=desk.settings.timezone,
+        now=event.received_at,
+    )
+    return "kept; the day of the sale is booked again by the next night" if is_new else "was kept before"
+
+
 # First match counts; a message that matches none is kept with the outcome `UNKNOWN`.
 EFFECTS: tuple[Effect, ...] = (
     Effect("tiktok", "authorization.removed", _consent_removed),
@@ -110,6 +132,7 @@ EFFECTS: tuple[Effect, ...] = (
     Effect("stripe", "charge.refunded", _plan_and_books),
     Effect("stripe", "charge.dispute.*", _plan_and_books),
     Effect("stripe", "payout.*", _payout),
+    Effect("postback", "*", _commission),
     Effect("shopify", "orders/*", _books),
     Effect("shopify", "refunds/*", _books),
     Effect("shopify", "disputes/*", _books),

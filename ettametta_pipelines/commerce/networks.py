@@ -6,7 +6,7 @@ Light (pydantic and yaml) and read anew when it is needed, so that an edit holds
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -20,14 +20,39 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Host = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?$")]
 
 
+Parameter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
+
+
+class Postback(BaseModel):
+    """What a network calls the parameters of its postbacks, where it is not our name, and its words for a status."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    transaction_id: Parameter = "transaction_id"
+    occurred_at: Parameter = "occurred_at"
+    amount: Parameter = "amount"
+    currency: Parameter = "currency"
+    status: Parameter = "status"
+    link: Parameter = "link"
+    order_id: Parameter = "order_id"
+    statuses: dict[
+        Annotated[str, StringConstraints(to_lower=True)], Literal["pending", "approved", "declined", "reversed"]
+    ] = {}
+
+    def names(self) -> dict[str, str]:
+        """Our name -> the network's."""
+        return self.model_dump(exclude={"statuses"})
+
+
 class Network(BaseModel):
     """One network. Without a `parameter` its sales come back without our code."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
-    parameter: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] | None = None
+    parameter: Parameter | None = None
     statement: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] = ""
+    postback: Postback = Postback()
 
 
 class _File(BaseModel):

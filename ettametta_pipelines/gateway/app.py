@@ -19,6 +19,7 @@ from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
 from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
 from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
+from ettametta_pipelines.gateway.postbacks import postback_routes
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
@@ -69,6 +70,7 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         publication_routes(settings, state, store, door),
         account_routes(settings, state, door),
         webhook_routes(settings, state),
+        postback_routes(settings, state),
         link_routes(settings, state, door, followed),
         redirect_routes(followed),
         billing_routes(settings, door),

@@ -13,7 +13,7 @@ from ettametta_pipelines.state.session import StateDatabase
 
 
 class GroupCommit:
-    """The one writer of an application's inbox. Used within one event loop."""
+    """A writer of an application's inbox, one for each kind of senders. Used within one event loop."""
 
     def __init__(self, db: StateDatabase) -> None:
         self._db = db

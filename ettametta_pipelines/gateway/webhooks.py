@@ -42,14 +42,14 @@ def webhook_routes(settings: Settings, db: StateDatabase, *, clock: Clock = utc_
         source = SOURCES.get(name)
         if source is None:
             raise NotAccepted(404, "unknown_source", f"There are {', '.join(SOURCES)}.")
-        body = await _limited_body(request)
+        body = await limited_body(request)
         secrets = settings.webhook_secrets(source.vendor, source.secret_name)
         if not secrets:
             raise NotAccepted(400, "no_secret", f"{source.secret_name.upper()} is not set at the receiver.")
         now = clock().timestamp()
         if not any(source.is_signed(request.headers, body, secret, now) for secret in secrets):
             raise NotAccepted(400, "not_signed", "The signature is missing, wrong, or of another time.")
-        received = Received(request.headers, body, _json_object(body), settings)
+        received = Received(request.headers, body, json_object(body), settings)
         event_id, kind = source.name(received)
         if source.is_ours is not None:
             await run_in_threadpool(source.is_ours, db, received)
@@ -59,8 +59,8 @@ def webhook_routes(settings: Settings, db: StateDatabase, *, clock: Clock = utc_
     return routes
 
 
-async def _limited_body(request: Request) -> bytes:
-    """The raw body. One that is packed could be of any size once unpacked, and no vendor sends one."""
+async def limited_body(request: Request) -> bytes:
+    """The raw body; raises NotAccepted. One that is packed could be of any size once unpacked, and no vendor sends one."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise NotAccepted(413, "packed", "Send the body as it is, without a content encoding.")
     pieces, size = [], 0
@@ -72,7 +72,8 @@ async def _limited_body(request: Request) -> bytes:
     return b"".join(pieces)
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """The body as read. Raises NotAccepted."""
     try:
         message = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
