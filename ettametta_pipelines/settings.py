@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     proxy_user_header: str = Field(
         default="", alias="ETTAMETTA_PROXY_USER_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$"
     )
-    # Accounts whose affiliate links an operator may see and change; empty: everybody, those of every account.
+    # Accounts whose affiliate links and plan an operator may see and change; empty: everybody, those of every account.
     operator_accounts: Annotated[dict[str, str], NoDecode] = Field(
         default={}, alias="ETTAMETTA_OPERATOR_ACCOUNTS"
     )

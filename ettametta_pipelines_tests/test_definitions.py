@@ -116,7 +116,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
         "read_shop", "match_products",
-        "read_youtube_revenue",
+        "read_youtube_revenue", "book_late_commissions",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -124,6 +124,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_overview": "0 5 * * *",
         "hourly_publication_metrics": "15 * * * *",
         "nightly_books": "30 3 * * *",
+        "late_commissions": "20 3 * * *",
         "recent_books": "20 6,9,12,15,18,21 * * *",
         "hourly_quota_usage": "50 * * * *",
         "parked_searches": "20 0 * * *",

@@ -21,6 +21,7 @@ APPROVAL_JOB = "decide_publication"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
 YOUTUBE_REVENUE_JOB = "read_youtube_revenue"
+COMMISSIONS_JOB = "book_late_commissions"
 QUOTA_JOB = "quota_usage"
 SNAPSHOT_JOB = "take_video_snapshots"
 RERANK_JOB = "rank_trends_again"
@@ -148,6 +149,13 @@ JOBS = [
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
         description="Read what YouTube channels earn, for days that are still revised, and book what is finalised.",
+    ),
+    dg.define_asset_job(
+        COMMISSIONS_JOB,
+        selection=dg.AssetSelection.assets("affiliate_earnings", "revenue_attribution"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Book days again about whose sales a network has decided late, and tell what earned them.",
     ),
     dg.define_asset_job(
         QUOTA_JOB,

@@ -13,6 +13,7 @@ from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
     CALIBRATION_JOB,
+    COMMISSIONS_JOB,
     CHANNELS_JOB,
     DISCOVERY_JOB,
     MATCHING_JOB,
@@ -34,7 +35,7 @@ from ettametta_pipelines.automation.jobs import (
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
-from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.resources import LakeResource, StateResource
 from ettametta_pipelines.revenue.reading import HOT_DAYS, LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY
@@ -151,6 +152,31 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     )
     def nightly_books(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return _books_of(context, zone, LOOKBACK_DAYS, 1)
+
+    @dg.schedule(
+        name="late_commissions",
+        job_name=COMMISSIONS_JOB,
+        cron_schedule="20 3 * * *",
+        description=(
+            f"03:20, days before the last {LOOKBACK_DAYS} about whose sales an affiliate network has said something in "
+            "the last week: commissions are decided months after the sale."
+        ),
+        **on,
+    )
+    def late_commissions(
+        context: dg.ScheduleEvaluationContext, lake: LakeResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        from ettametta_pipelines.revenue.affiliates import reopened_days
+
+        tick: datetime = context.scheduled_execution_time
+        with lake.open() as tables:
+            told = [day.isoformat() for day in reopened_days(tables, tick - timedelta(days=7))]
+        nightly = _local_day(context, zone, LOOKBACK_DAYS)
+        late = [day for day in told if FIRST_DAY <= day < nightly]
+        if not late:
+            return dg.SkipReason("No network has decided about an earlier sale.")
+        tags = {"dagster/asset_partition_range_start": late[0], "dagster/asset_partition_range_end": late[-1]}
+        return dg.RunRequest(run_key=tick.isoformat(), tags=tags | NIGHTLY_PRIORITY)
 
     @dg.schedule(
         name="recent_books",
@@ -396,6 +422,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         morning_overview,
         hourly_publication_metrics,
         nightly_books,
+        late_commissions,
         recent_books,
         hourly_quota_usage,
         parked_searches,

@@ -8,7 +8,7 @@ a customer's behalf is `subscriptions.py`, what was lost is found by `reconcile.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from ettametta_pipelines.state.models import Entitlement, VideoPeriod
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.vendors.stripe import Charge
     from ettametta_pipelines.vendors.stripe_billing import Plan, StripeBilling
 
 NEVER_SUBSCRIBED = "none"
@@ -41,7 +42,10 @@ SUBSCRIPTION_EVENTS = (
 )
 DISPUTE_EVENTS = ("charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed")
 REFUND_EVENTS = ("charge.refunded",)
+LOST = "lost"
 SETTLED_DISPUTES = ("won", "warning_closed", "prevented")
+# Card networks give 120 days to dispute a charge, and decide within weeks.
+PAYMENTS_WITHIN = timedelta(days=210)
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,9 @@ def apply_reading(
         row.read_at, row.read_because = now, because
         if plan is not None and plan.id != was_subscribed and row.tier is not None:
             _anchor_again(session, row, plan.anchor, now)
+            if row.hold_until is not None:
+                # It was for the period of the subscription before; this one is paid.
+                row.hold_reason, row.hold_until = None, None
         fields = tuple((n, before[n], getattr(row, n)) for n in OBSERVED if before[n] != getattr(row, n))
         if fields:
             row.updated_at = now
@@ -291,9 +298,9 @@ def apply_event(db: StateDatabase, plans: Plans, stripe: "StripeBilling", event:
         return "wrong_mode"
     kind, about = event["type"], event["data"]["object"]
     if kind in DISPUTE_EVENTS:
-        return _apply_dispute(db, plans, stripe, about)
+        return _apply_payments(db, plans, stripe, about["charge"])
     if kind in REFUND_EVENTS:
-        return _apply_refund(db, plans, stripe, about["id"])
+        return _apply_payments(db, plans, stripe, about["id"])
     if not kind.startswith(SUBSCRIPTION_EVENTS):
         return "ignored"
     account = _account_of_customer(db, plans, about.get("customer")) or _named_account(about)
@@ -318,42 +325,41 @@ def _named_account(about: Mapping[str, Any]) -> str | None:
     return (about.get("metadata") or {}).get(ACCOUNT_KEY) or about.get("client_reference_id")
 
 
-def _apply_dispute(db: StateDatabase, plans: Plans, stripe: "StripeBilling", about: Mapping[str, Any]) -> str:
-    account = _account_of_customer(db, plans, stripe.charge(about["charge"]).customer_id)
-    if account is None:
-        return "unknown_customer"
-    is_open = stripe.dispute_status(about["id"]) not in SETTLED_DISPUTES
-    reason = "disputed" if is_open and plans.table.on_dispute == "block" else None
-    return _hold(db, plans, account, "disputed", reason)
-
-
-def _apply_refund(db: StateDatabase, plans: Plans, stripe: "StripeBilling", charge_id: str) -> str:
-    charge = stripe.charge(charge_id)
-    account = _account_of_customer(db, plans, charge.customer_id)
-    if account is None:
-        return "unknown_customer"
-    is_whole = charge.refunded == charge.amount
-    reason = "refunded" if is_whole and plans.table.on_refund == "block" else None
-    return _hold(db, plans, account, "refunded", reason, charged_at=charge.created)
-
-
-def _hold(
-    db: StateDatabase,
-    plans: Plans,
-    account: str,
-    cause: str,
-    reason: str | None,
-    charged_at: datetime | None = None,
+def _apply_payments(
+    db: StateDatabase, plans: Plans, stripe: "StripeBilling", charge_id: str
 ) -> str:
-    """Set or lift the hold of one cause. A refund holds for the period it paid for, a dispute until it is won."""
+    """Hold the account whose charge it is, or not, as all its payments stand now; so one that is in order again never
+    lifts the hold of another."""
+    customer = stripe.charge(charge_id).customer_id
+    account = _account_of_customer(db, plans, customer)
+    if customer is None or account is None:
+        return "unknown_customer"
+    with db.session(write=False) as session:
+        since = db.now(session) - PAYMENTS_WITHIN
+    charges = stripe.charges_of(customer, since)
+    disputes = {charge.id: stripe.disputes_of(charge.id) for charge in charges if charge.disputed}
     with db.session() as session:
         row = entitlement_row(session, plans, account, db.now(session))
-        if charged_at is not None and row.period_start is not None and charged_at < row.period_start:
+        held = _hold_for(row, plans, charges, disputes)
+        if (row.hold_reason, row.hold_until) == held:
             return "unchanged"
-        if reason is None and row.hold_reason != cause:
-            return "unchanged"
-        until = row.period_end if reason == "refunded" else None
-        if (row.hold_reason, row.hold_until) == (reason, until):
-            return "unchanged"
-        row.hold_reason, row.hold_until = reason, until
+        row.hold_reason, row.hold_until = held
         return "applied"
+
+
+def _hold_for(
+    row: Entitlement, plans: Plans, charges: "list[Charge]", disputes: Mapping[str, list[str]]
+) -> tuple[str | None, datetime | None]:
+    """(reason, until). An open dispute holds until it is decided; money that was given back, or lost in a dispute,
+    holds for the period it paid for."""
+    statuses = {status for found in disputes.values() for status in found}
+    if plans.table.on_dispute == "block" and statuses - {LOST, *SETTLED_DISPUTES}:
+        return "disputed", None
+    if row.period_start is None or row.period_end is None:
+        return None, None
+    of_period = [charge for charge in charges if charge.created >= row.period_start]
+    if plans.table.on_dispute == "block" and any(LOST in disputes.get(c.id, ()) for c in of_period):
+        return "disputed", row.period_end
+    if plans.table.on_refund == "block" and any(c.refunded == c.amount for c in of_period):
+        return "refunded", row.period_end
+    return None, None

@@ -94,11 +94,20 @@ def reconcile(db: StateDatabase, plans: Plans, stripe: "StripeBilling") -> Recon
         giving = [plan.id for plan in held if plan.status in GIVING]
         if len(giving) > 1:
             found.doubled.append(f"{account} pays for {len(giving)} subscriptions: {', '.join(giving)}")
+        found.doubled += [
+            f"{account} pays {plan.quantity} times for {plan.id}, which counts once"
+            for plan in held
+            if plan.status in GIVING and plan.quantity > 1
+        ]
     for event in reversed(
         list(stripe.events([*DISPUTE_EVENTS, *REFUND_EVENTS], now - timedelta(days=EVENT_DAYS)))
     ):
-        if apply_event(db, plans, stripe, event) == "applied":
-            found.repaired.append(f"{event['type']} of {event['data']['object']['id']} was not known")
+        what = f"{event['type']} of {event['data']['object']['id']}"
+        try:
+            if apply_event(db, plans, stripe, event) == "applied":
+                found.repaired.append(f"{what} was not known")
+        except PipelineError as error:
+            found.failed.append(f"{what}: {error.message}")
     return found
 
 

@@ -1,6 +1,6 @@
 """Assets of commerce: what the shop sells, the affiliate links, and which of them suits which niche. Thin."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -96,7 +96,12 @@ def affiliate_links(
     partitions_def=DAY,
     group_name=GROUP,
     kinds={"scikitlearn", "python"},
-    deps=["shopify_products", "affiliate_links", "creative_briefs"],
+    deps=[
+        "shopify_products",
+        "affiliate_links",
+        "creative_briefs",
+        dg.AssetDep("shopify_orders", partition_mapping=dg.AllPartitionMapping()),
+    ],
     description="""
 Which product of the shop, and which link of each account, suits each niche: by the words they share with the niche and
 the day's briefs, then by price, stock and sales per click. Each row says which words, and what each part gave. The best
@@ -113,7 +118,7 @@ def product_matches(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.commerce import links, matching, report
     from ettametta_pipelines.commerce.networks import load_networks
-    from ettametta_pipelines.commerce.performance import clicks_by_code, earned_by, earnings_by_code
+    from ettametta_pipelines.commerce.performance import clicks_by_code, earned_by, earnings_by_code, orders_by_code
     from ettametta_pipelines.discovery.niches import load_niches
 
     settings, day = get_settings(), date.fromisoformat(context.partition_key)
@@ -121,7 +126,10 @@ def product_matches(
         db, niches = state.open(), load_niches(settings.niches_file)
         earnings = earnings_by_code(tables)
         brought = matching.brought_by(
-            db, clicks_by_code(db), {code: earned_by([code], earnings).sales for code in earnings}
+            db,
+            clicks_by_code(db),
+            {code: earned_by([code], earnings).sales for code in earnings},
+            orders_by_code(db, tables, timedelta(days=settings.attribution_window_days)),
         )
         candidates = [
             *matching.products_on_offer(

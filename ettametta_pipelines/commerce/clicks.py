@@ -32,7 +32,7 @@ CODE = re.compile(r"[a-z0-9]{6,16}")
 # How long an address is believed without asking: an edit or a retirement elsewhere shows after that.
 FRESH_S = 10.0
 REMEMBERED = 20_000
-# Requests a second that are answered at all, and of one visitor on one code in a minute that count as clicks.
+# Codes a second that are looked up, and clicks of one visitor on one code in a minute that count.
 RATE, BURST = 200.0, 400.0
 CLICKS_A_MINUTE = 5
 WAITING = 5_000
@@ -116,7 +116,7 @@ class Redirects:
 
 
 class Gauge:
-    """How many requests this process answers, and how often one visitor is counted on one code. Memory is bounded."""
+    """How many codes this process looks up, and how often one visitor is counted on one code. Memory is bounded."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -30,7 +30,7 @@ MAX_IMPORT_ROWS = 1000
 REQUIRED = ("label", "network", "target_url")
 OPTIONAL = ("niches", "commission_note", "fallback_url")
 # No vowels, so that no word is spelt; nothing that looks like something else.
-_ALPHABET = "bcdfghjkmnpqrstvwxz23456789"
+ALPHABET = "bcdfghjkmnpqrstvwxz23456789"
 CODE_CHARS = 10
 
 
@@ -60,7 +60,7 @@ class ImportLine:
 
 
 def new_code() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(CODE_CHARS))
+    return "".join(secrets.choice(ALPHABET) for _ in range(CODE_CHARS))
 
 
 def checked_fields(said: Mapping[str, str], networks: Networks, niches: Collection[str]) -> LinkFields:

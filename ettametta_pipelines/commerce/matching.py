@@ -118,20 +118,24 @@ def links_on_offer(
 
 
 def brought_by(
-    db: StateDatabase, clicks: Mapping[str, Clicks], sales: Mapping[str, int]
+    db: StateDatabase,
+    clicks: Mapping[str, Clicks],
+    sales: Mapping[str, int],
+    orders: Mapping[str, int] | None = None,
 ) -> dict[str, Brought]:
-    """Clicks and sales of links and products, from those of their codes. Of products nobody tells the sales by code."""
+    """Clicks and sales of links and products, from those of their codes: links' by what networks tell, products' by the
+    shop's orders, where these are told."""
     with db.session(write=False) as session:
         rows = session.execute(
             sa.select(AffiliateLinkCode.code, AffiliateLinkCode.link_id, AffiliateLinkCode.product_id)
         ).all()
     found: dict[str, Brought] = {}
     for code, link_id, product_id in rows:
-        item = str(link_id or product_id)
-        so_far = found.get(item, Brought(0, 0 if link_id else None))
+        item, told = str(link_id or product_id), sales if link_id else orders
+        so_far = found.get(item, Brought())
         found[item] = Brought(
             so_far.clicks + clicks.get(code, Clicks()).people,
-            None if so_far.sales is None else so_far.sales + sales.get(code, 0),
+            None if told is None else (so_far.sales or 0) + told.get(code, 0),
         )
     return found
 

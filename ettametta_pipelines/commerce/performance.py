@@ -1,17 +1,21 @@
-"""What links and products brought: clicks from the state, commissions from the lake, joined by code.
+"""What links and products brought: clicks from the state, commissions and orders from the lake, joined by code.
 
-A network gives our code back as its sub-id, which `affiliate_earnings` keeps in `link_id`. Clicks of machines are
+An order of the own shop is the sale of the product that the last visited post offered, whatever was in the cart: what
+is asked is whether an offer leads to orders. A network gives our code back as its sub-id, which `affiliate_earnings` keeps in `link_id`. Clicks of machines are
 counted apart, declined and reversed commissions not at all. Called by the assets and the gateway's pages.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ettametta_pipelines.money import Money
-from ettametta_pipelines.state.models import AffiliateClick
+from ettametta_pipelines.revenue.attribution import Policy, Target, touches
+from ettametta_pipelines.state.models import AffiliateClick, AffiliateLinkCode
 from ettametta_pipelines.state.session import StateDatabase
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ EARNINGS_SQL = """
     WHERE link_id IS NOT NULL AND status IN ('approved', 'pending')
     GROUP BY ALL ORDER BY ALL
 """
+
+ORDERS_SQL = "SELECT ordered_at, visits FROM shopify_orders WHERE is_ready ORDER BY order_id"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,31 @@ def clicks_by_code(db: StateDatabase) -> dict[str, Clicks]:
             ).group_by(AffiliateClick.code)
         ).all()
     return {row[0]: Clicks(row[1], row[2]) for row in counted}
+
+
+def orders_by_code(db: StateDatabase, lake: "Lake", window: timedelta) -> dict[str, int] | None:
+    """Orders by the code of the post that offered a product and was visited last before them, within the window.
+
+    None where no order with its visits was read: nobody tells then.
+    """
+    orders = lake.rows(ORDERS_SQL)
+    if not orders:
+        return None
+    with db.session(write=False) as session:
+        rows = session.execute(
+            sa.select(AffiliateLinkCode.code, AffiliateLinkCode.source_id, AffiliateLinkCode.platform)
+            .where(AffiliateLinkCode.product_id.is_not(None), AffiliateLinkCode.source_id.is_not(None))
+            .order_by(AffiliateLinkCode.created_at)
+        ).tuples()
+        # Of two posts of a video on a platform, the newer.
+        codes = {Target(str(source), platform): code for code, source, platform in rows}
+    found: Counter[str] = Counter()
+    sources = {target.source_id for target in codes}
+    for order in orders:
+        seen = touches(order["visits"], order["ordered_at"], Policy(window=window), sources, {})
+        if seen and (code := codes.get(seen[-1].target)):
+            found[code] += 1
+    return dict(found)
 
 
 def earnings_by_code(lake: "Lake") -> dict[str, list[dict[str, object]]]:

@@ -1,6 +1,7 @@
 """Pages of the plans: what is sold, how an account stands, and buying, changing, ending. The logic is in `billing/`.
 
-Which customer, subscription and price a form is about is looked up by the account, never taken from the form. Stripe is
+Which customer, subscription and price a form is about is looked up by the account, never taken from the form. Whoever
+is named in ETTAMETTA_OPERATOR_ACCOUNTS sees and changes the plans of those accounts alone. Stripe is
 read again each time an account's page is shown, so that whoever comes back from its checkout sees what is true there.
 """
 
@@ -16,7 +17,7 @@ from ettametta_pipelines.billing.entitlements import GIVING
 from ettametta_pipelines.billing.report import account_rows
 from ettametta_pipelines.billing.tiers import Feature, Plans, open_plans
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError
-from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
+from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageRefused, PostedForm, may
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
@@ -48,6 +49,22 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
     def address(account: str) -> str:
         return f"/billing/{account}"
 
+    def own(operator: Operator, account: str) -> None:
+        if not may(settings, operator, account):
+            raise PageRefused(403, "Not your account", f"You may not see or change the plan of {account}.")
+
+    def reader(account: str, operator: Admitted) -> Operator:
+        own(operator, account)
+        return operator
+
+    def owner(account: str, form: Posted) -> PostedForm:
+        own(form.operator, account)
+        return form
+
+    # Those who may about the account in the address.
+    OwnRead = Annotated[Operator, Depends(reader)]
+    OwnPosted = Annotated[PostedForm, Depends(owner)]
+
     @routes.get("/billing")
     def plans_page(operator: Admitted) -> Response:
         plans = open_plans(settings)
@@ -57,7 +74,9 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
             tiers=[_shown(plans, slug) for slug in plans.table.tiers],
             default=plans.default.title,
             accounts=[
-                row | {"tier": plans.tier(row["tier"])} for row in account_rows(open_state(settings), plans)
+                row | {"tier": plans.tier(row["tier"])}
+                for row in account_rows(open_state(settings), plans)
+                if may(settings, operator, row["account"])
             ],
             standing=settings.endpoint("stripe").standing,
         )
@@ -69,7 +88,7 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
         return see(address(account))
 
     @routes.get("/billing/{account}")
-    def account_page(operator: Admitted, account: str, request: Request) -> Response:
+    def account_page(operator: OwnRead, account: str, request: Request) -> Response:
         answer, problem = desk.as_kept(settings, account), None
         if answer is not None:
             try:
@@ -95,12 +114,12 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
         )
 
     @routes.post("/billing/{account}/checkout")
-    def buy(form: Posted, account: str) -> Response:
+    def buy(form: OwnPosted, account: str) -> Response:
         back = f"{door.url}{address(account)}?from=checkout"
         return _leave(form, account, ("checkout", form.fields.get("tier", "")), back)
 
     @routes.post("/billing/{account}/portal")
-    def portal(form: Posted, account: str) -> Response:
+    def portal(form: OwnPosted, account: str) -> Response:
         return _leave(form, account, ("portal", ""), f"{door.url}{address(account)}")
 
     def _leave(form: PostedForm, account: str, asked: tuple[str, str], back: str) -> Response:
@@ -117,7 +136,7 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
         return page("leave.html", form.operator, target=target, account=account)
 
     @routes.get("/billing/{account}/{question}/{tier}")
-    def ask(operator: Admitted, account: str, question: str, tier: str) -> Response:
+    def ask(operator: OwnRead, account: str, question: str, tier: str) -> Response:
         plans, answer = open_plans(settings), desk.as_kept(settings, account)
         if answer is None or question not in QUESTIONS:
             return see(address(account))
@@ -135,12 +154,12 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
         )
 
     @routes.post("/billing/{account}/change")
-    def change(form: Posted, account: str) -> Response:
+    def change(form: OwnPosted, account: str) -> Response:
         desk.do_for_account(settings, account, [("change", form.fields.get("tier", ""))], key=_key(form))
         return see(address(account))
 
     @routes.post("/billing/{account}/resume")
-    def resume(form: Posted, account: str) -> Response:
+    def resume(form: OwnPosted, account: str) -> Response:
         desk.do_for_account(settings, account, [("resume", "")], key=_key(form))
         return see(address(account))
 

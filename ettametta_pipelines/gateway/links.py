@@ -16,7 +16,7 @@ from ettametta_pipelines.commerce.networks import Networks, load_networks
 from ettametta_pipelines.commerce.performance import Clicks, clicks_by_code, earned_by, earnings_by_code
 from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.failures import PermanentError, PipelineError
-from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageRefused, PostedForm
+from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageRefused, PostedForm, may
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.gateway.redirects import FollowedLinks
 from ettametta_pipelines.publishing.connections import check_names, connected
@@ -175,14 +175,6 @@ def link_routes(
         return see(f"/links/{link_id}")
 
     return routes
-
-
-def may(settings: Settings, operator: Operator, account: str) -> bool:
-    """Whether an operator may see and change links of an account."""
-    if not settings.operator_accounts:
-        return True
-    allowed = settings.operator_accounts.get(operator.name, "").split()
-    return account in allowed or "*" in allowed
 
 
 def _is_account(account: str) -> bool:

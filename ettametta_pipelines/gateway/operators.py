@@ -181,6 +181,14 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
+def may(settings: Settings, operator: Operator, account: str) -> bool:
+    """Whether an operator may see and change the links and the plan of an account."""
+    if not settings.operator_accounts:
+        return True
+    allowed = settings.operator_accounts.get(operator.name, "").split()
+    return account in allowed or "*" in allowed
+
+
 class PageHeaders:
     """Outermost layer: the headers every answer carries but media, and the cookie of a session just begun."""
 

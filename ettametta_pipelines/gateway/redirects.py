@@ -31,6 +31,10 @@ LOOK_UP_S = 1.0
 LOOK_UPS_AT_ONCE = 4
 
 
+class _TooMany(Exception):
+    """More codes are asked for than are looked up."""
+
+
 class FollowedLinks:
     """What the redirect and the pages about links share in one process."""
 
@@ -53,8 +57,13 @@ def redirect_routes(followed: FollowedLinks) -> APIRouter:
     routes = APIRouter(lifespan=noted_at_the_end)
 
     async def look_up(code: str) -> Lead | None:
-        """Raises PipelineError or TimeoutError when nobody can tell."""
+        """Raises PipelineError or TimeoutError when nobody can tell. Only questions to the database are limited: whoever
+        tries codes out must not turn away the followers of links that are known here."""
         if (lead := redirects.remembered(code, fresh=True)) is not None:
+            return lead
+        if not gauge.admits():
+            if (lead := redirects.remembered(code, fresh=False)) is None:
+                raise _TooMany
             return lead
         try:
             asked = asyncio.get_running_loop().run_in_executor(readers, redirects.find, code)
@@ -66,12 +75,12 @@ def redirect_routes(followed: FollowedLinks) -> APIRouter:
 
     @routes.api_route("/go/{code}", methods=["GET", "HEAD"])
     async def follow(code: str, request: Request) -> Response:
-        if not gauge.admits():
-            return _refused(429, "Too many at once", "Try this link again in a moment.")
         if not CODE.fullmatch(code):
             return _refused(404, "No such link", "This link leads nowhere.")
         try:
             lead = await look_up(code)
+        except _TooMany:
+            return _refused(429, "Too many at once", "Try this link again in a moment.")
         except (PipelineError, TimeoutError):
             return _refused(503, "Not now", "Try this link again in a minute.")
         if lead is None:

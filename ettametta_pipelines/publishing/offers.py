@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ettametta_pipelines.commerce.links import ALPHABET, CODE_CHARS
 from ettametta_pipelines.publishing.disclosure import OFFERS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import (
@@ -39,8 +40,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "links": ("link",),
     "both": ("product", "link"),
 }
-_ALPHABET = "bcdfghjkmnpqrstvwxz23456789"
-CODE_CHARS = 10
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,8 @@ def _code_of(name: "PostName", item: str) -> str:
     number = int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:16], "big")
     letters = []
     for _ in range(CODE_CHARS):
-        number, place = divmod(number, len(_ALPHABET))
-        letters.append(_ALPHABET[place])
+        number, place = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[place])
     return "".join(letters)
 
 

@@ -1,4 +1,4 @@
-"""The margin mart: revenue beside cost by video, niche, format, recipe, filter and platform, over a window of days.
+"""The margin mart: revenue beside cost by video, niche, format, recipe, filter, platform and channel, over some days.
 
 Computed by `marts/content_margin.sql` from stored attribution and costs alone. Costs are US dollars and revenue stays
 in the currency it was booked in: nothing is converted, so a margin in another currency is its revenue. Live and sandbox
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 UNATTRIBUTED = "(unattributed)"
 # Of so many videos nothing is said about the next.
 ENOUGH_VIDEOS = 5
-DIMENSIONS = ("niche", "format", "recipe", "filter", "platform", "video")
+DIMENSIONS = ("niche", "format", "recipe", "filter", "platform", "channel", "video")
 
 
 @dataclass
@@ -73,7 +73,7 @@ def _relations(days: Sequence[date], posts: Posts, window_days: int) -> "dict[st
     import pyarrow as pa
 
     text = pa.string()
-    kept = ("publication_id", "source_id", "platform", "format", "recipe")
+    kept = ("publication_id", "source_id", "platform", "channel_id", "format", "recipe")
     return {
         "windows": pa.table(
             {

@@ -299,7 +299,7 @@ def _unattributed_preview(rows: Sequence[Row]) -> str:
 def content_margin(
     context: dg.AssetExecutionContext, store: StoreResource, state: StateResource, lake: LakeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Which niche, format, recipe, filter and platform earns more than it costs, over the 90 days up to this day.
+    """Which niche, format, recipe, filter, platform and channel earns more than it costs, over the 90 days up to this day.
 
     Revenue is what is attributed, cost what was paid for (ETTAMETTA_MARGIN_WINDOW_DAYS). A verdict needs five videos:
     *earns* and *loses* where the 95 % interval of the margin per video lies on one side of zero, else *unclear*. A
@@ -310,7 +310,7 @@ def content_margin(
     **When it fails:** `margin_adds_up` names the dimension and the millionths by which it is off: materialise
     `revenue_attribution` and `content_costs` of the window again; if that does not help, the SQL loses rows.
     """
-    from ettametta_pipelines.revenue.margin import make_margin, unattributed_in_words
+    from ettametta_pipelines.revenue.margin import DIMENSIONS, make_margin, unattributed_in_words
     from ettametta_pipelines.revenue.posts import load_posts
 
     started, settings = monotonic(), get_settings()
@@ -329,7 +329,7 @@ def content_margin(
             ),
             **{
                 f"by_{name}": dg.MetadataValue.md(_margin_preview(rows, name))
-                for name in ("niche", "format", "recipe", "filter", "platform", "video")
+                for name in DIMENSIONS
             },
         }
         for day, rows in made.rows.items()

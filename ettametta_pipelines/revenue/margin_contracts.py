@@ -114,11 +114,11 @@ REVENUE_ATTRIBUTION = TableContract(
 
 CONTENT_MARGIN = TableContract(
     "content_margin",
-    "What videos, niches, formats, recipes, filters and platforms earned and cost over a window that ends on a day",
+    "What videos, niches, formats, recipes, filters, platforms and channels earned and cost over a window of days",
     (
         Column("day", "date", "Last day of the window"),
         Column("mode", "string", "live, or sandbox for play money"),
-        Column("dimension", "string", "video, niche, format, recipe, filter or platform"),
+        Column("dimension", "string", "video, niche, format, recipe, filter, platform or channel"),
         Column("value", "string", "Which of them; (unattributed), (shared) or (unknown) for what is of none"),
         Column("currency", "string", "ISO 4217 code; costs are USD alone"),
         Column("revenue_micro", "int64", "Net revenue in millionths of the currency"),

@@ -127,6 +127,7 @@ def routes_of(account: Account, subscriptions: Subscriptions) -> list[Route]:
             "POST", "/v1/refunds", account.create_refund,
             frozenset({"charge", "amount", "reason", "metadata", "expand"}), ("charge",),
         ),
+        Route("GET", "/v1/disputes", account.list_disputes, ranged | {"charge", "payment_intent"}),
         Route("GET", "/v1/disputes/{id}", account.get_dispute, one),
         Route("GET", "/v1/customers", account.list_customers, ranged | {"email"}),
         *billing_routes(subscriptions),

@@ -269,16 +269,29 @@ class Account:
         self.books.add_row(row)
         return refund
 
+    def list_disputes(self, call: Call) -> Json:
+        start, end = created_range(call)
+        stored = [value for _, value in self.store.items("stripe_dispute")]
+        found = [body for body in stored if start <= body["created"] < end]
+        found += [
+            dispute_body(event, self._outcome(event, call))
+            for event in self._events_in(start, end) if event.kind == "dispute"
+        ]  # fmt: skip
+        if "charge" in call.params:
+            found = [body for body in found if body["charge"] == call.params["charge"]]
+        return page(call, "/v1/disputes", sorted(found, key=ledger_order, reverse=True))
+
     def get_dispute(self, call: Call) -> Json:
         if (stored := self.store.get("stripe_dispute", call.id)) is not None:
             return stored
         event = self._find_event("dispute", call)
-        outcome = "under_review"
-        if event.created + DISPUTE_DECIDED_AFTER_S <= call.now:
-            same = later_events_of(self.seed, day_at(event.charge.created))
-            won = any(e.kind == "reinstatement" and e.id == event.id for e in same)
-            outcome = "won" if won else "lost"
-        return dispute_body(event, outcome)
+        return dispute_body(event, self._outcome(event, call))
+
+    def _outcome(self, event: Event, call: Call) -> str:
+        if event.created + DISPUTE_DECIDED_AFTER_S > call.now:
+            return "under_review"
+        same = later_events_of(self.seed, day_at(event.charge.created))
+        return "won" if any(e.kind == "reinstatement" and e.id == event.id for e in same) else "lost"
 
     # Customers, catalogue, subscriptions
 

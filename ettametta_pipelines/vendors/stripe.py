@@ -93,6 +93,7 @@ class Charge:
     created: datetime
     status: str
     customer_id: str | None
+    disputed: bool
 
 
 @dataclass(frozen=True)
@@ -178,17 +179,13 @@ class StripeClient:
 
     def charge(self, charge_id: str) -> Charge:
         """Raises PermanentError `stripe_not_found` for an id that is not there."""
-        row = self._call(
-            f"read charge {charge_id}", lambda: self._api.v1.charges.retrieve(charge_id)
-        ).to_dict()
-        return Charge(
-            id=row["id"],
-            amount=_money(row["amount"], row["currency"]),
-            refunded=_money(row["amount_refunded"], row["currency"]),
-            created=_instant(row["created"]),
-            status=row["status"],
-            customer_id=row["customer"],
-        )
+        row = self._call(f"read charge {charge_id}", lambda: self._api.v1.charges.retrieve(charge_id))
+        return _charge(row.to_dict())
+
+    def charges_of(self, customer_id: str, created_from: datetime) -> list[Charge]:
+        """Charges of a customer since an instant, newest first."""
+        params = {"customer": customer_id, "created": {"gte": int(created_from.timestamp())}}
+        return [_charge(row) for row in self._pages("list charges", self._api.v1.charges.list, params)]
 
     def subscriptions(self, status: str = "all") -> Iterator[Subscription]:
         """Subscriptions of a status (`all`: cancelled ones too), newest first."""
@@ -315,6 +312,18 @@ def _payout(row: dict[str, Any]) -> Payout:
         status=row["status"],
         automatic=row["automatic"],
         reconciled=row["reconciliation_status"] == "completed",
+    )
+
+
+def _charge(row: dict[str, Any]) -> Charge:
+    return Charge(
+        id=row["id"],
+        amount=_money(row["amount"], row["currency"]),
+        refunded=_money(row["amount_refunded"], row["currency"]),
+        created=_instant(row["created"]),
+        status=row["status"],
+        customer_id=row["customer"],
+        disputed=bool(row.get("disputed")),
     )
 
 

@@ -42,6 +42,7 @@ class Plan:
     status: str
     created: datetime
     item_id: str
+    quantity: int
     price_id: str
     lookup_key: str | None
     period_start: datetime
@@ -197,10 +198,10 @@ class StripeBilling(StripeClient):
             lambda: self._api.v1.subscription_schedules.release(schedule_id, {}, {"idempotency_key": key}),
         )
 
-    def dispute_status(self, dispute_id: str) -> str:
-        """`won`, `lost`, `under_review` ... as Stripe names them."""
-        doing = f"read dispute {dispute_id}"
-        return str(self._call(doing, lambda: self._api.v1.disputes.retrieve(dispute_id)).status)
+    def disputes_of(self, charge_id: str) -> list[str]:
+        """Statuses of a charge's disputes: `won`, `lost`, `under_review` ... as Stripe names them."""
+        rows = self._pages("list disputes", self._api.v1.disputes.list, {"charge": charge_id})
+        return [row["status"] for row in rows]
 
     def events(self, types: Sequence[str], created_from: datetime) -> Iterator[dict[str, Any]]:
         """Events of at most 20 types since an instant, newest first. Stripe keeps them for 30 days."""
@@ -218,6 +219,7 @@ def _plan(row: dict[str, Any]) -> Plan:
         status=row["status"],
         created=_instant(row["created"]),
         item_id=item["id"],
+        quantity=item.get("quantity") or 1,
         price_id=price["id"],
         lookup_key=price["lookup_key"],
         period_start=_instant(item["current_period_start"]),

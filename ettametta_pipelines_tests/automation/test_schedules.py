@@ -14,7 +14,7 @@ from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.clock import pacific_quota_day
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.partitions import NICHE
-from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.resources import LakeResource, StateResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import searches
 from ettametta_pipelines.state.models import ApiQuota
@@ -32,7 +32,7 @@ def tick(name: str, at: datetime, zone: str = "UTC") -> Any:
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_schedule_context(
             instance=instance, scheduled_execution_time=at, repository_def=repository,
-            resources={"state": StateResource()},
+            resources={"state": StateResource(), "lake": LakeResource()},
         ) as context,
     ):  # fmt: skip
         return repository.get_schedule_def(name).evaluate_tick(context)
@@ -121,3 +121,25 @@ def test_the_books_of_many_days_are_one_run(settings_env: Settings, name: str, f
     assert request.partition_key is None
     assert request.tags["dagster/asset_partition_range_start"] == first
     assert request.tags["dagster/asset_partition_range_end"] == last
+
+
+def test_commissions_that_are_decided_months_after_the_sale_are_booked_the_next_night(
+    settings_env: Settings,
+) -> None:
+    from ettametta_pipelines.revenue.affiliates import import_csv
+    from ettametta_pipelines.storage.objects import open_store
+
+    store, zone = open_store(settings_env), settings_env.timezone
+    assert tick("late_commissions", NIGHT).run_requests == []
+
+    def told(days_ago: int, *sales: str) -> None:
+        rows = "".join(f"{day},1,USD,{day},approved\n" for day in sales)
+        text = f"occurred_at,amount,currency,transaction_id,status\n{rows}"
+        at = NIGHT - timedelta(days=days_ago)
+        import_csv(store, "impact", "x.csv", text.encode(), timezone=zone, now=at)
+
+    told(1, "2026-08-03", "2026-09-10", "2026-11-18")
+    told(9, "2026-03-01")
+    (request,) = tick("late_commissions", NIGHT).run_requests
+    assert request.tags["dagster/asset_partition_range_start"] == "2026-08-03"
+    assert request.tags["dagster/asset_partition_range_end"] == "2026-09-10"

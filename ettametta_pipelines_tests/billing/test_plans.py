@@ -1,6 +1,8 @@
 """Plans as customers live them: what counts when, through the sandboxed Stripe over HTTP."""
 
+from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 import sqlalchemy as sa
@@ -9,7 +11,7 @@ from ettametta_pipelines.billing import subscriptions
 from ettametta_pipelines.billing.entitlements import apply_reading, begin_reading, refresh
 from ettametta_pipelines.billing.reconcile import reconcile
 from ettametta_pipelines.billing.reservations import VideoLimitReached, consume_slot
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
 from ettametta_pipelines.state.models import Entitlement
 from ettametta_pipelines_tests.billing.conftest import EVENTS, NOW, Shop, plans
 
@@ -278,6 +280,90 @@ def test_q12_a_refund_of_the_whole_payment_does_what_the_house_says(
     shop.wait(days=31)
     shop.hear()
     assert shop.tier == "creator", "the next period is paid again"
+
+
+def _charges(shop: Shop) -> list[str]:
+    """Ids of the account's charges, newest first."""
+    since = shop.clock() - timedelta(days=300)
+    return [charge.id for charge in shop.stripe.charges_of(shop.customer, since)]
+
+
+def _answer_dispute(shop: Shop, charge: str, evidence: str) -> None:
+    (dispute,) = shop.sandbox.http.get(
+        "/stripe/v1/disputes", params={"charge": charge}, headers={"Authorization": "Bearer sk_test_x"}
+    ).json()["data"]
+    shop.post(f"disputes/{dispute['id']}", **{"evidence[uncategorized_text]": evidence})
+
+
+def test_q12_a_dispute_that_is_won_does_not_lift_the_hold_of_one_that_is_open(shop: Shop) -> None:
+    customer = shop.customer
+    shop.card("pm_card_createDispute")
+    _create(shop, customer=customer)
+    shop.wait(days=31)
+    newest, first = _charges(shop)
+    shop.hear()
+    _answer_dispute(shop, newest, "winning_evidence")
+    shop.hear()
+    assert (shop.tier, shop.standing().why) == ("free", "held: the payment was disputed")
+    _answer_dispute(shop, first, "winning_evidence")
+    shop.hear()
+    assert shop.tier == "creator"
+
+
+def test_q12_a_refund_does_not_end_the_hold_of_an_open_dispute_with_its_period(shop: Shop) -> None:
+    customer = shop.customer
+    shop.card("pm_card_createDispute")
+    _create(shop, customer=customer)
+    shop.card("pm_card_visa")
+    shop.change("empire")
+    upgrade = _charges(shop)[0]
+    shop.post("refunds", charge=upgrade)
+    shop.hear()
+    assert shop.standing().until is None
+    shop.wait(days=31)
+    shop.hear()
+    assert shop.standing().why == "held: the payment was disputed"
+
+
+def test_q12_a_lost_dispute_holds_for_its_period_and_not_for_ever(shop: Shop) -> None:
+    customer = shop.customer
+    shop.card("pm_card_createDispute")
+    _create(shop, customer=customer)
+    shop.card("pm_card_visa")
+    _answer_dispute(shop, _charges(shop)[0], "it was us")
+    shop.hear()
+    assert shop.tier == "free"
+    shop.wait(days=31)
+    shop.hear()
+    assert shop.tier == "creator", "the next period is paid"
+
+
+def test_q12_who_was_refunded_left_and_buys_again_has_what_was_bought(shop: Shop) -> None:
+    shop.subscribe()
+    shop.post("refunds", charge=_charges(shop)[0])
+    shop.sandbox.http.delete(
+        f"/stripe/v1/subscriptions/{shop.subscription}", headers={"Authorization": "Bearer sk_test_x"}
+    ).raise_for_status()
+    shop.hear()
+    assert shop.tier == "free"
+    shop.wait(days=2)
+    shop.subscribe()
+    assert shop.tier == "creator"
+
+
+def test_a_subscription_paid_for_twice_over_is_named_and_a_payment_that_cannot_be_read_stops_nobody(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.subscribe()
+    shop.post("refunds", charge=_charges(shop)[0])
+    plan = shop.stripe.plans_of(shop.customer)[0]
+    monkeypatch.setattr(shop.stripe, "running_plans", lambda: iter([replace(plan, quantity=2)]))
+    away = TransientError("Stripe does not answer.", code="vendor_away", remedy="Wait.")
+    monkeypatch.setattr(shop.stripe, "charges_of", Mock(side_effect=away))
+    found = reconcile(shop.db, shop.plans, shop.stripe)
+    assert found.doubled == [f"acme pays 2 times for {plan.id}, which counts once"]
+    assert found.read == 1
+    assert [said.endswith("Stripe does not answer.") for said in found.failed] == [True]
 
 
 def test_q15_a_plan_that_ends_during_a_run_lets_the_run_finish(shop: Shop) -> None:

@@ -1,20 +1,28 @@
 """Which product suits a niche: measured on a labelled set, and what is never chosen."""
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.commerce import links, matching
 from ettametta_pipelines.commerce.contracts import PRODUCT_MATCHES
 from ettametta_pipelines.commerce.likeness import THRESHOLD, Text, likenesses
 from ettametta_pipelines.commerce.links import LinkFields
 from ettametta_pipelines.commerce.matching import Brought, Candidate, keep_choice, match
 from ettametta_pipelines.commerce.networks import Network, Networks
+from ettametta_pipelines.commerce.performance import Clicks, orders_by_code
 from ettametta_pipelines.money import Money
-from ettametta_pipelines.state.models import NicheOffer
+from ettametta_pipelines.revenue.margin_contracts import SHOPIFY_ORDERS
+from ettametta_pipelines.state.models import AffiliateLinkCode, NicheOffer
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.storage.lake import Lake
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.storage.parquet import write_table
 from ettametta_pipelines_tests.commerce.labelled import (
     by_keywords,
     by_model,
@@ -175,6 +183,47 @@ def test_the_choice_is_kept_per_account_and_a_day_gone_by_changes_nothing(databa
     assert keep_choice(database, DAY, [], [])
     with database.session(write=False) as session:
         assert session.scalars(sa.select(NicheOffer)).all() == []
+
+
+def test_a_products_sales_are_the_orders_whose_last_visit_came_from_its_posts(
+    database: StateDatabase, tmp_path: Path
+) -> None:
+    store = ObjectStore.from_url(tmp_path.as_uri())
+    lake = Lake.over(store, ALL_TABLES)
+    window = timedelta(days=30)
+    assert orders_by_code(database, lake, window) is None
+    at = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    with database.session() as session:
+        for number, (code, product_id) in enumerate({"c1": "gid/1", "c2": "gid/2", "c3": "gid/1"}.items()):
+            session.add(
+                AffiliateLinkCode(
+                    code=code, account_id="acme", product_id=product_id, source_id=f"acme--{min(number, 1)}",
+                    platform="tiktok" if number == 2 else "youtube", intent_no=1, created_at=at,
+                )
+            )  # fmt: skip
+    early, late = (at - timedelta(days=days) for days in (31, 2))
+
+    def order(number: int, *visits: tuple[datetime, str, str], **changes: Any) -> dict[str, Any]:
+        said = [[when.isoformat(), source, "video", "hiking", content] for when, source, content in visits]
+        return {
+            "day": at.date(), "order_id": f"o{number}", "order_name": f"#{number}", "ordered_at": at, "is_ready": True,
+            "visits": json.dumps(said), "livemode": True, "fetched_at": at,
+        } | changes  # fmt: skip
+
+    rows = [
+        order(1, (late, "youtube", "acme--0")),
+        order(2, (late, "youtube", "acme--0"), (at, "youtube", "acme--1")),
+        order(3, (late, "tiktok", "acme--1")),
+        order(4, (early, "youtube", "acme--0")),
+        order(5, (late, "youtube", "stranger--1")),
+        order(6, (late, "youtube", "acme--0"), is_ready=False),
+    ]
+    write_table(store, SHOPIFY_ORDERS, SHOPIFY_ORDERS.frame(rows), at.date().isoformat())
+    orders = orders_by_code(database, lake, window)
+    assert orders == {"c1": 1, "c2": 1, "c3": 1}
+    brought = matching.brought_by(database, {"c1": Clicks(4), "c3": Clicks(5, 9)}, {}, orders)
+    assert brought == {"gid/1": Brought(9, 2), "gid/2": Brought(0, 1)}
+    assert matching.brought_by(database, {}, {})["gid/1"].sales is None
 
 
 def test_matching_twice_gives_the_same() -> None:

@@ -135,6 +135,29 @@ def test_a_wish_that_cannot_be_met_is_refused_in_words(
     assert said in words(answer).replace("&#39;", "'")
 
 
+def test_the_plan_of_an_account_that_is_not_theirs_is_closed_to_an_operator(
+    monkeypatch: pytest.MonkeyPatch, settings_env: Settings, sandbox: SandboxUnderTest
+) -> None:
+    monkeypatch.setenv("ETTAMETTA_PROXY_USER_HEADER", "X-User")
+    monkeypatch.setenv("ETTAMETTA_OPERATOR_ACCOUNTS", "ann@example.com=acme,root@example.com=*")
+    get_settings.cache_clear()
+    ann, root = (
+        browser_at(get_settings(), **{"x-user": name}) for name in ("ann@example.com", "root@example.com")
+    )
+    buy(root, "beta")
+    asked = len(sandbox.requests("stripe"))
+    for path in ("/billing/beta", "/billing/beta/cancel/free"):
+        answer = ann.get(path)
+        assert (answer.status_code, "Creator" in answer.text) == (403, False)
+    for path in ("checkout", "portal", "change", "resume"):
+        assert post(ann, f"/billing/beta/{path}", tier="free").status_code == 403
+    assert len(sandbox.requests("stripe")) == asked
+    assert "beta" not in words(ann.get("/billing"))
+    assert "Not your account" in words(ann.get("/billing/beta"))
+    assert ann.get("/billing/acme").status_code == 200
+    assert "beta" in words(root.get("/billing"))
+
+
 def test_a_second_purchase_is_refused_while_the_first_runs(browser: Browser) -> None:
     buy(browser)
     answer = post(browser, "/billing/acme/checkout", tier="empire")

@@ -291,16 +291,21 @@ def test_who_follows_the_same_link_on_and_on_is_counted_a_few_times(
     assert sum(not row.is_bot for row in rows) == clicks_module.CLICKS_A_MINUTE
 
 
-def test_too_many_requests_at_once_are_turned_away(
+def test_whoever_tries_codes_out_is_turned_away_and_turns_nobody_else_away(
     settings_env: Settings, db: StateDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clicks_module, "BURST", 3.0)
     monkeypatch.setattr(clicks_module, "RATE", 0.0)
-    _, code = make(db)
+    (_, known), (_, other) = make(db), make(db, target_url="https://merchant.example.com/other")
     browser = browser_at(settings_env)
-    answers = [browser.get(f"/go/{code}", **PERSON) for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [302, 302, 302, 429]
+    assert browser.get(f"/go/{known}", **PERSON).status_code == 302
+    answers = [browser.get(f"/go/zzzzzzzzz{n}", **PERSON) for n in (2, 3, 4)]
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
     assert answers[-1].headers["retry-after"]
+    assert browser.get(f"/go/{known}", **PERSON).status_code == 302
+    monkeypatch.setattr("ettametta_pipelines.commerce.clicks.FRESH_S", 0.0)
+    assert browser.get(f"/go/{known}", **PERSON).status_code == 302
+    assert browser.get(f"/go/{other}", **PERSON).status_code == 429
 
 
 def test_a_database_that_cannot_write_holds_no_follower_up_and_loses_no_click(

@@ -1,5 +1,6 @@
 """What videos cost, to the millionth, and what earned more than it cost."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.revenue import margin as margin_module
 from ettametta_pipelines.revenue.costs import cost_rows, make_costs, unequal_claims, unequal_spending
 from ettametta_pipelines.revenue.margin import make_margin, unattributed_in_words
 from ettametta_pipelines.revenue.margin_contracts import CONTENT_COSTS, CONTENT_MARGIN, REVENUE_ATTRIBUTION
@@ -232,6 +234,41 @@ def test_a_niche_that_earns_and_one_that_loses_are_told_apart(store: ObjectStore
     )
     (words,) = unattributed_in_words(list(found.values()))
     assert words == "Of USD 68.50 booked (live), USD 7.00, 10% are of no video that is known."
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("UNION ALL BY NAME\n        SELECT * FROM silent", ""),
+        ("SELECT * FROM revenue\n        UNION ALL BY NAME", "revenue off by -17000000 and cost by 0"),
+        ("UNION ALL BY NAME\n        SELECT * FROM costs", "revenue off by 0 and cost by -500000"),
+    ],
+)
+def test_a_margin_that_loses_or_doubles_rows_fails_and_says_by_how_much(
+    store: ObjectStore, lake: Lake, monkeypatch: pytest.MonkeyPatch, lost: str, said: str
+) -> None:
+    whole = {name: margin_module._sql(name) for name in ("content_margin", "check_margin_adds_up")}
+    assert lost in whole["content_margin"]
+    cut = whole | {"content_margin": whole["content_margin"].replace(lost, "")}
+    monkeypatch.setattr(margin_module, "_sql", cut.__getitem__)
+    one = post(1, "cooking", "clean")
+    write_table(
+        store, REVENUE_ATTRIBUTION, REVENUE_ATTRIBUTION.frame([earned(1000, one), earned(700, None)]), DAY.isoformat()
+    )  # fmt: skip
+    write_table(store, CONTENT_COSTS, CONTENT_COSTS.frame([cost(500_000, one.source_id)]), DAY.isoformat())
+    posts = Posts([one], {one.source_id: ("acme", "cooking")})
+    (finding,) = make_margin(store, lake, [DAY], posts, window_days=30).findings
+    if said:
+        assert f"2026-03-05 live USD by channel: {said} millionths" in finding.problem
+    else:
+        assert finding.problem == ""
+
+
+def test_a_channel_is_told_from_another_of_its_platform(store: ObjectStore, lake: Lake) -> None:
+    one, two = post(1, "cooking", "clean"), replace(post(2, "cooking", "clean"), channel_id="UC2")
+    found = margin(store, lake, [one, two], [earned(5, one), earned(7, two), earned(3, None)], [cost(9, "acme--2")])
+    values = {value: row["margin_micro"] for (dimension, value, _), row in found.items() if dimension == "channel"}
+    assert values == {"UC": 50_000, "UC2": 70_000 - 9, "(unattributed)": 30_000}
 
 
 def test_few_videos_get_no_verdict_and_silent_ones_count(store: ObjectStore, lake: Lake) -> None:

@@ -40,7 +40,7 @@ divided AS (
 expected AS (
     SELECT wanted.*, dimension
     FROM wanted
-    CROSS JOIN (SELECT unnest(['video', 'niche', 'format', 'recipe', 'platform']) AS dimension)
+    CROSS JOIN (SELECT unnest(['video', 'niche', 'format', 'recipe', 'platform', 'channel']) AS dimension)
 )
 
 SELECT

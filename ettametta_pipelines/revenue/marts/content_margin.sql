@@ -1,8 +1,8 @@
 -- What earned more than it cost, over the window that ends on each day.
 --
 -- Grain: day, mode, dimension, value, currency. Money in millionths of the currency, whole.
--- Inputs: revenue_attribution, content_costs; windows(day, since), posts(publication_id, source_id, platform, format,
---   recipe, filters, published_on), sources(source_id, niche); parameters $first_day, $last_day (of all windows),
+-- Inputs: revenue_attribution, content_costs; windows(day, since), posts(publication_id, source_id, platform,
+--   channel_id, format, recipe, filters, published_on), sources(source_id, niche); parameters $first_day, $last_day (of all windows),
 --   $enough (videos from which on an interval is told).
 -- Invariants: every dimension but filter divides: its revenue is what was attributed, its cost what was spent, in whole
 --   units. A post with three filters counts under each of them. A video's cost is shared by its posts in equal parts.
@@ -15,6 +15,7 @@ WITH revenue AS (
         source_id,
         publication_id,
         platform,
+        channel_id,
         format,
         recipe,
         niche,
@@ -52,6 +53,7 @@ costs AS (
         spent.source_id,
         posted.publication_id,
         posted.platform,
+        posted.channel_id,
         posted.format,
         posted.recipe,
         coalesce(sources.niche, spent.niche) AS niche,
@@ -78,6 +80,7 @@ silent AS (
         posted.source_id,
         posted.publication_id,
         posted.platform,
+        posted.channel_id,
         posted.format,
         posted.recipe,
         sources.niche,
@@ -122,6 +125,8 @@ placed AS (
     SELECT 'recipe', coalesce(recipe, otherwise), * FROM told
     UNION ALL
     SELECT 'platform', coalesce(platform, otherwise), * FROM told
+    UNION ALL
+    SELECT 'channel', coalesce(channel_id, otherwise), * FROM told
     UNION ALL
     SELECT
         'filter',
