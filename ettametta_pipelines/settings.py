@@ -281,7 +281,9 @@ class Settings(BaseSettings):
     @classmethod
     def _long_tokens(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not all(name and len(token) >= 20 for name, token in _tokens(value)):
-            raise ValueError("must be network=token, with commas between, each token of 20 characters or more")
+            raise ValueError(
+                "must be network=token, with commas between, each token of 20 characters or more"
+            )
         return value
 
     @field_validator("youtube_quota", mode="before")

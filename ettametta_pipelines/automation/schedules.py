@@ -13,8 +13,8 @@ from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
     CALIBRATION_JOB,
-    COMMISSIONS_JOB,
     CHANNELS_JOB,
+    COMMISSIONS_JOB,
     DISCOVERY_JOB,
     MATCHING_JOB,
     METRICS_JOB,

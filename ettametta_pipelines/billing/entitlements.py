@@ -325,9 +325,7 @@ def _named_account(about: Mapping[str, Any]) -> str | None:
     return (about.get("metadata") or {}).get(ACCOUNT_KEY) or about.get("client_reference_id")
 
 
-def _apply_payments(
-    db: StateDatabase, plans: Plans, stripe: "StripeBilling", charge_id: str
-) -> str:
+def _apply_payments(db: StateDatabase, plans: Plans, stripe: "StripeBilling", charge_id: str) -> str:
     """Hold the account whose charge it is, or not, as all its payments stand now; so one that is in order again never
     lifts the hold of another."""
     customer = stripe.charge(charge_id).customer_id

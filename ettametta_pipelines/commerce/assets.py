@@ -118,7 +118,12 @@ def product_matches(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.commerce import links, matching, report
     from ettametta_pipelines.commerce.networks import load_networks
-    from ettametta_pipelines.commerce.performance import clicks_by_code, earned_by, earnings_by_code, orders_by_code
+    from ettametta_pipelines.commerce.performance import (
+        clicks_by_code,
+        earned_by,
+        earnings_by_code,
+        orders_by_code,
+    )
     from ettametta_pipelines.discovery.niches import load_niches
 
     settings, day = get_settings(), date.fromisoformat(context.partition_key)

@@ -4,8 +4,6 @@ Each change names who made it. Nothing is deleted: what was posted keeps leading
 pages; what an operator may see is `operators.py`'s business there.
 """
 
-import csv
-import io
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from ettametta_pipelines.commerce.networks import Networks
 from ettametta_pipelines.commerce.targets import checked_target
+from ettametta_pipelines.csv_rows import NoCsv, csv_rows
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.state.models import AffiliateLink, AffiliateLinkCode
 from ettametta_pipelines.state.session import StateDatabase
@@ -200,13 +199,12 @@ def plan_import(
     known = {row.target_url: row for row in listed(db, [account]) if row.status == ACTIVE}
     seen: dict[str, int] = {}
     planned: list[ImportLine] = []
-    for line, said in _lines(data):
-        label, target = (
-            plain_text(said.get("label"), MAX_LABEL_CHARS),
-            plain_text(said.get("target_url"), 200),
-        )
+    for line, row in _lines(data):
+        said = row or {}
+        label = plain_text(said.get("label"), MAX_LABEL_CHARS)
+        target = plain_text(said.get("target_url"), 200)
         try:
-            if None in said or None in said.values():
+            if row is None:
                 raise _bad("line", "has another number of fields than the header")
             fields = checked_fields(said, networks, niches)
             if fields.target_url in seen:
@@ -215,9 +213,11 @@ def plan_import(
             planned.append(ImportLine(line, "problem", label, target, error.message))
             continue
         seen[fields.target_url] = line
-        row = known.get(fields.target_url)
-        does = "create" if row is None else "nothing" if _says(row) == fields else "update"
-        planned.append(ImportLine(line, does, label, fields.target_url, "", fields, row.id if row else None))
+        link = known.get(fields.target_url)
+        does = "create" if link is None else "nothing" if _says(link) == fields else "update"
+        planned.append(
+            ImportLine(line, does, label, fields.target_url, "", fields, link.id if link else None)
+        )
     return planned
 
 
@@ -242,31 +242,16 @@ def carry_out(db: StateDatabase, account: str, planned: Sequence[ImportLine], *,
                 _edit(_row(session, line.link_id), line.fields, by, db.now(session))
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, dict[Any, Any]]]:
+def _lines(data: bytes) -> Iterator[tuple[int, dict[str, str] | None]]:
     if len(data) > MAX_IMPORT_BYTES:
         raise _bad_import(f"it has more than {MAX_IMPORT_BYTES // 1024} KiB")
     try:
-        text = data.decode("utf-8-sig")
-        # What a browser sent that was no UTF-8 has become this sign on its way.
-        if "\ufffd" in text:
-            raise _bad_import("it is no CSV in UTF-8 (some letters cannot be read)")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        missing = [name for name in REQUIRED if name not in header]
-        strange = [plain_text(name, 40) for name in header if name not in REQUIRED + OPTIONAL]
-        if missing or strange or len(set(header)) < len(header):
-            raise _bad_import(
-                f"its first line must name {', '.join(REQUIRED)} and may name {', '.join(OPTIONAL)}, each once"
-                + (f"; missing: {', '.join(missing)}" if missing else "")
-                + (f"; unknown: {', '.join(strange[:5])}" if strange else "")
-            )
-        reader.fieldnames = header
-        for number, fields in enumerate(reader):
+        for number, row in enumerate(csv_rows(data, REQUIRED, OPTIONAL)):
             if number >= MAX_IMPORT_ROWS:
                 raise _bad_import(f"it has more than {MAX_IMPORT_ROWS} lines")
-            yield reader.line_num, fields
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _bad_import(f"it is no CSV in UTF-8 ({error.__class__.__name__})") from None
+            yield row
+    except NoCsv as error:
+        raise _bad_import(str(error)) from None
 
 
 def _bad_import(problem: str) -> PermanentError:

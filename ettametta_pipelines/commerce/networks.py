@@ -36,7 +36,8 @@ class Postback(BaseModel):
     link: Parameter = "link"
     order_id: Parameter = "order_id"
     statuses: dict[
-        Annotated[str, StringConstraints(to_lower=True)], Literal["pending", "approved", "declined", "reversed"]
+        Annotated[str, StringConstraints(to_lower=True)],
+        Literal["pending", "approved", "declined", "reversed"],
     ] = {}
 
     def names(self) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """What links and products brought: clicks from the state, commissions and orders from the lake, joined by code.
 
-An order of the own shop is the sale of the product that the last visited post offered, whatever was in the cart: what
-is asked is whether an offer leads to orders. A network gives our code back as its sub-id, which `affiliate_earnings` keeps in `link_id`. Clicks of machines are
-counted apart, declined and reversed commissions not at all. Called by the assets and the gateway's pages.
+A network gives our code back as its sub-id, which `affiliate_earnings` keeps in `link_id`. Clicks of machines are
+counted apart, declined and reversed commissions not at all. An order of the own shop is the sale of the product that
+the last visited post offered, whatever was in the cart: what is asked is whether an offer leads to orders. Called by
+the assets and the gateway's pages.
 """
 
 from collections import Counter

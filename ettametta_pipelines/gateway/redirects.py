@@ -57,8 +57,10 @@ def redirect_routes(followed: FollowedLinks) -> APIRouter:
     routes = APIRouter(lifespan=noted_at_the_end)
 
     async def look_up(code: str) -> Lead | None:
-        """Raises PipelineError or TimeoutError when nobody can tell. Only questions to the database are limited: whoever
-        tries codes out must not turn away the followers of links that are known here."""
+        """Raises PipelineError or TimeoutError when nobody can tell.
+
+        Only questions to the database are limited: whoever tries codes out turns away no follower of a known one.
+        """
         if (lead := redirects.remembered(code, fresh=True)) is not None:
             return lead
         if not gauge.admits():

@@ -60,7 +60,7 @@ def webhook_routes(settings: Settings, db: StateDatabase, *, clock: Clock = utc_
 
 
 async def limited_body(request: Request) -> bytes:
-    """The raw body; raises NotAccepted. One that is packed could be of any size once unpacked, and no vendor sends one."""
+    """The raw body. Raises NotAccepted. One that is packed could be of any size, and no vendor sends one."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise NotAccepted(413, "packed", "Send the body as it is, without a content encoding.")
     pieces, size = [], 0

@@ -6,9 +6,7 @@ way a row is kept as it came, once, and a later row of the same transaction repl
 line and the gateway.
 """
 
-import csv
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from ettametta_pipelines.clock import business_day_of
+from ettametta_pipelines.csv_rows import NoCsv, csv_rows
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.revenue.contracts import AFFILIATE_EARNINGS, AFFILIATE_RAW
@@ -45,7 +44,8 @@ _NETWORK = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 REOPENED_SQL = """
     SELECT DISTINCT day FROM affiliate_raw
-    SEMI JOIN (SELECT network, transaction_id FROM affiliate_raw WHERE received_at >= $since) USING (network, transaction_id)
+    SEMI JOIN (SELECT network, transaction_id FROM affiliate_raw WHERE received_at >= $since) AS told
+        USING (network, transaction_id)
     ORDER BY day
 """
 
@@ -167,26 +167,14 @@ def book_affiliates(
 
 
 def _lines(name: str, data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, fields) of the rows. Raises ImportRefused for a header that is not as agreed."""
+    """(line number, fields) of the rows. Raises ImportRefused for a file that is not as agreed."""
     try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        header = list(reader.fieldnames or ())
-        missing = [column for column in REQUIRED if column not in header]
-        strange = [column for column in header if column not in REQUIRED + OPTIONAL]
-        if missing or strange or len(set(header)) < len(header):
-            raise _refused(
-                f"{name} has the columns {header}; missing are {missing}, unknown {strange}.",
-                f"Use {', '.join(REQUIRED)} and any of {', '.join(OPTIONAL)}, each once.",
-            )
-        for fields in reader:
-            # A row longer than the header has its rest under None, a shorter one None as a value.
-            if None in fields or None in fields.values():
-                raise _refused(
-                    f"{name} has another number of fields in line {reader.line_num}.", "Correct the file."
-                )
-            yield reader.line_num, fields
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _refused(f"{name} is no CSV in UTF-8: {error}.", "Export it as CSV in UTF-8.") from None
+        for line, fields in csv_rows(data, REQUIRED, OPTIONAL):
+            if fields is None:
+                raise _refused(f"{name} has another number of fields in line {line}.", "Correct the file.")
+            yield line, fields
+    except NoCsv as error:
+        raise _refused(f"{name} cannot be imported: {error}.", "Export it as CSV in UTF-8.") from None
 
 
 def _row(fields: Mapping[str, str], timezone: ZoneInfo, now: datetime) -> dict[str, Any]:
@@ -201,7 +189,9 @@ def _row(fields: Mapping[str, str], timezone: ZoneInfo, now: datetime) -> dict[s
         raise ValueError(f"its status {status!r} is none of {', '.join(STATUSES)}")
     occurred_at = _instant(texts["occurred_at"], timezone)
     if not EPOCH <= occurred_at <= now + AHEAD:
-        raise ValueError(f"the sale of {texts['occurred_at']} lies in the future, or before there were networks")
+        raise ValueError(
+            f"the sale of {texts['occurred_at']} lies in the future, or before there were networks"
+        )
     amount = Money.parse(texts["amount"], currency)
     if abs(amount.minor) > MAX_MINOR:
         raise ValueError(f"{texts['amount']} is more than any commission")

@@ -299,7 +299,7 @@ def _unattributed_preview(rows: Sequence[Row]) -> str:
 def content_margin(
     context: dg.AssetExecutionContext, store: StoreResource, state: StateResource, lake: LakeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Which niche, format, recipe, filter, platform and channel earns more than it costs, over the 90 days up to this day.
+    """Which niche, format, recipe, filter, platform and channel earns more than it costs, over 90 days.
 
     Revenue is what is attributed, cost what was paid for (ETTAMETTA_MARGIN_WINDOW_DAYS). A verdict needs five videos:
     *earns* and *loses* where the 95 % interval of the margin per video lies on one side of zero, else *unclear*. A
@@ -327,10 +327,7 @@ def content_margin(
             "summary": dg.MetadataValue.md(
                 "\n".join(f"- {said}" for said in unattributed_in_words(rows)) or "No revenue is booked yet."
             ),
-            **{
-                f"by_{name}": dg.MetadataValue.md(_margin_preview(rows, name))
-                for name in DIMENSIONS
-            },
+            **{f"by_{name}": dg.MetadataValue.md(_margin_preview(rows, name)) for name in DIMENSIONS},
         }
         for day, rows in made.rows.items()
     }

@@ -84,13 +84,13 @@ def test_what_cannot_be_kept_is_said_beside_what_was_written(browser: Browser, d
 
 
 def test_hostile_names_are_shown_as_text(browser: Browser, db: StateDatabase) -> None:
-    label = '"><script>alert(1)</script>{{ 7*7 }}'
+    label = '"><script>alert(1)</script>{{ 1234*4321 }}'
     link, _ = make(db, label=label, commission_note="<img src=x onerror=alert(1)>")
     for path in ("/links", f"/links/{link.id}", f"/links/{link.id}/edit", f"/links/{link.id}/retire"):
         page = browser.get(path).text
         assert "<script>" not in page
         assert "<img" not in page
-        assert "49" not in re.sub(r"[0-9a-f]{16,64}", "", page).replace("{{ 7*7 }}", "")
+        assert "5332114" not in page
 
 
 def test_a_host_in_other_letters_is_shown_in_both(browser: Browser, db: StateDatabase) -> None:

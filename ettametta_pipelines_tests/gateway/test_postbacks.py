@@ -35,7 +35,9 @@ networks:
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch, settings_env: Settings) -> Callable[..., Browser]:
     def restart(**variables: str) -> Browser:
-        for name, value in ({"ETTAMETTA_POSTBACK_TOKENS": f"impact={TOKEN},awin={TOKEN[::-1]}"} | variables).items():
+        for name, value in (
+            {"ETTAMETTA_POSTBACK_TOKENS": f"impact={TOKEN},awin={TOKEN[::-1]}"} | variables
+        ).items():
             monkeypatch.setenv(name, value)
         get_settings.cache_clear()
         return browser_at(get_settings())
@@ -124,7 +126,9 @@ def test_a_networks_own_names_and_words_are_read_from_the_query_a_form_and_json(
     assert sorted(kept()) == [("impact", f"a{number}", 5, "approved", "code") for number in range(3)]
 
 
-@pytest.mark.parametrize("said", [{"amount": "12,34"}, {"currency": "XQQ"}, {"occurred_at": ""}, {"status": "paid"}])
+@pytest.mark.parametrize(
+    "said", [{"amount": "12,34"}, {"currency": "XQQ"}, {"occurred_at": ""}, {"status": "paid"}]
+)
 def test_what_cannot_be_booked_is_answered_and_parked_with_its_reason(
     gateway: Callable[..., Browser], db: StateDatabase, said: dict[str, str]
 ) -> None:

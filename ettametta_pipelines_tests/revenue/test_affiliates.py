@@ -92,8 +92,8 @@ def test_a_transaction_whose_day_was_corrected_stands_under_its_last_day_only(bo
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("amount,currency\n1,EUR\n", "missing are ['occurred_at']"),
-        ("occurred_at,amount,currency,bonus\n2026-11-01,1,EUR,2\n", "unknown ['bonus']"),
+        ("amount,currency\n1,EUR\n", "missing: occurred_at"),
+        ("occurred_at,amount,currency,bonus\n2026-11-01,1,EUR,2\n", "unknown: bonus"),
         ("occurred_at,amount,currency\n2026-11-01,1.005,EUR\n", "line 2: '1.005' is not an exact amount of EUR"),
         ("occurred_at,amount,currency\n2026-11-01,1,EUR\n2026-11-01,1,XQQ\n", "line 3: The number of decimals"),
         ("occurred_at,amount,currency\nyesterday,1,EUR\n", "line 2: Invalid isoformat"),
@@ -101,7 +101,7 @@ def test_a_transaction_whose_day_was_corrected_stands_under_its_last_day_only(bo
         (HEADER + "2026-11-01,1,EUR,a,,\n2026-11-01,2,EUR,a,,\n", "transaction a stands in it twice"),
         ("occurred_at,amount,currency\n2026-11-01,1\n", "another number of fields in line 2"),
         ('occurred_at,amount,currency\n"2026-11-01,1,EUR\n', "no CSV"),
-        ("", "missing are"),
+        ("", "missing: "),
         ("occurred_at,amount,currency\n2026-11-01,99999999999999999999,USD\n", "line 2: 99999999999999999999 is more"),
         ("occurred_at,amount,currency\n0001-01-01T00:00:00+14:00,1,USD\n", "line 2: the sale of 0001-01-01"),
         ("occurred_at,amount,currency\n9999-12-31T23:00:00-14:00,1,USD\n", "line 2: the sale of 9999-12-31"),
@@ -117,16 +117,30 @@ def test_a_crooked_file_is_refused_whole_and_says_where(books: Books, text: str,
 
 
 def test_exports_whose_days_overlap_count_no_sale_twice_and_take_the_last_status(books: Books) -> None:
-    head, one, two = "occurred_at,amount,currency,status\n", "2026-11-01,1.50,EUR,pending\n", "2026-11-01,2,EUR,pending\n"
+    head, one, two = (
+        "occurred_at,amount,currency,status\n",
+        "2026-11-01,1.50,EUR,pending\n",
+        "2026-11-01,2,EUR,pending\n",
+    )
     bring(books, head + one + one + two)
-    bring(books, "\ufeff" + head + two + one.replace("pending", "approved") + one + one, name="later.csv", later=1)
+    bring(
+        books,
+        "\ufeff" + head + two + one.replace("pending", "approved") + one + one,
+        name="later.csv",
+        later=1,
+    )
     assert sorted((row["amount_minor"], row["status"]) for row in booked(books)) == [
         (150, "approved"), (150, "pending"), (150, "pending"), (200, "pending"),
     ]  # fmt: skip
 
 
 def test_a_postback_that_cannot_be_booked_says_why(books: Books) -> None:
-    said: dict[str, Any] = {"occurred_at": "1793534400", "currency": "USD", "timezone": LOS_ANGELES, "now": NOW}
+    said: dict[str, Any] = {
+        "occurred_at": "1793534400",
+        "currency": "USD",
+        "timezone": LOS_ANGELES,
+        "now": NOW,
+    }
     for amount, problem in (("1.005", "not an exact amount"), ("1" * 30, "more than any")):
         with pytest.raises(ImportRefused) as caught:
             record_postback(books.store, "impact", "t1", amount=amount, **said)

@@ -266,8 +266,12 @@ def test_a_margin_that_loses_or_doubles_rows_fails_and_says_by_how_much(
 
 def test_a_channel_is_told_from_another_of_its_platform(store: ObjectStore, lake: Lake) -> None:
     one, two = post(1, "cooking", "clean"), replace(post(2, "cooking", "clean"), channel_id="UC2")
-    found = margin(store, lake, [one, two], [earned(5, one), earned(7, two), earned(3, None)], [cost(9, "acme--2")])
-    values = {value: row["margin_micro"] for (dimension, value, _), row in found.items() if dimension == "channel"}
+    found = margin(
+        store, lake, [one, two], [earned(5, one), earned(7, two), earned(3, None)], [cost(9, "acme--2")]
+    )
+    values = {
+        value: row["margin_micro"] for (dimension, value, _), row in found.items() if dimension == "channel"
+    }
     assert values == {"UC": 50_000, "UC2": 70_000 - 9, "(unattributed)": 30_000}
 
 
