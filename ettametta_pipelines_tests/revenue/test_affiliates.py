@@ -76,7 +76,8 @@ def test_the_networks_last_word_on_a_transaction_counts_whichever_way_it_came(bo
 
 def test_a_postback_called_twice_is_kept_once(books: Books) -> None:
     said: dict[str, Any] = {
-        "occurred_at": NOW.isoformat(), "amount": "-1.234", "currency": "KWD", "status": "reversed", "timezone": LOS_ANGELES,
+        "occurred_at": NOW.isoformat(), "amount": "-1.234", "currency": "KWD", "status": "reversed",
+        "timezone": LOS_ANGELES,
     }  # fmt: skip
     assert record_postback(books.store, "kuwait", "t9", now=NOW, **said)
     assert not record_postback(books.store, "kuwait", "t9", now=NOW + timedelta(hours=1), **said)
