@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from ettametta_pipelines.billing.periods import boundary_from
 from ettametta_pipelines.billing.tiers import Feature, Plans, Tier
+from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.state.models import Entitlement, VideoPeriod
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 
@@ -153,7 +154,7 @@ def refresh(
         customer = session.scalar(
             sa.select(Entitlement.customer_id).filter_by(mode=plans.mode, account_id=account)
         )
-    customer = customer or stripe.customer_of(account)
+    customer = customer or customer_named(db, plans, stripe, account)
     if customer is None:
         return None
     held = stripe.plans_of(customer)
@@ -161,6 +162,20 @@ def refresh(
         db, plans, account, number, customer=customer, held=held, price_keys=price_keys(stripe, plans, held),
         because=because,
     )  # fmt: skip
+
+
+def customer_named(db: StateDatabase, plans: Plans, stripe: "StripeBilling", account: str) -> str | None:
+    """The customer that carries the account's name at Stripe. Raises NeedsPersonError `customer_taken` where it is kept
+    for another account: one subscription never gives two accounts a plan."""
+    customer = stripe.customer_of(account)
+    keeps = _account_of_customer(db, plans, customer)
+    if keeps not in (None, account):
+        raise NeedsPersonError(
+            f"Stripe's customer {customer} carries the name of {account} and is the customer of {keeps}.",
+            code="customer_taken",
+            remedy=f"Set {keeps} in the customer's metadata at Stripe again; {account} gets a customer of its own.",
+        )
+    return customer
 
 
 def price_keys(stripe: "StripeBilling", plans: Plans, held: "list[Plan]") -> dict[str, str]:

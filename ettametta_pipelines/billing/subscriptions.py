@@ -15,6 +15,7 @@ from ettametta_pipelines.billing.entitlements import (
     apply_reading,
     begin_reading,
     best_of,
+    customer_named,
     entitlement_row,
     price_keys,
     refresh,
@@ -38,7 +39,7 @@ def customer_of(db: StateDatabase, plans: Plans, stripe: "StripeBilling", accoun
         known = entitlement_row(session, plans, account, db.now(session)).customer_id
     if known is not None:
         return known
-    found = stripe.customer_of(account)
+    found = customer_named(db, plans, stripe, account)
     customer = found or stripe.create_customer(account, key=f"ettametta-customer-{account}")
     with db.session() as session:
         entitlement_row(session, plans, account, db.now(session)).customer_id = customer

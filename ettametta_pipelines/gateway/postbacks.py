@@ -51,7 +51,7 @@ def postback_routes(settings: Settings, db: StateDatabase) -> APIRouter:
 
 def _check_token(tokens: tuple[str, ...], given: str) -> None:
     """An unknown network and a wrong token look alike."""
-    fits = [hmac.compare_digest(token.encode(), given.encode()) for token in tokens]
+    fits = [hmac.compare_digest(token.encode(), given.encode("utf-8", "replace")) for token in tokens]
     if not any(fits):
         raise NotAccepted(403, "wrong_token", "The token is missing or wrong for this network.")
 
@@ -81,4 +81,4 @@ async def _in_body(request: Request) -> dict[str, str]:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool)
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.billing import subscriptions
-from ettametta_pipelines.billing.entitlements import apply_reading, begin_reading, refresh
+from ettametta_pipelines.billing.entitlements import apply_reading, begin_reading, refresh, standing
 from ettametta_pipelines.billing.reconcile import reconcile
 from ettametta_pipelines.billing.reservations import VideoLimitReached, consume_slot
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
@@ -364,6 +364,19 @@ def test_a_subscription_paid_for_twice_over_is_named_and_a_payment_that_cannot_b
     assert found.doubled == [f"acme pays 2 times for {plan.id}, which counts once"]
     assert found.read == 1
     assert [said.endswith("Stripe does not answer.") for said in found.failed] == [True]
+
+
+def test_a_customer_that_is_renamed_at_stripe_gives_no_second_account_its_plan(shop: Shop) -> None:
+    shop.subscribe()
+    shop.post(f"customers/{shop.customer}", **{"metadata[ettametta_account]": "beta"})
+    for _ in range(2):
+        with pytest.raises(NeedsPersonError) as refusal:
+            refresh(shop.db, shop.plans, shop.stripe, "beta", because="test")
+        assert refusal.value.code == "customer_taken"
+    with pytest.raises(NeedsPersonError):
+        subscriptions.customer_of(shop.db, shop.plans, shop.stripe, "beta")
+    assert standing(shop.db, shop.plans, "beta").tier.slug == "free"
+    assert shop.tier == "creator"
 
 
 def test_q15_a_plan_that_ends_during_a_run_lets_the_run_finish(shop: Shop) -> None:

@@ -115,15 +115,15 @@ def test_a_networks_own_names_and_words_are_read_from_the_query_a_form_and_json(
     file = tmp_path / "networks.yaml"
     file.write_text(NETWORKS)
     browser = gateway(ETTAMETTA_NETWORKS=str(file))
-    for number, how in enumerate(("params", "data", "json")):
+    for number, (how, payout) in enumerate((("params", "0.5"), ("data", "0.50"), ("json", 0.5))):
         sale = {
-            "token": TOKEN, "ActionId": f"a{number}", "Payout": "5", "currency": "JPY", "status": "LOCKED",
+            "token": TOKEN, "ActionId": f"a{number}", "Payout": payout, "currency": "KWD", "status": "LOCKED",
             "EventDate": "1793534400", "SubId1": "code",
         }  # fmt: skip
         answer = browser.client.request("POST", "/postbacks/impact", **{how: sale})
         assert answer.status_code == 200, answer.text
     apply_inbox(get_settings(), db)
-    assert sorted(kept()) == [("impact", f"a{number}", 5, "approved", "code") for number in range(3)]
+    assert sorted(kept()) == [("impact", f"a{number}", 500, "approved", "code") for number in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -150,4 +150,9 @@ def test_what_is_no_call_is_refused(gateway: Callable[..., Browser], db: StateDa
     assert browser.client.post("/postbacks/impact", content=json.dumps(nested), headers={
         "content-type": "application/json"
     }).status_code == 400  # fmt: skip
+    halves = b'{"token": "\\ud800", "transaction_id": "\\ud800"}'
+    answer = browser.client.post(
+        "/postbacks/impact", content=halves, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 403
     assert stored(db) == []
