@@ -188,6 +188,37 @@ class Settings(BaseSettings):
     account_model_budgets: Annotated[dict[str, Dollars], NoDecode] = Field(
         default={}, alias="ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD"
     )
+    # Where clips are made on a GPU; see docs/gpu.md. `auto` takes the first of node, pod and local that is configured.
+    gpu_runner: Literal["auto", "node", "pod", "local"] = Field(default="auto", alias="ETTAMETTA_GPU_RUNNER")
+    gpu_models_dir: Path | None = Field(default=None, alias="ETTAMETTA_GPU_MODELS_DIR")
+    gpu_memory: Literal["auto", "resident", "model_offload", "group_offload", "fp8"] = Field(
+        default="auto", alias="ETTAMETTA_GPU_MEMORY"
+    )
+    # A file the worker keeps its newest figures in, for whoever started it.
+    gpu_progress: Path | None = Field(default=None, alias="ETTAMETTA_GPU_PROGRESS")
+    # Interpreter of an environment with the `gpu` extra, for GPU work on this machine.
+    gpu_python: Path | None = Field(default=None, alias="ETTAMETTA_GPU_PYTHON")
+    gpu_image: str = Field(default="", alias="ETTAMETTA_GPU_IMAGE")
+    gpu_pod_template: Path | None = Field(default=None, alias="ETTAMETTA_GPU_POD_TEMPLATE")
+    gpu_namespace: str = Field(default="", alias="ETTAMETTA_GPU_NAMESPACE")
+    # Seconds a GPU pod may wait for a node, load its image, and work.
+    gpu_schedule_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_SCHEDULE_S")
+    gpu_pull_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_PULL_S")
+    gpu_run_s: float = Field(default=3600, gt=0, alias="ETTAMETTA_GPU_RUN_S")
+    # Of the pod this process runs in, by the downward API: what it makes is then removed with it.
+    pod_name: str = ""
+    pod_uid: str = ""
+    pod_namespace: str = ""
+    render_node_url: str = ""
+    render_node_secret: SecretStr | None = None
+    render_node_port: int = Field(default=8500, ge=1, le=65535, alias="ETTAMETTA_RENDER_NODE_PORT")
+    # On the node itself: its Redis, who is told when a job is finished, and how many GPUs work.
+    render_node_redis: str = Field(default="redis://127.0.0.1:6379/0", alias="ETTAMETTA_RENDER_NODE_REDIS")
+    render_node_webhook_url: str = Field(default="", alias="ETTAMETTA_RENDER_NODE_WEBHOOK")
+    # Seconds after which a worker that is not heard of is taken for lost.
+    render_node_lease_s: float = Field(default=30, gt=0, alias="ETTAMETTA_RENDER_NODE_LEASE_S")
+    render_node_gpus: int = Field(default=1, ge=0, le=16, alias="ETTAMETTA_RENDER_NODE_GPUS")
+
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
     # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.

@@ -1,9 +1,9 @@
 """Tables of the relational state, as typed SQLAlchemy models, and database time.
 
-Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
-moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing. A change here needs a revision under `migrations/versions`; a test
-compares the two.
+Here is their shape only: what a row means and which columns are unique. How rows move is said where they are moved:
+`quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing, `entitlements.py`
+and `reservations.py` in billing. A change here needs a revision under `migrations/versions`; a test compares the
+two.
 """
 
 from datetime import UTC, date, datetime
@@ -576,3 +576,29 @@ class PublicationVariant(Base):
     shares: Mapped[dict[str, Any]]
     text: Mapped[str]
     assigned_at: Mapped[datetime]
+
+
+class RenderJob(Base):
+    """One job on a render node; the truth about it, whatever becomes of the queue.
+
+    `attempt` fences: what a worker says counts only for the attempt it claimed. `document` is the `ClipJob`.
+    """
+
+    __tablename__ = "render_jobs"
+    __table_args__ = (UniqueConstraint("idempotency_key"), Index(None, "state", "lease_until"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    idempotency_key: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    attempt: Mapped[int]
+    losses: Mapped[int]
+    holder: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    sent_at: Mapped[datetime | None]
+    webhook_tries: Mapped[int]
+    webhook_due_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
