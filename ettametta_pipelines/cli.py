@@ -472,6 +472,36 @@ def gateway(host: Host = "127.0.0.1", port: Port = None) -> None:
     serve_gateway(settings, host, port if port is not None else settings.gateway_port)
 
 
+@app.command()
+def render_node(host: Host = "127.0.0.1", port: Port = None) -> None:
+    """Serve a render node: takes jobs for this machine's GPUs over HTTP, queues them on Redis, keeps the clips."""
+    from ettametta_pipelines.synthesis.render_node.server import serve_render_node
+
+    settings = get_settings()
+    serve_render_node(settings, host, port if port is not None else settings.render_node_port)
+
+
+@app.command()
+def gpu_pods(
+    sweep: Annotated[bool, typer.Option("--sweep", help="Delete those whose run is over.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the GPU pods of the cluster, and remove those that outlived their run."""
+    from ettametta_pipelines.automation.gpu_janitor import pods_of_cluster
+
+    found = pods_of_cluster(get_settings(), remove=sweep)
+    if as_json:
+        print_json([pod.as_dict() for pod in found])
+        return
+    table = Table("pod", "run", "stage", "minutes", "")
+    for pod in found:
+        note = ("removed" if sweep else "outlived its run") if pod.is_leaked else ""
+        table.add_row(
+            Text(pod.name), Text(pod.run_id), pod.stage, f"{pod.age.total_seconds() / 60:.0f}", note
+        )
+    out.print(table)
+
+
 def main() -> None:
     """Entry point: expected failures become one message and an exit code."""
     # Dagster says of its own classes that they may change; the pinned version answers that, not our user.

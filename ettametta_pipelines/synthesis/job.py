@@ -36,6 +36,10 @@ def job_slug(job_id: str) -> str:
     return hashlib.sha256(job_id.encode()).hexdigest()[:32]
 
 
+def job_key(slug: str) -> str:
+    return f"{JOBS_PREFIX}/{slug}.json"
+
+
 def report_key(job_id: str) -> str:
     return f"{JOBS_PREFIX}/{job_slug(job_id)}.report.json"
 
@@ -55,7 +59,7 @@ class ClipJob:
 
     @property
     def key(self) -> str:
-        return f"{JOBS_PREFIX}/{job_slug(self.job_id)}.json"
+        return job_key(job_slug(self.job_id))
 
     def keyed(self) -> list[tuple[str, ClipRequest]]:
         """Each request with the name of its clip, in order."""

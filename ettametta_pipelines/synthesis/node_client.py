@@ -22,13 +22,14 @@ from ettametta_pipelines.failures import (
 from ettametta_pipelines.settings import Settings, VendorEndpoint
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.job import (
+    ClipJob,
     JobReport,
     Outcome,
     all_outcomes,
     clip_key,
     finished_before,
     finished_clip,
-    job_slug,
+    job_key,
     make_job,
     outcome_from_json,
     report_key,
@@ -167,6 +168,8 @@ class NodeRunner:
         job = make_job(job_id, engine, model, requests)
         if (before := finished_before(self._store, job)) is not None:
             return before
+        # Before it is sent, so that the node's word about it is known for ours.
+        self._store.put(job.key, job.as_json())
         there = replace(job, requests=tuple(self._with_still(request) for request in requests))
         standing = self._client.submit(job_id, there.as_json())
         if standing["state"] == "parked":
@@ -286,14 +289,22 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def gave_job(store: ObjectStore, node_job: str) -> bool:
+    """Whether a job that a message is about was ordered from here."""
+    return bool(_KEY.fullmatch(node_job)) and store.exists(job_key(node_job))
+
+
 def finish_from_webhook(settings: Settings, store: ObjectStore, message: Mapping[str, Any]) -> str:
-    """What a `render_job_ended` message of the node comes to: its clips are fetched; says so in a sentence.
+    """What a `render_job_ended` message of the node comes to: its clips are fetched; says so in a few words.
 
     The message only says that it is worth looking; what counts is what the node answers. Repeating it changes nothing.
     """
-    key = str(message.get("idempotency_key", ""))
+    node_job = str(message.get("job_id", ""))
+    if not gave_job(store, node_job):
+        return "no job of ours"
+    job = ClipJob.from_json(store.get(job_key(node_job)))
     client = open_client(settings, NodeDeadlines(api_s=60))
-    standing = client.standing(job_slug(key))
+    standing = client.standing(node_job)
     if standing["state"] != "done":
         return f"job is {standing['state']}"
-    return f"{fetch(client, store, key, standing)} clips fetched"
+    return f"{fetch(client, store, job.job_id, standing)} clips fetched"

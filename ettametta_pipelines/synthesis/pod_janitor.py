@@ -6,7 +6,7 @@ them. Called by the janitor's sensor and by `ettametta gpu-pods`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,9 @@ class FoundPod:
     stage: str
     age: timedelta
     is_leaked: bool
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"age": self.age.total_seconds()}
 
 
 def find_pods(api: KubernetesApi, is_over: Callable[[str], bool], now: datetime) -> list[FoundPod]:

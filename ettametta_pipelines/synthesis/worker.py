@@ -260,7 +260,7 @@ class Worker:
 def _no_memory(painter: "Painter", request: ClipRequest) -> PermanentError:
     width, height = painter.model.size(request)
     return PermanentError(
-        f"{painter.model.name} has no room on this GPU for {width}x{height} and {painter.model.frames(request)} frames.",
+        f"{painter.model.name} has no room on this GPU for {painter.model.frames(request)} frames of {width}x{height}.",
         code="gpu_out_of_memory",
         remedy="Ask for a smaller or shorter clip, set ETTAMETTA_GPU_MEMORY to group_offload, or take a larger GPU.",
     )

@@ -1,13 +1,12 @@
 """Tells orderers that a job has ended: one signed POST, repeated until it is taken or given up.
 
-The signature is hex HMAC-SHA256 of `timestamp.nonce.body` under RENDER_NODE_SECRET; every try has a timestamp and a
-nonce of its own, so that a receiver can refuse what is old and what it has seen.
+The signature is hex HMAC-SHA256 of `timestamp.nonce.body` under RENDER_NODE_SECRET. A repeated notice has a new
+timestamp and the same nonce: a receiver refuses what is old and knows again what it has.
 """
 
 import hashlib
 import hmac
 import json
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,21 @@ def sign(secret: str, timestamp: str, nonce: str, body: bytes) -> str:
     return hmac.new(secret.encode(), f"{timestamp}.{nonce}.".encode() + body, hashlib.sha256).hexdigest()
 
 
-def signed_headers(secret: str, body: bytes) -> dict[str, str]:
-    timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
+def signed_headers(secret: str, nonce: str, body: bytes) -> dict[str, str]:
+    """The one signature header, as the gateway's webhooks have it: `t=<unix>,n=<nonce>,v1=<hex>`."""
+    timestamp = str(int(time.time()))
+    signature = sign(secret, timestamp, nonce, body)
     return {
         "Content-Type": "application/json",
         "X-Ettametta-Timestamp": timestamp,
         "X-Ettametta-Nonce": nonce,
-        "X-Ettametta-Signature": sign(secret, timestamp, nonce, body),
+        "X-Ettametta-Signature": f"t={timestamp},n={nonce},v1={signature}",
     }
+
+
+def nonce_of(job: RenderJob) -> str:
+    """Names one ending of one job, so that a receiver knows a repeated notice again."""
+    return hashlib.sha256(f"{job.id}:{job.attempt}:{job.state}".encode()).hexdigest()[:32]
 
 
 def notice_of(job: RenderJob) -> bytes:
@@ -56,7 +62,9 @@ def send_due(db: StateDatabase, client: "httpx.Client", url: str, secret: str) -
     for job in jobs.due_notices(db):
         body = notice_of(job)
         try:
-            delivered = client.post(url, content=body, headers=signed_headers(secret, body)).is_success
+            delivered = client.post(
+                url, content=body, headers=signed_headers(secret, nonce_of(job), body)
+            ).is_success
         except httpx.TransportError:
             delivered = False
         jobs.note_notice(db, job, delivered=delivered)
