@@ -66,6 +66,25 @@ setup(
         "uvicorn",
     ],
     extras_require={
+        # What the GPU worker needs, installed alone: `pip install -c constraints-gpu.txt <these>`, then this package with
+        # --no-deps. Its versions are constraints-gpu.txt's; the code location has none of it.
+        "gpu": [
+            "accelerate",
+            "av",
+            "boto3",
+            "dagster-pipes",
+            "diffusers",
+            "ftfy",
+            "numpy",
+            "obstore",
+            "pillow",
+            "pydantic-settings",
+            "requests",
+            "sentencepiece",
+            "torch",
+            "transformers",
+            "tzdata",
+        ],
         "dev": [
             "boto3-stubs[s3]",
             "hypothesis",

@@ -320,7 +320,7 @@ def _run(name: str, reporter: Reporter, stop: Stop) -> Exit:
 def _end_with_parent() -> None:
     # Whoever started us holds the other end. A job whose holder is gone is begun anew elsewhere, so this one must not
     # go on beside it.
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):
         pass
     os._exit(Exit.STOPPED)
 

@@ -37,6 +37,7 @@ def run(name: str, reporter: worker.Reporter, stop: worker.Stop) -> Exit:
     job = ClipJob.from_json(store.get(name.removeprefix("store:")))
     failures: dict[str, ClipFailure] = {}
     made = 0
+    reporter.say("at work")
     for key, request in job.keyed():
         if finished_clip(store, job.prefix, key) is not None:
             continue

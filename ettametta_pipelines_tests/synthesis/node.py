@@ -73,11 +73,11 @@ class Redis:
 
 
 class Receiver:
-    """Takes webhooks; the first ones are answered with `refusals`."""
+    """Takes webhooks; the first one about a job of `refused` is answered with 500."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[dict[str, str], bytes]] = []
-        self.refusals: list[int] = []
+        self.refused: set[str] = set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -87,7 +87,9 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.refusals.pop(0) if receiver.refusals else 200)
+                job = json.loads(body)["job_id"]
+                self.send_response(500 if job in receiver.refused else 200)
+                receiver.refused.discard(job)
                 self.end_headers()
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -156,8 +158,12 @@ class Node:
     def children(self, of: int | None = None) -> list[int]:
         """Processes that a process started, from /proc."""
         parent = of or (self.process.pid if self.process else 0)
-        found = Path(f"/proc/{parent}/task/{parent}/children")
-        return [int(child) for child in found.read_text().split()] if found.exists() else []
+        # A thread's children are listed with that thread.
+        return [
+            int(child)
+            for found in Path(f"/proc/{parent}/task").glob("*/children")
+            for child in found.read_text().split()
+        ]
 
     def worker(self) -> int:
         """The Celery worker's process."""

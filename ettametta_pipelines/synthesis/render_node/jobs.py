@@ -20,7 +20,7 @@ from ettametta_pipelines.synthesis.job import ClipJob, job_slug
 
 MAX_LOSSES = 1
 MAX_WEBHOOK_TRIES = 12
-FIRST_WEBHOOK_WAIT_S = 5.0
+FIRST_WEBHOOK_WAIT_S = 2.0
 LONGEST_WEBHOOK_WAIT_S = 900.0
 
 

@@ -5,7 +5,7 @@ twice finds its job taken. Run as a module, this is the worker's process: `pytho
 ettametta_pipelines.synthesis.render_node.queue`.
 """
 
-import sys
+import os
 import threading
 from typing import Any
 
@@ -68,13 +68,11 @@ def run_worker(settings: Settings) -> None:
 
     signals.worker_shutting_down.connect(stopping, weak=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app.worker_main(["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip", "--quiet"])
+    app.worker_main(["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip"])
 
 
 def _end_with_parent() -> None:
-    import os
-
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):
         pass
     # Its GPU process ends in the same way; the job's lease runs out and somebody else makes what is missing.
     os._exit(1)

@@ -6,6 +6,7 @@ is held in memory that a restart would miss.
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -133,6 +134,8 @@ def serve_render_node(settings: Settings, host: str, port: int) -> None:
             keeping.health,
         )
         config = uvicorn.Config(node, log_level="warning", access_log=False, proxy_headers=False)
+        # Uvicorn raises the signal again once it has shut down, which would end us before our workers.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listener])
