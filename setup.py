@@ -66,8 +66,8 @@ setup(
         "uvicorn",
     ],
     extras_require={
-        # What the GPU worker needs, installed alone: `pip install -c constraints-gpu.txt <these>`, then this package with
-        # --no-deps. Its versions are constraints-gpu.txt's; the code location has none of it.
+        # What the GPU worker needs, in an environment of its own: see scripts/install_gpu_worker.sh. Its versions are
+        # those of constraints-gpu.txt; the code location has none of it.
         "gpu": [
             "accelerate",
             "av",

@@ -7,8 +7,10 @@ directory=$1
 [ -x "$directory/bin/python" ] || "${PYTHON:-python3}" -m venv "$directory"
 pip="$directory/bin/python -m pip --disable-pip-version-check"
 echo "Installing the GPU worker's packages into $directory ..."
-# Everything is pinned, so nothing is resolved, and a package that pins others differently does not get in the way.
+# Torch brings the CUDA libraries of its build along. The rest is pinned whole, so that nothing has to be resolved.
 # shellcheck disable=SC2086 (a command and its options)
+$pip install -qq --constraint constraints-gpu.txt torch
+# shellcheck disable=SC2086
 $pip install -qq --no-deps --requirement constraints-gpu.txt
 # shellcheck disable=SC2086
 $pip install -qq --no-deps --editable .

@@ -211,7 +211,7 @@ def ltx_2() -> Any:
 
 MODELS = {
     "ltx-2-distilled": ltx_2,
-    "wan2.2-ti2v-5b": wan_5b,
+    "wan2.2-ti2v-5b-distilled": wan_5b,
 }
 
 if __name__ == "__main__":
