@@ -195,13 +195,6 @@ def load_painter(name: str, directory: Path, memory: str = "auto") -> Painter:
 
     Raises PermanentError `unknown_gpu_model`, NeedsPersonError `gpu_model_missing`.
     """
-    import torch
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
     model = gpu_model(name)
     place = directory / name
     if not (place / "model_index.json").is_file():
@@ -210,6 +203,13 @@ def load_painter(name: str, directory: Path, memory: str = "auto") -> Painter:
             code="gpu_model_missing",
             remedy=f"Put the diffusers checkpoint into {place}, or point ETTAMETTA_GPU_MODELS_DIR to where it is.",
         )
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = torch.bfloat16 if device.type == "cuda" else torch.float32
     parts: dict[str, Any] = {}

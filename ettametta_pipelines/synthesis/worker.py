@@ -155,8 +155,8 @@ class Worker:
         self._figures |= {"forwards": painter.forwards, "peak_memory_bytes": painter.peak_memory()}
 
     def _loaded(self, models: Path, memory: str) -> "Painter":
-        with self._timed("import_s"):
-            from ettametta_pipelines.synthesis import diffusion
+        from ettametta_pipelines.synthesis import diffusion
+
         with self._timed("load_s"):
             return diffusion.load_painter(self._job.model, models, memory)
 

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).parents[3]
 PYTHON = Path(os.environ.get("ETTAMETTA_TEST_GPU_PYTHON", REPOSITORY / ".venv-gpu" / "bin" / "python"))
 
 
-# Several threads on matrices this small wait for each other, on a busy machine a hundred times longer than they compute.
+# Several threads on matrices this small wait for each other, on a busy machine a hundred times as long as they work.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
