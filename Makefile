@@ -62,7 +62,7 @@ bench-gpu: $(GPU)/.installed
 
 unit: $(VENV)/.installed-dev $(GPU)/.installed
 	scripts/install_test_servers.sh
-	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup
 
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
@@ -86,6 +86,8 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.discovery
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.resemblance
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.webhooks
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

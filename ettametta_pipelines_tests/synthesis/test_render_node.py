@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 
 from ettametta_pipelines.failures import FailureKind, PermanentError, TransientError
+from ettametta_pipelines.gateway.webhook_sources import SOURCES
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.job import job_slug, make_job
 from ettametta_pipelines.synthesis.node_client import NodeDeadlines, NodeRunner, finish_from_webhook, gave_job
+from ettametta_pipelines.synthesis.render_node.notices import signed_headers
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
 from ettametta_pipelines_tests.synthesis.node import SECRET, Node, Receiver, Redis, is_gone, wait_for
 
@@ -183,6 +186,15 @@ def test_the_webhook_is_signed_and_repeated_until_it_is_taken(
     assert gave_job(store, job)
     assert finish_from_webhook(settings, store, message) == "0 clips fetched"
     assert finish_from_webhook(settings, ObjectStore.from_url(tmp_path.as_uri()), message) == "no job of ours"
+
+
+def test_the_gateway_takes_the_nodes_signature_and_no_other() -> None:
+    body, source = b'{"event": "render_job_ended"}', SOURCES["render-node"]
+    headers = {name.lower(): value for name, value in signed_headers(SECRET, "n" * 32, body).items()}
+    assert source.is_signed(headers, body, SECRET, time.time())
+    assert not source.is_signed(headers, body + b" ", SECRET, time.time())
+    assert not source.is_signed(headers, body, "another", time.time())
+    assert not source.is_signed(headers, body, SECRET, time.time() + 600)
 
 
 def test_the_webhook_alone_brings_the_clips_of_an_order_nobody_waits_for(
