@@ -80,7 +80,7 @@ $(PEERS)/.installed: ettametta_pipelines_tests/benchmarks/peers.txt | $(BIN)/pyt
 	$(PEERS)/bin/python -m pip install -qq --requirement $<
 	@touch $@
 
-bench: $(VENV)/.installed-dev $(PEERS)/.installed
+bench: $(VENV)/.installed-dev $(PEERS)/.installed $(GPU)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.definitions_load
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.lake
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.discovery
@@ -88,6 +88,7 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.webhooks
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.gpu_worker
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

@@ -26,9 +26,14 @@ from ettametta_pipelines.synthesis.render_node.notices import signed_headers
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
 from ettametta_pipelines_tests.synthesis.node import SECRET, Node, Receiver, Redis, is_gone, wait_for
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("redis-server") or Path("/usr/bin/redis-server").exists()), reason="needs redis-server"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (shutil.which("redis-server") or Path("/usr/bin/redis-server").exists()),
+        reason="needs redis-server",
+    ),
+    # One node for all of them.
+    pytest.mark.xdist_group("render node"),
+]
 QUICK = NodeDeadlines(queue_s=30, run_s=30, api_s=20, poll_s=0.1)
 
 

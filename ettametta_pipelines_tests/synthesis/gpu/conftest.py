@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,13 @@ def gpu_python() -> Path:
 @pytest.fixture(scope="session")
 def tiny_models(gpu_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a randomly initialised checkpoint per model."""
-    directory = tmp_path_factory.mktemp("models")
-    script = Path(__file__).with_name("tiny_models.py")
-    subprocess.run([gpu_python, script, directory], check=True, capture_output=True)
-    return directory
+    # Shared by the processes of one session; whoever comes second finds it whole or makes it too.
+    session = tmp_path_factory.getbasetemp()
+    shared = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "tiny-models"
+    if not shared.exists():
+        made = tmp_path_factory.mktemp("models") / "made"
+        script = Path(__file__).with_name("tiny_models.py")
+        subprocess.run([gpu_python, script, made], check=True, capture_output=True)
+        with suppress(OSError):
+            made.rename(shared)
+    return shared
