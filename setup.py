@@ -65,6 +65,7 @@ setup(
     ],
     extras_require={
         "dev": [
+            "aiosmtpd",
             "boto3-stubs[s3]",
             "hypothesis",
             "jsonschema",

@@ -259,6 +259,12 @@ def _check_encryption(settings: Settings) -> str:
     )
 
 
+def _check_alerts(settings: Settings) -> str:
+    from ettametta_pipelines.operations.alert_check import describe
+
+    return describe(settings)
+
+
 PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
     "state database": _check_state,
@@ -269,4 +275,5 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "channel rules": _check_channels,
     "tiers": _check_tiers,
     "encryption": _check_encryption,
+    "alerts": _check_alerts,
 }

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -149,6 +150,14 @@ class Settings(BaseSettings):
     niches_file: Path | None = Field(default=None, alias="ETTAMETTA_NICHES")
     channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
     encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
+    # Who is alerted by what; see docs/alerts.md. Addresses that hold passwords or tokens are secrets.
+    alerts_file: Path | None = Field(default=None, alias="ETTAMETTA_ALERTS")
+    smtp_url: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_SMTP_URL")
+    alert_from: str = Field(default="", alias="ETTAMETTA_ALERT_FROM")
+    alert_to: str = Field(default="", alias="ETTAMETTA_ALERT_TO")
+    alert_webhooks: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ALERT_WEBHOOKS")
+    # Where people open the Dagster UI, for links in messages; this machine's port if not set.
+    ui_address: str = Field(default="", alias="ETTAMETTA_UI_URL", pattern=r"^(https?://[^\s]+)?$")
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
@@ -254,6 +263,19 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _known_mail_server(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        try:
+            known = not url or (url.startswith(("smtp://", "smtps://")) and bool(urlsplit(url).hostname))
+            _ = urlsplit(url).port
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("must be smtp://user:password@host:587 or smtps://user:password@host:465")
+        return value
+
     @field_validator("store_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
@@ -311,6 +333,11 @@ class Settings(BaseSettings):
     @property
     def sandbox_url(self) -> str:
         return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def ui_url(self) -> str:
+        """Address of the Dagster UI, without a slash at its end."""
+        return self.ui_address.rstrip("/") or f"http://127.0.0.1:{self.ui_port}"
 
     @property
     def gateway_url(self) -> str:

@@ -138,7 +138,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [
-        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
+        "alerts", "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from ettametta_pipelines.automation.alerts import alerts
 from ettametta_pipelines.automation.jobs import INGEST_JOB
 from ettametta_pipelines.automation.ordered_posts import ordered_posts
 from ettametta_pipelines.automation.priority import plan_tags, queue_aging
@@ -137,4 +138,4 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor, publish_sensor, ordered_posts, queue_aging]
+SENSORS = [upload_sensor, publish_sensor, ordered_posts, queue_aging, alerts]

@@ -576,3 +576,62 @@ class PublicationVariant(Base):
     shares: Mapped[dict[str, Any]]
     text: Mapped[str]
     assigned_at: Mapped[datetime]
+
+
+class Alert(Base):
+    """One thing that is wrong, as one route of alerts knows it; opened again when it comes back.
+
+    `occurrences` is how often it was found at the last look, `told` how often by the last message; `told` is 0 until
+    somebody was told. `closed_at` is empty while it lasts.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (UniqueConstraint("route", "fingerprint"), Index(None, "closed_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    fingerprint: Mapped[str]
+    kind: Mapped[str]
+    severity: Mapped[str]
+    headline: Mapped[str]
+    opened_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    occurrences: Mapped[int]
+    told: Mapped[int]
+    told_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
+class AlertBudget(Base):
+    """How many messages a route of alerts may still send: a token bucket, as full as it was at `filled_at`."""
+
+    __tablename__ = "alert_budgets"
+
+    route: Mapped[str] = mapped_column(primary_key=True)
+    millitokens: Mapped[int]
+    filled_at: Mapped[datetime]
+
+
+class AlertMessage(Base):
+    """One message to one target: written with the alerts it tells of, then claimed (`lease_until`) and sent.
+
+    `target` names an address or a configured webhook and is no secret. `attempts` counts claims after which nothing was
+    heard; `parked_at` is set when it cannot be delivered.
+    """
+
+    __tablename__ = "alert_messages"
+    __table_args__ = (Index(None, "sent_at", "parked_at", "due_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    target: Mapped[str]
+    severity: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int]
+    sent_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+    error: Mapped[str | None]
