@@ -45,7 +45,7 @@ EXPECTED_ASSETS = {
         "publication_analytics",
         "variant_results",
     },
-    "operations": {"api_quota_usage", "table_packs"},
+    "operations": {"api_quota_usage", "table_packs", "operations_overview", "video_catalog"},
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
         "affiliate_raw", "affiliate_earnings",
@@ -113,6 +113,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "reconcile_plans", "return_video_slots",
         "check_channels",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "morning_page", "catalog_videos",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -134,6 +135,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "half_hourly_publish_queue": "*/30 * * * *",
         "daily_publication_analytics": "0 7 * * *",
         "nightly_variant_results": "45 1 * * *",
+        "morning_page": "30 6 * * *",
+        "half_hourly_catalog": "20,50 * * * *",
         "publication_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)

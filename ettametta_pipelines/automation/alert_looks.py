@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 
@@ -47,7 +47,6 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 BACKFILL_TAG = "dagster/backfill"
 WILL_RETRY_TAG = "dagster/will_retry"
 RETRIED_BY_TAG = "dagster/auto_retry_run_id"
-ASSET_JOB = "__ASSET_JOB"
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
 
 WAITS, STARTS, RUNS = "waits in the queue", "does not start", "runs far longer than usual"
@@ -146,7 +145,7 @@ def _failed(desk: Desk, cause: str, why: Cause, struck: Sequence[dg.RunRecord]) 
         why.remedy,
         tuple(_struck(desk, record) for record in struck),
         desk.groups.get(asset or ""),
-        f"{desk.settings.ui_url}/runs?" + quote(f"q[0]=tag:{FAILURE_CODE_TAG}={why.code}", safe="=")
+        f"{desk.settings.ui_url}/runs?" + urlencode({"q[0]": f"tag:{FAILURE_CODE_TAG}={why.code}"})
         if FAILURE_CODE_TAG in struck[0].dagster_run.tags
         else desk.run_page(max(struck, key=_ended).dagster_run.run_id),
     )  # fmt: skip
@@ -156,7 +155,7 @@ def _struck(desk: Desk, record: dg.RunRecord) -> Occurrence:
     run = record.dagster_run
     return Occurrence(
         run.run_id, _ended(record), _title(run), run.tags.get(ACCOUNT_TAG), _niche(run), run.tags.get(PLATFORM_TAG),
-        desk.run_page(run.run_id),
+        desk.run_page(run.run_id), partition=run.tags.get(PARTITION_TAG),
     )  # fmt: skip
 
 
@@ -212,7 +211,7 @@ def _title(run: dg.DagsterRun) -> str:
     of = run.tags.get(TITLE_TAG) or run.tags.get(PARTITION_TAG)
     if of is None and RANGE_TAGS[0] in run.tags:
         of = f"{run.tags[RANGE_TAGS[0]]} to {run.tags.get(RANGE_TAGS[1], '')}"
-    job = "" if run.job_name == ASSET_JOB else run.job_name
+    job = "" if run.job_name.startswith("__") else run.job_name
     return " · ".join(filter(None, (job, of))) or _assets(run)
 
 
@@ -388,7 +387,7 @@ def stuck_runs(desk: Desk) -> list[Finding]:
         run = record.dagster_run
         if trouble := _trouble(desk, record, usual):
             how, since = trouble
-            name = _assets(run) if run.job_name == ASSET_JOB else run.job_name
+            name = _assets(run) if run.job_name.startswith("__") else run.job_name
             by_trouble[how, name].append(
                 Occurrence(
                     run.run_id, since, _title(run), run.tags.get(ACCOUNT_TAG), _niche(run),

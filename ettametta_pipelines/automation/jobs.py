@@ -29,6 +29,8 @@ PACK_JOB = "pack_tables"
 PLANS_JOB = "reconcile_plans"
 SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
+OVERVIEW_JOB = "morning_page"
+CATALOG_JOB = "catalog_videos"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -178,5 +180,16 @@ JOBS = [
         selection=dg.AssetSelection.assets("connected_channels"),
         tags=UPLOAD_PRIORITY,
         description="Renew the channels' tokens that are due, and show how every channel stands.",
+    ),
+    dg.define_asset_job(
+        OVERVIEW_JOB,
+        selection=dg.AssetSelection.assets("operations_overview"),
+        tags=UPLOAD_PRIORITY,
+        description="Make the morning page as things stand now. Only reads.",
+    ),
+    dg.define_asset_job(
+        CATALOG_JOB,
+        selection=dg.AssetSelection.assets("video_catalog"),
+        description="List every source video by title, with where it stands. Only reads.",
     ),
 ]

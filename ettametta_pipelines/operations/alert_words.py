@@ -117,7 +117,7 @@ def _secrets(settings: Settings) -> tuple[str, ...]:
 
 def count(number: int, noun: str) -> str:
     """`1 run`, `40 runs`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith(("s", "x")) else "s")
 
 
 def when(instant: datetime, zone: ZoneInfo) -> str:

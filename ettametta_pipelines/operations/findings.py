@@ -40,6 +40,7 @@ class Occurrence:
     platform: str | None = None
     link: str = ""
     repaired: bool = False
+    partition: str | None = None
 
 
 @dataclass(frozen=True)

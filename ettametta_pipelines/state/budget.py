@@ -125,6 +125,19 @@ def spending(db: StateDatabase, mode: str, day: date) -> dict[str, Spending]:
     }
 
 
+def spent_between(db: StateDatabase, mode: str, first: date, last: date) -> int:
+    """What everybody together spent from the first day to the last, in millionths of a US dollar."""
+    with db.session(write=False) as session:
+        total = session.scalar(
+            sa.select(sa.func.sum(ModelSpending.spent_microusd)).where(
+                ModelSpending.mode == mode,
+                ModelSpending.account_id == EVERYBODY,
+                ModelSpending.day.between(first, last),
+            )
+        )
+    return int(total or 0)
+
+
 def _reserve(session: Session, made: Claim, account: str, limit: int) -> bool:
     key = {"mode": made.mode, "account_id": account, "day": made.day}
     insert_if_absent(session, ModelSpending, {**key, "spent_microusd": 0, "reserved_microusd": 0})

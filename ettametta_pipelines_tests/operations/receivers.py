@@ -42,6 +42,14 @@ class MailDesk:
         return "250 taken"
 
 
+class _OnAnyPort(Controller):
+    """The controller knocks at the port it was told, which is not the one that 0 becomes."""
+
+    def _trigger_server(self) -> None:
+        self.port = self.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        super()._trigger_server()
+
+
 @contextmanager
 def mail_server(desk: MailDesk, *, certificate: Path | None = None, password: str = "") -> Iterator[int]:
     """A mail server over `desk`; with a certificate it wants STARTTLS, with a password a login. Yields its port."""
@@ -52,18 +60,15 @@ def mail_server(desk: MailDesk, *, certificate: Path | None = None, password: st
 
     def check(server: Any, session: Any, envelope: Any, mechanism: str, asked: Any) -> AuthResult:
         known = isinstance(asked, LoginPassword) and asked.password == password.encode()
-        return AuthResult(success=known)
+        return AuthResult(success=known, handled=False)
 
-    controller = Controller(
+    controller = _OnAnyPort(
         desk, hostname="127.0.0.1", port=0, tls_context=context, require_starttls=context is not None,
-        authenticator=check if password else None, auth_required=bool(password), auth_require_tls=False,
+        authenticator=check if password else None, auth_required=bool(password), auth_require_tls=context is not None,
     )  # fmt: skip
-    # The controller knocks at the port it was told, which 0 is not.
-    controller._trigger_server = lambda: None  # type: ignore[method-assign]
     controller.start()
     try:
-        assert controller.server is not None
-        yield controller.server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        yield controller.port
     finally:
         controller.stop()
 
