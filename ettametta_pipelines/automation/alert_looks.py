@@ -47,6 +47,10 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 BACKFILL_TAG = "dagster/backfill"
 WILL_RETRY_TAG = "dagster/will_retry"
 RETRIED_BY_TAG = "dagster/auto_retry_run_id"
+INTERRUPTED = "DagsterExecutionInterruptedError"
+RUN_AGAIN = (
+    "Its process was killed or never started (memory, a restart, a time limit): run it again from its page."
+)
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
 
 WAITS, STARTS, RUNS = "waits in the queue", "does not start", "runs far longer than usual"
@@ -294,8 +298,13 @@ def _read_cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Cause:
             raised = raised.cause
         name = (raised.cls_name if raised else None) or "Error"
         sentence = (raised.message if raised else event.message or "").strip().splitlines()
+        name = name.rpartition(".")[2]
+        if name == INTERRUPTED:
+            return Cause(
+                "run_interrupted", "Its run was ended before it was done.", RUN_AGAIN, event.step_key
+            )
         return Cause(
-            name.rpartition(".")[2], (sentence or [name])[-1][:300],
+            name, (sentence or [name])[-1][:300],
             "Not an expected failure: open the run's log, and report it with the log if it comes back.",
             event.step_key,
         )  # fmt: skip
@@ -305,8 +314,7 @@ def _read_cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Cause:
     said_last = ends[0].event_log_entry.user_message or ends[0].event_log_entry.message if ends else ""
     return Cause(
         "run_lost", (said_last or "The run ended without a step having failed.").strip().splitlines()[0][:300],
-        "Its process was killed or never started (memory, a restart, a time limit): run it again from its page.",
-        None,
+        RUN_AGAIN, None,
     )  # fmt: skip
 
 

@@ -29,9 +29,11 @@ CAUSES = 15
 RENDITIONS = ("rendition_9x16", "rendition_16x9", "rendition_1x1")
 
 FINDS_SQL = """
-select niche, rank, title, url, channel_title, view_velocity_per_hour, outlier_ratio,
+select day, niche, rank, title, url, channel_title, view_velocity_per_hour, outlier_ratio,
        count(*) over (partition by niche) as candidates
-from trend_candidates where day = $day qualify rank <= $top order by niche, rank
+from trend_candidates
+where day = (select max(day) from trend_candidates where day between $yesterday and $today)
+qualify rank <= $top order by niche, rank
 """
 REVENUE_SQL = """
 select source, currency, livemode, sum(net_minor) filter (day = $yesterday) as yesterday_minor,
@@ -58,11 +60,12 @@ class Section:
     table: str = ""
 
 
-def finds(lake: "Lake", day: date) -> Section:
-    """The strongest three of every niche of a day."""
-    rows = lake.rows(FINDS_SQL, {"day": day, "top": TOP})
+def finds(lake: "Lake", today: date) -> Section:
+    """The strongest three of every niche, of yesterday, which the night looks at, or of today where that was done."""
+    yesterday = today - timedelta(days=1)
+    rows = lake.rows(FINDS_SQL, {"yesterday": yesterday, "today": today, "top": TOP})
     if not rows:
-        return Section("finds", "Last night's finds", f"Nothing was discovered for {day} yet.", 0)
+        return Section("finds", "Last night's finds", f"Nothing was discovered for {yesterday} yet.", 0)
     by_niche = {row["niche"]: row["candidates"] for row in rows}
     table = markdown_table(
         ["Niche", "#", "Video", "Channel", "Views/h", "× usual"],
@@ -76,7 +79,7 @@ def finds(lake: "Lake", day: date) -> Section:
         ],
     )  # fmt: skip
     found = sum(by_niche.values())
-    says = f"{count(found, 'candidate')} in {count(len(by_niche), 'niche')} for {day}."
+    says = f"{count(found, 'candidate')} in {count(len(by_niche), 'niche')} for {rows[0]['day']}."
     return Section("finds", "Last night's finds", says, found, table)
 
 

@@ -1,7 +1,7 @@
 """The operators' two pages in the Dagster UI, thin: the morning's overview, and the catalog of videos."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,11 @@ def operations_overview(
         queue = _queue(tables, db, settings, now)
         desk = _desk(context, settings, now)
         wrong = [*failed_runs(desk), *failed_checks(desk), *stuck_runs(desk), *stale_assets(desk)]
-        yesterday = business_day_of(now, settings.timezone) - timedelta(days=1)
         sections = (
             overview.failures(wrong, settings, now),
             overview.waiting(db, settings, queue, now),
             overview.todays_posts(queue, settings, now),
-            overview.finds(tables, yesterday),
+            overview.finds(tables, business_day_of(now, settings.timezone)),
             overview.quota_left(db, now),
             overview.spend(db, settings, now),
             overview.revenue(tables, settings, now),
@@ -152,10 +151,11 @@ def _queue(lake: "Lake", db: "StateDatabase", settings: Settings, now: datetime)
 
 def _desk(context: dg.AssetExecutionContext, settings: Settings, now: datetime) -> "Desk":
     from ettametta_pipelines.automation.alert_looks import Desk
+    from ettametta_pipelines.definitions import build_definitions
     from ettametta_pipelines.operations.alert_routes import read_rules
 
-    repository = context.repository_def
-    definitions = set(repository.assets_defs_by_key.values())
+    # A run knows only the assets of its own job.
+    definitions = [a for a in build_definitions(settings).assets or () if isinstance(a, dg.AssetsDefinition)]
     # What was due before anything ever ran here is not missing.
     first = context.instance.get_run_records(limit=1, ascending=True)
     since = (
