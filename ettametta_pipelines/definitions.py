@@ -18,6 +18,7 @@ from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
 from ettametta_pipelines.operations.overview_assets import OVERVIEW_ASSETS as OVERVIEW
+from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
 from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
@@ -72,6 +73,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *REVENUE,
             *OPERATIONS,
             *OVERVIEW,
+            *WEBHOOKS,
             *BILLING,
         ],
         jobs=JOBS,

@@ -9,6 +9,7 @@ from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.automation.publish_runs import publish_run
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.tags import TITLE_TAG
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.followup import DueLook
@@ -49,4 +50,7 @@ def build_followup(**on: Any) -> dg.ScheduleDefinition:
 
 
 def _request(look: "DueLook") -> dg.RunRequest:
-    return publish_run(look.key, look.platform, look.account, look.source_id, look.wishes)
+    # An empty wish takes the video's own title, which is not known here.
+    title = str(look.wishes.get("title") or "")[:80]
+    tags = {TITLE_TAG: title} if title else {}
+    return publish_run(look.key, look.platform, look.account, look.source_id, look.wishes, tags)

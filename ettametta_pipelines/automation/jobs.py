@@ -31,6 +31,7 @@ SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
 OVERVIEW_JOB = "morning_page"
 CATALOG_JOB = "catalog_videos"
+WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -174,6 +175,12 @@ JOBS = [
         SLOTS_JOB,
         selection=dg.AssetSelection.assets("video_slots"),
         description="Return the video slots of runs that never came back, and show who holds what.",
+    ),
+    dg.define_asset_job(
+        WEBHOOKS_JOB,
+        selection=dg.AssetSelection.assets("webhook_messages"),
+        tags=NIGHTLY_PRIORITY,
+        description="Fetch what vendors told while we could not hear, and show what waits for a person.",
     ),
     dg.define_asset_job(
         CHANNELS_JOB,

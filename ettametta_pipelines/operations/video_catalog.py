@@ -71,8 +71,8 @@ def catalog_rows(
     posts = _posts(db)
     money = known_money(lake)
     planned: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in queue:
-        planned[row["source_id"]].append(row)
+    for entry in queue:
+        planned[entry["source_id"]].append(entry)
     failed = {
         one.partition: (one.at, finding.headline)
         for finding in findings

@@ -27,6 +27,7 @@ from ettametta_pipelines.freshness import Due, Within
 from ettametta_pipelines.operations.alert_routes import Severity, Thresholds
 from ettametta_pipelines.operations.findings import Finding
 from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG
 
@@ -305,3 +306,14 @@ def test_reading_why_runs_failed_is_bounded_in_one_look(
     causes()
     causes()
     assert causes() == [("KeyError/clip", 3)]
+
+
+def test_a_run_started_by_hand_is_named_by_its_video(instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def looked_at(context: dg.AssetExecutionContext) -> None:
+        name_run(context, {"title": "Ten knives", "account": "acme", "niche": None})
+
+    done = dg.materialize([looked_at], instance=instance, tags={TITLE_TAG: "ten_knives.mp4"})
+    run = instance.get_run_by_id(done.run_id)
+    assert run is not None
+    assert (run.tags[TITLE_TAG], run.tags[ACCOUNT_TAG], NICHE_TAG in run.tags) == ("Ten knives", "acme", False)
