@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -33,8 +34,9 @@ LONGEST_LOOKBACK = timedelta(days=14)
 OVERLAP = timedelta(hours=1)
 MAX_RUNS = 2000
 MAX_CHECKS = 200
-# Reading why a run without a code failed costs a query each; the others of a tick are read by the next.
+# Reading why a run failed opens its log; what one look does not come to is read by the next.
 MAX_LOGS = 60
+LOGS_S = 3.0
 USUAL_OF = 20
 KNOWN_FROM = 3
 # Without runs to compare with.
@@ -124,9 +126,9 @@ def failed_runs(desk: Desk) -> list[Finding]:
     if not final:
         return []
     by_cause: dict[str, list[dg.RunRecord]] = defaultdict(list)
-    logs = [MAX_LOGS]
+    logs, read_by = [MAX_LOGS], monotonic() + LOGS_S
     for record in final:
-        by_cause[_cause_of(desk, record, logs)].append(record)
+        by_cause[_cause_of(desk, record, logs, read_by)].append(record)
     found = []
     for cause, struck in sorted(by_cause.items()):
         newest = max(struck, key=_ended)
@@ -258,10 +260,10 @@ def _ended(record: dg.RunRecord) -> datetime:
     return record.update_timestamp.replace(tzinfo=record.update_timestamp.tzinfo or UTC)
 
 
-def _cause_of(desk: Desk, record: dg.RunRecord, logs: list[int]) -> str:
+def _cause_of(desk: Desk, record: dg.RunRecord, logs: list[int], read_by: float) -> str:
     """The cause by which runs are gathered: our code, else the error's class and the step it happened in."""
     run = record.dagster_run
-    if run.run_id not in _READ and logs[0]:
+    if run.run_id not in _READ and logs[0] and monotonic() < read_by:
         logs[0] -= 1
         _why(desk.instance, record)
     if code := run.tags.get(FAILURE_CODE_TAG):

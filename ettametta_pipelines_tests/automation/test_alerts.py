@@ -316,4 +316,8 @@ def test_a_run_started_by_hand_is_named_by_its_video(instance: dg.DagsterInstanc
     done = dg.materialize([looked_at], instance=instance, tags={TITLE_TAG: "ten_knives.mp4"})
     run = instance.get_run_by_id(done.run_id)
     assert run is not None
-    assert (run.tags[TITLE_TAG], run.tags[ACCOUNT_TAG], NICHE_TAG in run.tags) == ("Ten knives", "acme", False)
+    assert (run.tags[TITLE_TAG], run.tags[ACCOUNT_TAG], NICHE_TAG in run.tags) == (
+        "Ten knives",
+        "acme",
+        False,
+    )
