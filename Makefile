@@ -73,6 +73,7 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.resemblance
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.webhooks
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

@@ -197,6 +197,18 @@ class Settings(BaseSettings):
     account_model_budgets: Annotated[dict[str, Dollars], NoDecode] = Field(
         default={}, alias="ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD"
     )
+    # US dollars a month for everything an account buys, models' answers included: accounts with a cap of their own,
+    # and what counts where neither that nor the account's tier says anything; see docs/revenue.md.
+    account_spend_caps: Annotated[dict[str, Dollars], NoDecode] = Field(
+        default={"agency": Decimal(150)}, alias="ETTAMETTA_ACCOUNT_SPEND_CAPS_USD"
+    )
+    account_spend_cap: Dollars = Field(default=Decimal(50), alias="ETTAMETTA_ACCOUNT_SPEND_CAP_USD")
+    # How an order's revenue goes to the videos its buyer came from, and how far back; see docs/revenue.md.
+    attribution_rule: Literal["last_touch", "first_touch", "linear"] = Field(
+        default="last_touch", alias="ETTAMETTA_ATTRIBUTION_RULE"
+    )
+    attribution_window_days: int = Field(default=30, ge=1, le=365, alias="ETTAMETTA_ATTRIBUTION_WINDOW_DAYS")
+    margin_window_days: int = Field(default=90, ge=1, le=730, alias="ETTAMETTA_MARGIN_WINDOW_DAYS")
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
     # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.
@@ -247,7 +259,7 @@ class Settings(BaseSettings):
             raise ValueError("not an IANA time zone such as Europe/Berlin") from error
         return value
 
-    @field_validator("account_model_budgets", mode="before")
+    @field_validator("account_model_budgets", "account_spend_caps", mode="before")
     @classmethod
     def _budgets_by_account(cls, value: Any) -> Any:
         return _pairs(value, "must be account=dollars, with commas between, such as acme=10,beta=2.50")

@@ -50,7 +50,8 @@ EXPECTED_ASSETS = {
     },
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
-        "affiliate_raw", "affiliate_earnings",
+        "affiliate_raw", "affiliate_earnings", "youtube_revenue", "shopify_orders", "content_costs",
+        "revenue_attribution", "content_margin",
     },
     "billing": {"account_entitlements", "video_slots"},
 }  # fmt: skip
@@ -116,6 +117,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
         "morning_page", "catalog_videos",
+        "read_youtube_revenue",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -137,6 +139,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "keep_channels_connected": "*/5 * * * *",
         "half_hourly_publish_queue": "*/30 * * * *",
         "daily_publication_analytics": "0 7 * * *",
+        "daily_youtube_revenue": "30 7 * * *",
         "nightly_variant_results": "45 1 * * *",
         "morning_page": "30 6 * * *",
         "half_hourly_catalog": "20,50 * * * *",

@@ -20,6 +20,7 @@ QUEUE_JOB = "plan_publishing"
 APPROVAL_JOB = "decide_publication"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+YOUTUBE_REVENUE_JOB = "read_youtube_revenue"
 QUOTA_JOB = "quota_usage"
 SNAPSHOT_JOB = "take_video_snapshots"
 RERANK_JOB = "rank_trends_again"
@@ -131,10 +132,22 @@ JOBS = [
             "daily_revenue",
             "ledger_reconciliation",
             "affiliate_earnings",
+            "shopify_orders",
+            "content_costs",
+            "revenue_attribution",
+            "content_margin",
         ),
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
-        description="Read, book and reconcile business days, one or years of them. Repeating books the same.",
+        description="Read, book and reconcile business days, one or years of them, and tell what earned it and what it "
+        "cost. Repeating books the same.",
+    ),
+    dg.define_asset_job(
+        YOUTUBE_REVENUE_JOB,
+        selection=dg.AssetSelection.assets("youtube_revenue", "daily_revenue", "revenue_attribution"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Read what YouTube channels earn, for days that are still revised, and book what is finalised.",
     ),
     dg.define_asset_job(
         QUOTA_JOB,

@@ -30,6 +30,7 @@ from ettametta_pipelines.automation.jobs import (
     SNAPSHOT_JOB,
     VARIANTS_JOB,
     WEBHOOKS_JOB,
+    YOUTUBE_REVENUE_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
@@ -348,6 +349,18 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         )
 
     @dg.schedule(
+        name="daily_youtube_revenue",
+        job_name=YOUTUBE_REVENUE_JOB,
+        cron_schedule="30 7 * * *",
+        description="07:30: what YouTube channels earn, in one run for every day until after its month is closed.",
+        **on,
+    )
+    def daily_youtube_revenue(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        from ettametta_pipelines.revenue.youtube import REREAD_DAYS
+
+        return _books_of(context, zone, REREAD_DAYS, 1)
+
+    @dg.schedule(
         name="nightly_variant_results",
         job_name=VARIANTS_JOB,
         cron_schedule="45 1 * * *",
@@ -396,6 +409,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         keep_channels_connected,
         half_hourly_publish_queue,
         daily_publication_analytics,
+        daily_youtube_revenue,
         nightly_variant_results,
         morning_page,
         half_hourly_catalog,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from ettametta_pipelines.billing.spend_caps import cap_of
 from ettametta_pipelines.clock import business_day_of, pacific_quota_day
 from ettametta_pipelines.operations.alert_routes import Severity, Thresholds
 from ettametta_pipelines.publishing.connections import connected, events
@@ -106,6 +107,7 @@ def look_at_state(db: StateDatabase, settings: Settings, thresholds: Thresholds,
         *ended_consents(db, settings),
         *posts_in_doubt(db, settings),
         *spending_near_cap(db, settings, thresholds, now),
+        *caps_near(db, settings, thresholds, now),
         *quotas_nearly_spent(db, settings, thresholds, now),
         *slots_not_returned(db, settings, now),
     )
@@ -191,6 +193,31 @@ def spending_near_cap(
                     f"Nothing: it is new tomorrow, and questions wait until then. To go on today raise {name}.",
                     (Occurrence(f"{mode}/{account}", now, account=None if shared else account),),
                     "scoring", f"{settings.ui_url}/assets/candidate_assessments",
+                )
+            )  # fmt: skip
+    return found
+
+
+def caps_near(db: StateDatabase, settings: Settings, thresholds: Thresholds, now: datetime) -> list[Finding]:
+    """Accounts whose month's cap for all paid work is spent to the threshold."""
+    day = business_day_of(now, settings.timezone)
+    found = []
+    for mode in ("live", "sandbox"):
+        for account, spent in budget.months_spending(db, mode, day).items():
+            cap = cap_of(settings, db, account)
+            taken = spent.spent_microusd + spent.reserved_microusd
+            if not cap.microusd or 100 * taken < thresholds.spend_percent * cap.microusd:
+                continue
+            play = "" if mode == "live" else " (sandbox: no real money)"
+            found.append(
+                Finding(
+                    SPENDING, f"{mode}/{account}/{day:%Y-%m}",
+                    Severity.ERROR if mode == "live" and taken >= cap.microusd else Severity.WARNING,
+                    "cap",
+                    f"{account} spent {taken / 1e6:.2f} of {cap.microusd / 1e6:.2f} USD this month ({cap.why}){play}",
+                    f"At the cap its paid work stops until the month ends. {cap.remedy}",
+                    (Occurrence(f"{mode}/{account}", now, account=account),),
+                    "billing", f"{settings.ui_url}/assets/operations_overview",
                 )
             )  # fmt: skip
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ettametta_pipelines.billing.spend_caps import cap_of
 from ettametta_pipelines.clock import business_day_of, pacific_quota_day
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.operations import outbox, quota_report
@@ -176,29 +177,37 @@ def quota_left(db: StateDatabase, now: datetime) -> Section:
 
 
 def spend(db: StateDatabase, settings: Settings, now: datetime) -> Section:
-    """Money for models, today and this month, beside the daily caps; play money apart."""
+    """Money for models today and for all paid work this month, beside the caps; play money apart."""
     today = business_day_of(now, settings.timezone)
-    lines, spent_live = [], 0
+    lines, said, spent_live = [], [], 0
     for mode, of in (("live", "real money"), ("sandbox", "sandbox: no real money")):
-        known = budget.spending(db, mode, today)
-        month = budget.spent_between(db, mode, today.replace(day=1), today)
-        if not known and not month:
+        days, months = budget.spending(db, mode, today), budget.months_spending(db, mode, today)
+        if not days and not months:
             continue
-        everybody = known.pop(budget.EVERYBODY, None)
-        taken = everybody.spent_microusd + everybody.reserved_microusd if everybody else 0
+        taken, month = _taken(days.pop(budget.EVERYBODY, None)), sum(map(_taken, months.values()))
         spent_live += taken if mode == "live" else 0
         cap = settings.model_budget_microusd()
-        lines.append(
-            ["all accounts", of, _dollars(taken), _dollars(cap), _share(taken, cap), _dollars(month)]
+        said.append(
+            f"{_dollars(taken)} of {_dollars(cap)} for models today, {_dollars(month)} this month ({of})"
         )
-        for account, one in sorted(known.items()):
-            cap, taken = settings.model_budget_microusd(account), one.spent_microusd + one.reserved_microusd
-            lines.append([cell(account), of, _dollars(taken), _dollars(cap), _share(taken, cap), "–"])
+        lines.append(["all accounts", of, _dollars(taken), _dollars(cap), _dollars(month), "–", "–"])
+        for account in sorted({*days, *months}):
+            spent, most = _taken(months.get(account)), cap_of(settings, db, account).microusd
+            lines.append(
+                [
+                    cell(account), of, _dollars(_taken(days.get(account))),
+                    _dollars(settings.model_budget_microusd(account)), _dollars(spent), _dollars(most),
+                    _share(spent, most),
+                ]
+            )  # fmt: skip
     if not lines:
-        return Section("spend", "Spend on models", "Nothing was spent this month.", 0)
-    says = f"{lines[0][2]} of {lines[0][3]} today ({lines[0][1]}), {lines[0][5]} this month."
-    table = markdown_table(["Account", "", "Today", "Cap a day", "Of the cap", "This month"], lines)
-    return Section("spend", "Spend on models", says, spent_live, table)
+        return Section("spend", "Spend", "Nothing was spent this month.", 0)
+    heads = ["Account", "", "Models today", "Cap a day", "This month", "Cap a month", "Of the cap"]
+    return Section("spend", "Spend", "; ".join(said) + ".", spent_live, markdown_table(heads, lines))
+
+
+def _taken(spent: budget.Spending | None) -> int:
+    return spent.spent_microusd + spent.reserved_microusd if spent else 0
 
 
 def revenue(lake: "Lake", settings: Settings, now: datetime) -> Section:

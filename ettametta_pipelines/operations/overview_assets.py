@@ -11,14 +11,14 @@ import pandas as pd
 from ettametta_pipelines.clock import business_day_of, utc_now
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.operations.contracts import OPERATIONS_OVERVIEW, VIDEO_CATALOG
-from ettametta_pipelines.resources import LakeResource, StateResource
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.automation.alert_looks import Desk
     from ettametta_pipelines.state.session import StateDatabase
-    from ettametta_pipelines.storage.lake import Lake
+    from ettametta_pipelines.storage.objects import ObjectStore
 
 GROUP = "operations"
 
@@ -40,7 +40,7 @@ in a sentence. Made at 06:30; materialize it for how things stand now. It only r
 """,
 )
 def operations_overview(
-    context: dg.AssetExecutionContext, lake: LakeResource, state: StateResource
+    context: dg.AssetExecutionContext, store: StoreResource, lake: LakeResource, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.automation.alert_looks import (
         failed_checks,
@@ -53,7 +53,7 @@ def operations_overview(
     settings, now, started = get_settings(), utc_now(), monotonic()
     with failure_policy(context), lake.open() as tables:
         db = state.open()
-        queue = _queue(tables, db, settings, now)
+        queue = _queue(store.open(), db, settings, now)
         desk = _desk(context, settings, now)
         wrong = [*failed_runs(desk), *failed_checks(desk), *stuck_runs(desk), *stale_assets(desk)]
         sections = (
@@ -109,7 +109,7 @@ half hour and on demand. It only reads.
 """,
 )
 def video_catalog(
-    context: dg.AssetExecutionContext, lake: LakeResource, state: StateResource
+    context: dg.AssetExecutionContext, store: StoreResource, lake: LakeResource, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.automation.alert_looks import failed_runs
     from ettametta_pipelines.operations.video_catalog import STATES, catalog_rows, catalog_table
@@ -117,7 +117,7 @@ def video_catalog(
     settings, now, started = get_settings(), utc_now(), monotonic()
     with failure_policy(context), lake.open() as tables:
         db = state.open()
-        queue = _queue(tables, db, settings, now)
+        queue = _queue(store.open(), db, settings, now)
         rows, money = catalog_rows(
             tables, db, settings, queue, failed_runs(_desk(context, settings, now)), now
         )
@@ -137,7 +137,9 @@ def video_catalog(
     )
 
 
-def _queue(lake: "Lake", db: "StateDatabase", settings: Settings, now: datetime) -> list[dict[str, Any]]:
+def _queue(
+    store: "ObjectStore", db: "StateDatabase", settings: Settings, now: datetime
+) -> list[dict[str, Any]]:
     """Rows as of `publish_queue`, as things stand now."""
     from ettametta_pipelines.publishing.admission import live_platforms
     from ettametta_pipelines.publishing.backlog import upcoming
@@ -145,7 +147,7 @@ def _queue(lake: "Lake", db: "StateDatabase", settings: Settings, now: datetime)
     from ettametta_pipelines.publishing.queue_report import queue_rows
 
     channels = load_channels(settings.channels_file)
-    planned = upcoming(lake, db, channels, now, live=live_platforms(settings))
+    planned = upcoming(store, db, channels, now, live=live_platforms(settings))
     return queue_rows(planned, channels, settings.gateway_url, now)
 
 

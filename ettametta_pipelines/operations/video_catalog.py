@@ -37,9 +37,9 @@ RENDITIONS_SQL = " union all ".join(
 )
 COST_SQL = "select source_id, sum(cost_microusd) as cost_microusd from source_assessments group by source_id"
 MARGIN_SQL = """
-select value as source_id, currency, revenue_micro, cost_micro from content_margin
+select value as source_id, mode, currency, revenue_micro, cost_micro from content_margin
 where dimension = 'video' and day = (select max(day) from content_margin)
-order by value, currency
+order by value, mode, currency
 """
 STATES = (
     "review", "failed", "rejected", "waiting", "posting", "planned", "rendered", "accepted", "arrived", "posted",
@@ -195,8 +195,13 @@ def known_money(lake: "Lake", tables: Iterable[str] = ALL_TABLES) -> Money:
     revenue: dict[str, list[str]] = defaultdict(list)
     for row in margins:
         if row["revenue_micro"]:
-            revenue[row["source_id"]].append(f"{row['revenue_micro'] / 1e6:,.2f} {row['currency']}")
-    cost = {row["source_id"]: row["cost_micro"] for row in margins if row["currency"] == "USD"}
+            play = "" if row["mode"] == "live" else " (sandbox)"
+            revenue[row["source_id"]].append(f"{row['revenue_micro'] / 1e6:,.2f} {row['currency']}{play}")
+    # Real money where there is any; a home that is all sandbox shows its play money.
+    priced = [row for row in margins if row["currency"] == "USD"]
+    cost = {
+        row["source_id"]: row["cost_micro"] for row in sorted(priced, key=lambda row: row["mode"] == "live")
+    }
     return Money(cost, revenue, "Costs and revenue are those of content_margin, of its last window.")
 
 

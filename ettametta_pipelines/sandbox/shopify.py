@@ -40,6 +40,7 @@ from ettametta_pipelines.clock import Clock, rfc3339
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.sandbox import shopify_books as books
 from ettametta_pipelines.sandbox.core import SandboxStore
+from ettametta_pipelines.sandbox.shopify_orders import orders_root
 from ettametta_pipelines.sandbox.shopify_webhooks import subscription_root
 
 Json = dict[str, Any]
@@ -70,7 +71,7 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
             query, variables = asked["query"], asked.get("variables") or {}
         except (ValueError, KeyError, TypeError):
             return JSONResponse({"errors": {"query": "Required parameter missing or invalid"}}, 400)
-        root = store_root(seed, public_url, clock())
+        root = store_root(seed, public_url, clock()) | orders_root(store, seed, clock())
         return JSONResponse(answer(query, variables, root, store, clock()))
 
     return api
@@ -78,7 +79,7 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
 
 @lru_cache(maxsize=1)
 def schema() -> GraphQLSchema:
-    parts = ("shopify.graphql", "shopify_webhooks.graphql")
+    parts = ("shopify.graphql", "shopify_orders.graphql", "shopify_webhooks.graphql")
     return build_schema("\n".join(Path(__file__).with_name(name).read_text() for name in parts))
 
 

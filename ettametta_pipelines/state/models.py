@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     UniqueConstraint,
     literal,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -191,7 +192,18 @@ class OAuthConnection(Base):
     """An account's channel on a platform and the tokens to act for it, encrypted."""
 
     __tablename__ = "oauth_connections"
-    __table_args__ = (UniqueConstraint("account_id", "platform"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "platform"),
+        # Empty while the first consent is being stored.
+        Index(
+            "uq_oauth_connections_platform_channel_id",
+            "platform",
+            "channel_id",
+            unique=True,
+            sqlite_where=text("channel_id <> ''"),
+            postgresql_where=text("channel_id <> ''"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[str]
@@ -407,10 +419,31 @@ class ModelSpending(Base):
     reserved_microusd: Mapped[int] = mapped_column(BigInteger)
 
 
+class AccountSpending(Base):
+    """Money an account has spent on all paid work in one calendar month (`month` is its first day), in micro-dollars.
+
+    Counts the same claims as `model_claims` holds, whatever was bought. The cap is a setting and not here.
+    """
+
+    __tablename__ = "account_spending"
+    __table_args__ = (
+        UniqueConstraint("mode", "account_id", "month"),
+        CheckConstraint("spent_microusd >= 0 AND reserved_microusd >= 0", name="not_negative"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    month: Mapped[date]
+    spent_microusd: Mapped[int] = mapped_column(BigInteger)
+    reserved_microusd: Mapped[int] = mapped_column(BigInteger)
+
+
 class ModelClaim(Base):
-    """One paid question, claimed before it is asked: reserved, then settled, parked or released.
+    """One paid call, claimed before it is made: reserved, then settled, parked or released. The ledger of spending.
 
     `cost_microusd` is what it cost by the answer's usage; of a parked claim, whose answer was lost, what was reserved.
+    `niche` and `source_id` say whose cost it is, as far as that is known when it is claimed.
     """
 
     __tablename__ = "model_claims"
@@ -424,6 +457,8 @@ class ModelClaim(Base):
     model: Mapped[str]
     purpose: Mapped[str]
     subject: Mapped[str]
+    niche: Mapped[str | None]
+    source_id: Mapped[str | None]
     state: Mapped[str]
     reserved_microusd: Mapped[int] = mapped_column(BigInteger)
     cost_microusd: Mapped[int | None] = mapped_column(BigInteger)

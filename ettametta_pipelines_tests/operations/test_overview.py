@@ -76,8 +76,13 @@ class MarginLake:
     """A lake whose `content_margin` has two currencies of one video."""
 
     def rows(self, sql: str, parameters: object = None) -> list[dict[str, Any]]:
-        both = (("EUR", 2_000_000, 0), ("USD", 5_500_000, 120_000))
-        return [{"source_id": "a", "currency": c, "revenue_micro": r, "cost_micro": k} for c, r, k in both]
+        amounts = (
+            ("live", "EUR", 2_000_000, 0),
+            ("live", "USD", 5_500_000, 120_000),
+            ("sandbox", "USD", 0, 999),
+        )
+        names = ("mode", "currency", "revenue_micro", "cost_micro")
+        return [{"source_id": "a", **dict(zip(names, row, strict=True))} for row in amounts]
 
 
 def test_revenue_of_a_video_is_taken_from_content_margin_where_it_is_a_table() -> None:
@@ -143,5 +148,5 @@ def test_revenue_is_shown_per_service_and_currency_and_spend_beside_its_caps(set
     claim = budget.claim(db, limits, budget.Purchase(2_000_000, "gemini", "m", "judge", "s"), lambda: NOW)
     budget.settle(db, claim, 1_500_000)
     spent = overview.spend(db, settings_env, NOW)
-    assert spent.says == "$1.50 of $10.00 today (real money), $1.50 this month."
-    assert "| acme | real money | $1.50 | $5.00 | 30% | – |" in spent.table
+    assert spent.says == "$1.50 of $10.00 for models today, $1.50 this month (real money)."
+    assert "| acme | real money | $1.50 | $5.00 | $1.50 | $70.00 | 2% |" in spent.table
