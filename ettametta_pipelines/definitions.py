@@ -14,6 +14,7 @@ from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.automation.sensors import SENSORS
 from ettametta_pipelines.billing.assets import ASSETS as BILLING
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.commerce.assets import ASSETS as COMMERCE
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
@@ -75,6 +76,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *OVERVIEW,
             *WEBHOOKS,
             *BILLING,
+            *COMMERCE,
         ],
         jobs=JOBS,
         schedules=build_schedules(settings),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.vendors.pexels import PexelsClient
     from ettametta_pipelines.vendors.shopify import ShopifyClient
     from ettametta_pipelines.vendors.shopify_orders import ShopifyOrders
+    from ettametta_pipelines.vendors.shopify_products import ShopifyShelf
     from ettametta_pipelines.vendors.stripe import StripeClient
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
     from ettametta_pipelines.vendors.tiktok import TikTokApp
@@ -110,12 +111,17 @@ class StripeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class ShopifyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Shopify Payments' balance ledger."""
+    """Shopify: its Payments' balance ledger, and the products of the store."""
 
     def client(self) -> "ShopifyClient":
         from ettametta_pipelines.vendors.shopify import ShopifyClient
 
         return ShopifyClient(get_settings().endpoint("shopify"))
+
+    def shelf(self) -> "ShopifyShelf":
+        from ettametta_pipelines.vendors.shopify_products import ShopifyShelf
+
+        return ShopifyShelf(get_settings().endpoint("shopify"))
 
     def orders(self) -> "ShopifyOrders":
         from ettametta_pipelines.vendors.shopify_orders import ShopifyOrders

@@ -149,6 +149,7 @@ class Settings(BaseSettings):
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
     niches_file: Path | None = Field(default=None, alias="ETTAMETTA_NICHES")
     channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
+    networks_file: Path | None = Field(default=None, alias="ETTAMETTA_NETWORKS")
     encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
     # Who is alerted by what; see docs/alerts.md. Addresses that hold passwords or tokens are secrets.
     alerts_file: Path | None = Field(default=None, alias="ETTAMETTA_ALERTS")
@@ -164,6 +165,10 @@ class Settings(BaseSettings):
     # Header in which an authenticating proxy in front of the gateway names the person; see docs/accounts.md.
     proxy_user_header: str = Field(
         default="", alias="ETTAMETTA_PROXY_USER_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$"
+    )
+    # Accounts whose affiliate links an operator may see and change; empty: everybody, those of every account.
+    operator_accounts: Annotated[dict[str, str], NoDecode] = Field(
+        default={}, alias="ETTAMETTA_OPERATOR_ACCOUNTS"
     )
     encoder: str = Field(default="x264", alias="ETTAMETTA_ENCODER")
     # The platform's amendment on derived metrics and storage was accepted; see docs/discovery.md.
@@ -263,6 +268,13 @@ class Settings(BaseSettings):
     @classmethod
     def _budgets_by_account(cls, value: Any) -> Any:
         return _pairs(value, "must be account=dollars, with commas between, such as acme=10,beta=2.50")
+
+    @field_validator("operator_accounts", mode="before")
+    @classmethod
+    def _accounts_by_operator(cls, value: Any) -> Any:
+        return _pairs(
+            value, "must be name=accounts, with commas between, such as ann@example.com=acme beta,bob=acme"
+        )
 
     @field_validator("youtube_quota", mode="before")
     @classmethod

@@ -54,6 +54,7 @@ EXPECTED_ASSETS = {
         "revenue_attribution", "content_margin",
     },
     "billing": {"account_entitlements", "video_slots"},
+    "commerce": {"shopify_products", "affiliate_links", "product_matches"},
 }  # fmt: skip
 
 HEAVY = (
@@ -117,6 +118,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
         "morning_page", "catalog_videos",
+        "read_shop", "match_products",
         "read_youtube_revenue",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
@@ -143,6 +145,8 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_variant_results": "45 1 * * *",
         "morning_page": "30 6 * * *",
         "half_hourly_catalog": "20,50 * * * *",
+        "nightly_shop": "15 4 * * *",
+        "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)

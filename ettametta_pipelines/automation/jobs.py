@@ -32,6 +32,8 @@ SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
 OVERVIEW_JOB = "morning_page"
 CATALOG_JOB = "catalog_videos"
+SHELF_JOB = "read_shop"
+MATCHING_JOB = "match_products"
 WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
@@ -188,6 +190,17 @@ JOBS = [
         SLOTS_JOB,
         selection=dg.AssetSelection.assets("video_slots"),
         description="Return the video slots of runs that never came back, and show who holds what.",
+    ),
+    dg.define_asset_job(
+        SHELF_JOB,
+        selection=dg.AssetSelection.assets("shopify_products", "affiliate_links"),
+        description="Read the shop's products, and what the affiliate links brought.",
+    ),
+    dg.define_asset_job(
+        MATCHING_JOB,
+        selection=dg.AssetSelection.assets("product_matches"),
+        partitions_def=DAY,
+        description="Choose which product and link posts of each niche offer.",
     ),
     dg.define_asset_job(
         WEBHOOKS_JOB,

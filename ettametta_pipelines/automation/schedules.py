@@ -16,6 +16,7 @@ from ettametta_pipelines.automation.jobs import (
     CATALOG_JOB,
     CHANNELS_JOB,
     DISCOVERY_JOB,
+    MATCHING_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
     OVERVIEW_JOB,
@@ -26,6 +27,7 @@ from ettametta_pipelines.automation.jobs import (
     RERANK_JOB,
     RETENTION_JOB,
     REVENUE_JOB,
+    SHELF_JOB,
     SLOTS_JOB,
     SNAPSHOT_JOB,
     VARIANTS_JOB,
@@ -390,6 +392,27 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def half_hourly_catalog(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
+    @dg.schedule(
+        name="nightly_shop",
+        job_name=SHELF_JOB,
+        cron_schedule="15 4 * * *",
+        description="04:15: what the shop sells and what the links brought, before products are matched.",
+        **on,
+    )
+    def nightly_shop(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="morning_matches",
+        job_name=MATCHING_JOB,
+        cron_schedule="40 4 * * *",
+        description="04:40, after the night's briefs: which product and link posts of each niche offer.",
+        **on,
+    )
+    def morning_matches(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=1)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
     return [
         nightly_discovery,
         morning_overview,
@@ -413,5 +436,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_variant_results,
         morning_page,
         half_hourly_catalog,
+        nightly_shop,
+        morning_matches,
         build_followup(**on),
     ]

@@ -16,9 +16,11 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
+from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
 from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.publications import publication_routes
+from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -30,7 +32,7 @@ CHUNK_BYTES = 1 << 20
 IMMUTABLE = "public, max-age=31536000, immutable"
 STATUS_OF_CODE = {
     "unknown_publication": 404, "channel_not_connected": 404, "bad_account": 404, "unknown_tier": 404,
-    "already_subscribed": 409, "no_subscription": 409, "no_customer": 409,
+    "already_subscribed": 409, "no_subscription": 409, "no_customer": 409, "unknown_link": 404,
 }  # fmt: skip
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
@@ -62,11 +64,13 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
 
 def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: ObjectStore, url: str) -> None:
     """The operators' pages and the webhooks, with the headers and refusals they share."""
-    door = OperatorsDoor(settings, url)
+    door, followed = OperatorsDoor(settings, url), FollowedLinks(settings, state)
     for routes in (
         publication_routes(settings, state, store, door),
         account_routes(settings, state, door),
         webhook_routes(settings, state),
+        link_routes(settings, state, door, followed),
+        redirect_routes(followed),
         billing_routes(settings, door),
     ):
         app.include_router(routes)

@@ -162,6 +162,7 @@ def _told(
     facts |= {
         "synthetic_media": order.post.synthetic,
         "paid_promotion": order.post.paid,
+        "offers": order.offer or order.offer_left_out or "nothing",
         "rights": dg.MetadataValue.md(evidence.rights_table),
     }
     if outcome.publication.error_code:

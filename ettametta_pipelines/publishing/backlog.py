@@ -19,11 +19,13 @@ from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.publishing.approvals import APPROVE, HOLD, REJECT, Request, proposal_of, propose
 from ettametta_pipelines.publishing.finished import UNFINISHED, waiting_rows
 from ettametta_pipelines.publishing.ledger import UPLOAD_BUCKETS, State
+from ettametta_pipelines.publishing.offers import OfferBook
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import Channels
 from ettametta_pipelines.publishing.queue import Entry, Planned, QuotaLeft, Taken, plan, post_name
 from ettametta_pipelines.publishing.tokens import ACTIVE
 from ettametta_pipelines.publishing.variants import PostName
+from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import (
     OAuthConnection,
@@ -201,6 +203,7 @@ class _Desk:
         self._now = now
         self._live = live
         self._as_approved = as_approved
+        self._offers = OfferBook(session, get_settings())
         self._status = {
             (row.account_id, row.platform): row.status
             for row in session.scalars(sa.select(OAuthConnection).order_by(OAuthConnection.platform))
@@ -277,7 +280,10 @@ class _Desk:
         if decision is not None and decision.decision == HOLD:
             return f"on hold: {decision.comment}" if decision.comment else "on hold"
         policy = self._channels.of(source["account"], platform)
-        request = Request(platform, source, rendition, policy, live=platform in self._live)
+        live, intent_no = platform in self._live, decision.intent_no if decision else 1
+        name = PostName(platform, source["account"], source["source_id"], intent_no)
+        offer = self._offers.offer(name, source["niche"], policy, live=live)
+        request = Request(platform, source, rendition, policy, live=live, offer=offer)
         try:
             if decision is not None and decision.decision == APPROVE:
                 same = proposal_of(request, decision).content_hash == decision.content_hash

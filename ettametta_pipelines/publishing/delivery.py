@@ -98,6 +98,9 @@ class Order:
     live_remote_id: str = ""
     request_id: str | None = None
     wishes: Mapping[str, Any] | None = None
+    # What the description offers, and why an offer there was is not in it; for people to read.
+    offer: str = ""
+    offer_left_out: str = ""
 
 
 @dataclass(frozen=True)

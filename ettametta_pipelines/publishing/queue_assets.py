@@ -162,7 +162,7 @@ def publication_approvals(
         for platform in platforms:
             try:
                 proposals[platform] = _proposal(
-                    db, _request(context, platform, source, rendition, channels), config
+                    db, _request(context, platform, source, rendition, channels, db, config), config
                 )
             except PipelineError as error:
                 # One channel's post can be looked at while the other's lacks something; deciding is all or nothing.
@@ -175,7 +175,7 @@ def publication_approvals(
             for platform, proposal in proposals.items():
                 approvals.decide(
                     db, proposal, config.decision, by=who(context.run.tags), run_id=context.run_id,
-                    comment=config.comment.strip(),
+                    comment=config.comment.strip(), niche=source["niche"],
                     not_before=_instant(config.not_before, channels.of(source["account"], platform)),
                 )  # fmt: skip
         decisions = approvals.decisions_on(db, source["source_id"])
@@ -227,14 +227,19 @@ def _request(
     source: dict[str, Any],
     rendition: dict[str, Any],
     channels: "Channels",
+    db: "StateDatabase",
+    config: ApprovalConfig,
 ) -> "Request":
     from ettametta_pipelines.publishing.admission import live_platforms
     from ettametta_pipelines.publishing.approvals import Request
+    from ettametta_pipelines.publishing.offers import OfferBook
+    from ettametta_pipelines.publishing.variants import PostName
 
-    policy = channels.of(source["account"], platform)
-    return Request(
-        platform, source, rendition, policy, platform in live_platforms(get_settings()), context.run_id
-    )
+    policy, live = channels.of(source["account"], platform), platform in live_platforms(get_settings())
+    name = PostName(platform, source["account"], source["source_id"], config.intent_no)
+    with db.session(write=False) as session:
+        offer = OfferBook(session, get_settings()).offer(name, source["niche"], policy, live=live)
+    return Request(platform, source, rendition, policy, live, context.run_id, offer)
 
 
 def _proposal(db: "StateDatabase", request: "Request", config: ApprovalConfig) -> "Proposal":

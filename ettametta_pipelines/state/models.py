@@ -2,8 +2,8 @@
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
 moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing. A change here needs a revision under `migrations/versions`; a test
-compares the two.
+`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a
+revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -15,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -677,3 +678,99 @@ class AlertMessage(Base):
     sent_at: Mapped[datetime | None]
     parked_at: Mapped[datetime | None]
     error: Mapped[str | None]
+
+
+class AffiliateLink(Base):
+    """One link an account earns by: where it leads, and in posts of which niches it is offered.
+
+    `status` is active or retired. What was posted keeps its codes: a retired link's lead to `fallback_url`, where
+    there is one.
+    """
+
+    __tablename__ = "affiliate_links"
+    __table_args__ = (Index(None, "account_id", "status"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    label: Mapped[str]
+    network: Mapped[str]
+    target_url: Mapped[str]
+    fallback_url: Mapped[str | None]
+    commission_note: Mapped[str]
+    niches: Mapped[list[Any]]
+    status: Mapped[str]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    edited_at: Mapped[datetime | None]
+    edited_by: Mapped[str | None]
+    retired_at: Mapped[datetime | None]
+    retired_by: Mapped[str | None]
+
+
+class AffiliateLinkCode(Base):
+    """A code of the gateway's redirect, `/go/{code}`: of a link or a product, alone or in one post.
+
+    A product's code keeps its address (`target_url`), a link's leads where the link leads now. The code of a post
+    keeps what the post says (`words`), so that the post reads the same however often it is composed.
+    """
+
+    __tablename__ = "affiliate_link_codes"
+    __table_args__ = (
+        UniqueConstraint("account_id", "source_id", "platform", "intent_no"),
+        CheckConstraint("(link_id IS NULL) <> (product_id IS NULL)", name="of_one_thing"),
+        Index(None, "link_id"),
+        Index(None, "product_id"),
+    )
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    link_id: Mapped[str | None] = mapped_column(ForeignKey("affiliate_links.id"))
+    product_id: Mapped[str | None]
+    target_url: Mapped[str | None]
+    niche: Mapped[str | None]
+    source_id: Mapped[str | None]
+    platform: Mapped[str | None]
+    intent_no: Mapped[int | None]
+    words: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+
+
+class AffiliateClick(Base):
+    """One request of a code. Nothing here tells who clicked: no address, no agent, of the referrer its host alone.
+
+    `is_bot` is set for what nobody clicked (crawlers, previews, HEAD, repetition); such rows are not counted.
+    """
+
+    __tablename__ = "affiliate_clicks"
+    __table_args__ = (Index(None, "code", "day"), Index(None, "day"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    clicked_at: Mapped[datetime]
+    day: Mapped[date]
+    is_bot: Mapped[bool]
+    referrer_host: Mapped[str | None]
+
+
+class NicheOffer(Base):
+    """What posts of a niche offer until the next matching: the best product, or an account's best link.
+
+    `account_id` is empty for products, which every channel may offer that opted in. `statement` is what must be said
+    beside it. Written by commerce, read by publishing.
+    """
+
+    __tablename__ = "niche_offers"
+    __table_args__ = (UniqueConstraint("account_id", "niche", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    niche: Mapped[str]
+    kind: Mapped[str]
+    link_id: Mapped[str | None]
+    product_id: Mapped[str | None]
+    label: Mapped[str]
+    target_url: Mapped[str | None]
+    statement: Mapped[str]
+    score: Mapped[float] = mapped_column(Double)
+    day: Mapped[date]
+    chosen_at: Mapped[datetime]
