@@ -85,7 +85,7 @@ def test_an_engine_that_was_passed_over_says_why() -> None:
         ("veo", "gemini-omni-1.2-flash", {}, (1080, 1920, 6.0, 24, 1_080_000)),
         ("veo", "veo-3.1-generate-001", {"seconds": 7.0}, (720, 1280, 8.0, 24, 3_200_000)),
         ("siliconflow", "Wan-AI/Wan2.2-T2V-A14B", {}, (720, 1280, 5.0, 16, 290_000)),
-        ("ltx", "ltx-2", {"width": 1920, "height": 1080}, (768, 512, 5.0, 24, 0)),
+        ("ltx", "ltx-2-distilled", {"width": 1920, "height": 1080}, (768, 512, 5.0, 24, 0)),
         ("cinematic", "cinematic-1", {"seconds": 7.0}, (1080, 1920, 8.0, 30, 0)),
     ],
 )
