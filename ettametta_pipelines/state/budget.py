@@ -3,11 +3,12 @@
 One conditional UPDATE per budget decides, in one transaction with the claim's row, so racing processes never claim more
 than a limit. A claim ends once: *settled* at what the answer says it cost, *parked* when the answer was lost (all of it
 counts as spent), *released* when nothing was charged. A process that dies in between leaves it *reserved*, which counts
-against its day like spent money. Days are business days. Called by `scoring/chain.py`; nothing here calls a vendor.
+against its day like spent money. Days are business days. Called by `scoring/chain.py` and
+`clip_orders.py`; nothing here calls a vendor.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -71,31 +72,36 @@ class Spending:
 
 def claim(db: StateDatabase, budget: Budget, purchase: Purchase, clock: Clock) -> Claim:
     """Set money aside, or raise BudgetSpent `budget_spent` and change nothing."""
+    with db.session() as session:
+        return claim_within(session, db.now(session), budget, purchase, clock)
+
+
+def claim_within(session: Session, at: datetime, budget: Budget, purchase: Purchase, clock: Clock) -> Claim:
+    """As `claim`, as part of a transaction; `at` is the database's time."""
     now = clock()
     day = business_day_of(now, budget.timezone)
     wait_s = (business_day_bounds(day, budget.timezone)[1] - now).total_seconds()
     made = Claim(uuid4().hex, budget.mode, budget.account, day, purchase.highest_microusd)
     # The overall budget first, always: two orders would let two runs wait for each other.
     limits = {EVERYBODY: budget.overall_limit_microusd, budget.account: budget.account_limit_microusd}
-    with db.session() as session:
-        for account, limit in limits.items():
-            if not _reserve(session, made, account, limit):
-                raise _spent(account, limit, purchase, day, wait_s)
-        session.add(
-            ModelClaim(
-                id=made.id,
-                mode=made.mode,
-                account_id=made.account,
-                day=day,
-                provider=purchase.provider,
-                model=purchase.model,
-                purpose=purchase.purpose,
-                subject=purchase.subject,
-                state=RESERVED,
-                reserved_microusd=made.reserved_microusd,
-                claimed_at=db.now(session),
-            )
+    for account, limit in limits.items():
+        if not _reserve(session, made, account, limit):
+            raise _spent(account, limit, purchase, day, wait_s)
+    session.add(
+        ModelClaim(
+            id=made.id,
+            mode=made.mode,
+            account_id=made.account,
+            day=day,
+            provider=purchase.provider,
+            model=purchase.model,
+            purpose=purchase.purpose,
+            subject=purchase.subject,
+            state=RESERVED,
+            reserved_microusd=made.reserved_microusd,
+            claimed_at=at,
         )
+    )
     return made
 
 
@@ -139,31 +145,42 @@ def _reserve(session: Session, made: Claim, account: str, limit: int) -> bool:
     return granted is not None
 
 
+def find_claim(session: Session, claim_id: str) -> Claim:
+    """The claim by its id, whatever became of it."""
+    row = session.get_one(ModelClaim, claim_id)
+    return Claim(row.id, row.mode, row.account_id, row.day, row.reserved_microusd)
+
+
 def _close(db: StateDatabase, made: Claim, state: str, cost_microusd: int, reason_code: str | None) -> None:
     with db.session() as session:
-        closed = session.execute(
-            sa.update(ModelClaim)
-            .where(ModelClaim.id == made.id, ModelClaim.state == RESERVED)
+        close_within(session, db.now(session), made, state, cost_microusd, reason_code)
+
+
+def close_within(
+    session: Session, at: datetime, made: Claim, state: str, cost_microusd: int, reason_code: str | None
+) -> None:
+    """End a claim as part of a transaction: settled, parked or released, as the functions above."""
+    closed = session.execute(
+        sa.update(ModelClaim)
+        .where(ModelClaim.id == made.id, ModelClaim.state == RESERVED)
+        .values(state=state, cost_microusd=cost_microusd, reason_code=reason_code, closed_at=at)
+        .returning(ModelClaim.id)
+    ).first()
+    if closed is None:
+        raise PermanentError(
+            f"The claim {made.id} is not open (any more).",
+            code="claim_already_closed",
+            remedy="A claim is settled, parked or released once; look for a second end in the caller.",
+        )
+    for account in (EVERYBODY, made.account):
+        session.execute(
+            sa.update(ModelSpending)
+            .filter_by(mode=made.mode, account_id=account, day=made.day)
             .values(
-                state=state, cost_microusd=cost_microusd, reason_code=reason_code, closed_at=db.now(session)
+                spent_microusd=ModelSpending.spent_microusd + cost_microusd,
+                reserved_microusd=ModelSpending.reserved_microusd - made.reserved_microusd,
             )
-            .returning(ModelClaim.id)
-        ).first()
-        if closed is None:
-            raise PermanentError(
-                f"The claim {made.id} is not open (any more).",
-                code="claim_already_closed",
-                remedy="A claim is settled, parked or released once; look for a second end in the caller.",
-            )
-        for account in (EVERYBODY, made.account):
-            session.execute(
-                sa.update(ModelSpending)
-                .filter_by(mode=made.mode, account_id=account, day=made.day)
-                .values(
-                    spent_microusd=ModelSpending.spent_microusd + cost_microusd,
-                    reserved_microusd=ModelSpending.reserved_microusd - made.reserved_microusd,
-                )
-            )
+        )
 
 
 def _spent(account: str, limit: int, purchase: Purchase, day: date, wait_s: float) -> BudgetSpent:
