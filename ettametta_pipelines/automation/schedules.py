@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.clip_followup import build_clip_followup
 from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
@@ -364,4 +365,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         daily_publication_analytics,
         nightly_variant_results,
         build_followup(**on),
+        build_clip_followup(**on),
     ]

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ettametta_pipelines.billing.tiers import Feature
 from ettametta_pipelines.clock import Clock, business_day_of
 from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.previews import cell
 from ettametta_pipelines.state import budget as budgets
+from ettametta_pipelines.state import clip_orders as orders
 from ettametta_pipelines.state.budget import Budget
 from ettametta_pipelines.synthesis.making import Ask
 from ettametta_pipelines.synthesis.prices import ENGINES, EngineTable, Quote, load_engines, quote
@@ -175,6 +177,15 @@ def left_of_day(settings: "Settings", db: "StateDatabase", budget: Budget, clock
     )
 
 
+def decide_found(db: "StateDatabase", found: Mapping[str, str]) -> list[str]:
+    """Carry out what a person found at vendors about parked orders; a line for each. `none` means no order there."""
+    lines = []
+    for request_key, operation in found.items():
+        standing = orders.decide_parked(db, request_key, None if operation == "none" else operation)
+        lines.append(f"- `{cell(request_key)}` is {standing.state} by a person's word")
+    return lines
+
+
 def seed_of(*parts: str) -> int:
     """A seed that depends on nothing but what it is for."""
     return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:4])
@@ -286,6 +297,16 @@ def next_plan(row: Row, why: str, desk: Desk) -> Row | None:
     desk.left -= decision.chosen.microusd or 0
     said = f"{row['engine']} failed ({why}); {decision.why}"
     return row | decided(decision, desk, said) | {"instead_of": row["instead_of"] or row["engine"]}
+
+
+def still_ordered(
+    db: "StateDatabase", earlier: Sequence[Row], rows: Sequence[Row], partition: str
+) -> list[Row]:
+    """Earlier plans that are not planned anew but whose clip is ordered and not fetched: it is paid for."""
+    named = {(row["plan_id"], row["account"]) for row in rows}
+    others = [row for row in earlier if (row["plan_id"], row["account"]) not in named and row["engine"]]
+    known = [(row, orders.find_order(db, ask_of(row, partition).key)) for row in others]
+    return [row for row, order in known if order is not None and order.state in orders.UNFINISHED]
 
 
 def ask_of(row: Mapping[str, Any], partition: str) -> Ask:

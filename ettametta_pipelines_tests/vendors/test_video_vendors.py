@@ -1,4 +1,4 @@
-"""Clients of vendors that make videos, over HTTP against the sandbox: one order each, refusals told apart, files fetched.
+"""Clients of vendors that make videos, over HTTP against the sandbox: one order each, refusals told apart.
 
 What is the same for all of them is tested for all of them.
 """
