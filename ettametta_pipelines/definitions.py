@@ -40,7 +40,6 @@ from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRA
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
 from ettametta_pipelines.synthesis.assets import ASSETS as SYNTHESIS
-from ettametta_pipelines.synthesis.assets import CHECKS as SYNTHESIS_CHECKS
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -75,7 +74,6 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *BILLING,
             *SYNTHESIS,
         ],
-        asset_checks=SYNTHESIS_CHECKS,
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,

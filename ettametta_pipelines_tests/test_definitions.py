@@ -51,6 +51,7 @@ EXPECTED_ASSETS = {
         "affiliate_raw", "affiliate_earnings",
     },
     "billing": {"account_entitlements", "video_slots"},
+    "synthesis": {"synthesis_plans", "synthesized_clips"},
 }  # fmt: skip
 
 HEAVY = (
@@ -113,6 +114,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "reconcile_plans", "return_video_slots",
         "check_channels",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "synthesize_clips", "synthesize_from_prompt",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -135,6 +137,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_publication_analytics": "0 7 * * *",
         "nightly_variant_results": "45 1 * * *",
         "publication_followup": "*/10 * * * *",
+        "clip_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [

@@ -184,14 +184,14 @@ JOBS = [
     ),
     dg.define_asset_job(
         SYNTHESIS_JOB,
-        selection=_SYNTHESIS | dg.AssetSelection.checks_for_assets("synthesized_clips"),
+        selection=_SYNTHESIS,
         partitions_def=DAY_NICHE,
         tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
         description="Plan a clip for each brief of a day and niche, make it, and hand it in. Orders nothing twice.",
     ),
     dg.define_asset_job(
         PROMPT_JOB,
-        selection=_SYNTHESIS | dg.AssetSelection.checks_for_assets("synthesized_clips"),
+        selection=_SYNTHESIS,
         partitions_def=DAY_NICHE,
         tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
         config=dg.RunConfig(
