@@ -294,7 +294,7 @@ def synthesis_stage(demo: Demo, say: Say) -> str:
     niche = demo.niches[0]
     say(niche.title)
     partition = day_niche_key(demo.today.isoformat(), niche.slug)
-    config = {"account": DEMO_ACCOUNT, "engine": "cinematic", "top": 1, "seconds": 5.0, "fallback": False}
+    config = {"account": DEMO_ACCOUNT, "engine": "cinematic", "top": 1, "seconds": 4.0, "fallback": False}
     outcome = demo.run(
         SYNTHESIS_JOB,
         partition,
