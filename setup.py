@@ -17,6 +17,7 @@ setup(
             "**/*.mako",
             "**/*.html",
             "**/*.css",
+            "**/*.svg",
             "**/fonts/*",
         ]
     },
@@ -68,6 +69,7 @@ setup(
             "boto3-stubs[s3]",
             "hypothesis",
             "jsonschema",
+            "localstripe",
             "moto[s3,server]",
             "mypy",
             "pandas-stubs",

@@ -213,6 +213,10 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
     shopify_access_token: SecretStr | None = None
+    # What Shopify signs its messages with: the secret of the app, not its token.
+    shopify_client_secret: SecretStr | None = None
+    # Shared with the render node, which signs its callbacks with it.
+    render_node_secret: SecretStr | None = None
     pexels_api_key: SecretStr | None = None
     elevenlabs_api_key: SecretStr | None = None
     elevenlabs_model: str = Field(default="eleven_multilingual_v2", alias="ELEVENLABS_MODEL")
@@ -336,6 +340,17 @@ class Settings(BaseSettings):
         if self.production_domain:
             return f"https://{self.production_domain}"
         return f"http://127.0.0.1:{self.gateway_port}"
+
+    def webhook_secrets(self, vendor: str, name: str) -> tuple[str, ...]:
+        """What messages of a vendor may be signed with: the secret of this field, or several with commas between while
+        one is replaced. Unset it is a fixed stand-in where the vendor is the sandbox on this machine, and none else."""
+        secret: SecretStr | None = getattr(self, name)
+        if secret is not None:
+            return tuple(filter(None, (part.strip() for part in secret.get_secret_value().split(","))))
+        is_local = not self.production_domain and vendor in VENDORS
+        if is_local and self.endpoint(vendor).mode == "sandbox":
+            return (self.endpoint(vendor).secret(name),)
+        return ()
 
     def endpoint(self, vendor: str) -> VendorEndpoint:
         """Where this vendor's client talks to, and why. See `VENDORS` for the names."""

@@ -45,7 +45,7 @@ EXPECTED_ASSETS = {
         "publication_analytics",
         "variant_results",
     },
-    "operations": {"api_quota_usage", "table_packs"},
+    "operations": {"api_quota_usage", "table_packs", "webhook_messages"},
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
         "affiliate_raw", "affiliate_earnings",
@@ -112,7 +112,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "calibrate_score",
         "pack_tables",
         "reconcile_plans", "return_video_slots",
-        "check_channels",
+        "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
         "synthesize_clips", "synthesize_from_prompt",
     }  # fmt: skip
@@ -131,6 +131,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_calibration": "30 1 * * *",
         "nightly_packing": "30 6 * * *",
         "nightly_plans": "10 3 * * *",
+        "nightly_webhooks": "45 2 * * *",
         "hourly_video_slots": "5 * * * *",
         "keep_channels_connected": "*/5 * * * *",
         "half_hourly_publish_queue": "*/30 * * * *",
@@ -141,7 +142,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [
-        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
+        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor", "webhook_inbox",
     ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ CHANNELS_JOB = "check_channels"
 SYNTHESIS_JOB = "synthesize_clips"
 PROMPT_JOB = "synthesize_from_prompt"
 _SYNTHESIS = dg.AssetSelection.assets("synthesis_plans", "synthesized_clips")
+WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -175,6 +176,12 @@ JOBS = [
         SLOTS_JOB,
         selection=dg.AssetSelection.assets("video_slots"),
         description="Return the video slots of runs that never came back, and show who holds what.",
+    ),
+    dg.define_asset_job(
+        WEBHOOKS_JOB,
+        selection=dg.AssetSelection.assets("webhook_messages"),
+        tags=NIGHTLY_PRIORITY,
+        description="Fetch what vendors told while we could not hear, and show what waits for a person.",
     ),
     dg.define_asset_job(
         CHANNELS_JOB,

@@ -28,6 +28,7 @@ from ettametta_pipelines.automation.jobs import (
     SLOTS_JOB,
     SNAPSHOT_JOB,
     VARIANTS_JOB,
+    WEBHOOKS_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
@@ -273,6 +274,19 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     @dg.schedule(
+        name="nightly_webhooks",
+        job_name=WEBHOOKS_JOB,
+        cron_schedule="45 2 * * *",
+        description=(
+            "02:45, before plans and books are read: events that never arrived, for instance because the gateway was "
+            "down for days, are fetched from Stripe, and Shopify subscriptions that were deleted are made again."
+        ),
+        **on,
+    )
+    def nightly_webhooks(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
         name="hourly_video_slots",
         job_name=SLOTS_JOB,
         cron_schedule="5 * * * *",
@@ -287,8 +301,8 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job_name=CHANNELS_JOB,
         cron_schedule="*/5 * * * *",
         description=(
-            "Every five minutes: renew tokens at 50 to 70 % of their life and apply what vendors told of consents. "
-            "Starts a run when there is something to do, and on the hour for the list of channels."
+            "Every five minutes: renew tokens at 50 to 70 % of their life. Starts a run when one is due, and on the "
+            "hour for the list of channels."
         ),
         **on,
     )
@@ -296,12 +310,9 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> dg.RunRequest | dg.SkipReason:
         from ettametta_pipelines.publishing.refreshing import count_due
-        from ettametta_pipelines.state import inbox
 
         tick: datetime = context.scheduled_execution_time
-        database = state.open()
-        due = count_due(database) + len(inbox.waiting(database, limit=1))
-        if not due and tick.minute >= 5:
+        if not count_due(state.open()) and tick.minute >= 5:
             return dg.SkipReason("No token is due.")
         return dg.RunRequest(run_key=tick.isoformat())
 
@@ -359,6 +370,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_calibration,
         nightly_packing,
         nightly_plans,
+        nightly_webhooks,
         hourly_video_slots,
         keep_channels_connected,
         half_hourly_publish_queue,

@@ -94,5 +94,14 @@ def refusal(error: PageRefused) -> Response:
 
 
 def stylesheet() -> Response:
-    css = (FOLDER / "gateway.css").read_text()
-    return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=300"})
+    return _static("gateway.css", "text/css")
+
+
+def icon() -> Response:
+    return _static("icon.svg", "image/svg+xml")
+
+
+def _static(name: str, media_type: str) -> Response:
+    return Response(
+        (FOLDER / name).read_text(), media_type=media_type, headers={"Cache-Control": "max-age=300"}
+    )

@@ -26,6 +26,7 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionSetNode,
     build_schema,
     execute_sync,
@@ -39,6 +40,7 @@ from ettametta_pipelines.clock import Clock, rfc3339
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.sandbox import shopify_books as books
 from ettametta_pipelines.sandbox.core import SandboxStore
+from ettametta_pipelines.sandbox.shopify_webhooks import subscription_root
 
 Json = dict[str, Any]
 
@@ -76,7 +78,8 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
 
 @lru_cache(maxsize=1)
 def schema() -> GraphQLSchema:
-    return build_schema(Path(__file__).with_name("shopify.graphql").read_text())
+    parts = ("shopify.graphql", "shopify_webhooks.graphql")
+    return build_schema("\n".join(Path(__file__).with_name(name).read_text() for name in parts))
 
 
 def answer(query: str, variables: Json, root: Json, store: SandboxStore, now: datetime) -> Json:
@@ -101,7 +104,8 @@ def answer(query: str, variables: Json, root: Json, store: SandboxStore, now: da
             "extensions": {"cost": bucket.report(requested, None)},
         }
     warnings: list[Json] = []
-    result = execute_sync(schema(), document, root | {"search_warnings": warnings}, variable_values=variables)
+    root = root | subscription_root(store, connection) | {"search_warnings": warnings}
+    result = execute_sync(schema(), document, root, variable_values=variables)
     actual = cost.of(result.data) if result.data is not None else requested
     bucket.give_back(requested - actual)
     body: Json = {"data": result.data, "extensions": {"cost": bucket.report(requested, actual)}}
@@ -136,9 +140,11 @@ class QueryCost:
 
     def of(self, data: Json | None = None) -> int:
         """As requested, or with `data`, by the nodes that were really returned."""
-        query_type = schema().query_type
-        assert query_type is not None
-        return self._children(self.operation.selection_set, query_type, data)
+        root, fixed = schema().query_type, 0
+        if self.operation.operation is OperationType.MUTATION:
+            root, fixed = schema().mutation_type, 10
+        assert root is not None
+        return fixed + self._children(self.operation.selection_set, root, data)
 
     def _children(self, selection: SelectionSetNode, parent: GraphQLObjectType, data: Any) -> int:
         total = 0

@@ -251,7 +251,10 @@ class OAuthConsent(Base):
 
 
 class WebhookEvent(Base):
-    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place."""
+    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place.
+
+    `due_at` is when it may be taken next; one that failed too often has `parked_at`, and a person looks at it.
+    """
 
     __tablename__ = "webhook_events"
     __table_args__ = (UniqueConstraint("source", "event_id"), Index(None, "handled_at"))
@@ -264,6 +267,10 @@ class WebhookEvent(Base):
     received_at: Mapped[datetime]
     handled_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    due_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+    problem: Mapped[str | None]
 
 
 class Upload(Base):

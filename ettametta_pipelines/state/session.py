@@ -156,12 +156,12 @@ def _shared_state(url: str) -> StateDatabase:
 
 def insert_if_absent(session: Session, model: type[Base], row: Mapping[str, object]) -> bool:
     """Insert unless a unique key is taken; waits for a racing transaction to decide. True when it was inserted."""
-    insert = _INSERTS[session.get_bind().dialect.name]
+    insert = INSERTS[session.get_bind().dialect.name]
     statement = insert(model).values(row).on_conflict_do_nothing().returning(sa.literal_column("1"))
     return session.execute(statement).first() is not None
 
 
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def _sqlite_engine(url: str) -> sa.Engine:
