@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import SYNTHESIS_JOB
+from ettametta_pipelines.partitions import NICHE
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.tags import ACCOUNT_TAG
 
@@ -32,7 +33,13 @@ def build_clip_followup(**on: Any) -> dg.ScheduleDefinition:
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         from ettametta_pipelines.state.clip_orders import unfinished_partitions
 
-        due = unfinished_partitions(state.open(), quiet_for=QUIET_FOR)
+        # One request that cannot be launched would take the others of its tick with it.
+        known = NICHE.get_partition_keys()
+        due = [
+            (partition, account)
+            for partition, account in unfinished_partitions(state.open(), quiet_for=QUIET_FOR)
+            if partition.partition("|")[2] in known
+        ]
         for partition in dict.fromkeys(partition for partition, _ in due):
             accounts = {account for wanted, account in due if wanted == partition}
             yield dg.RunRequest(

@@ -128,8 +128,11 @@ def synthesis_plans(
         desk = planning.open_desk(
             settings, db, config.account, clock=utc_now, gpu=runner_name(settings), expected=expected
         )
-        rows = planning.plan(
-            wishes_of(config.model_dump(), creative_briefs, day),
+        ordered = planning.still_ordered(db, earlier, key)
+        taken = {(row["plan_id"], row["account"]) for row in ordered}
+        wishes = wishes_of(config.model_dump(), creative_briefs, day)
+        rows = ordered + planning.plan(
+            [wish for wish in wishes if (wish.identity, wish.account) not in taken],
             desk=desk,
             day=pd.Timestamp(day).date(),
             niche=niche,
@@ -137,7 +140,6 @@ def synthesis_plans(
             earlier=earlier,
             clock=utc_now,
         )
-        rows += planning.still_ordered(db, earlier, rows, key)
     return dg.MaterializeResult(
         value=SYNTHESIS_PLANS.frame(rows),
         metadata={

@@ -284,10 +284,10 @@ def _send(workshop: Workshop, engine: RemoteEngine, ask: Ask) -> None:
         orders.park(workshop.db, key, error.code, error.message)
         raise _parked(error.message) from error
     except PipelineError as error:
-        if error.kind is FailureKind.PERMANENT:
-            orders.fail(workshop.db, key, error.code, error.message)
-        else:
+        if error.kind is FailureKind.TRANSIENT:
             orders.not_sent(workshop.db, key, error.code, error.message)
+        else:
+            orders.fail(workshop.db, key, error.code, error.message)
         raise
     except BaseException as error:
         orders.park(workshop.db, key, orders.ANSWER_LOST, f"Ordering ended with {type(error).__name__}.")

@@ -299,14 +299,11 @@ def next_plan(row: Row, why: str, desk: Desk) -> Row | None:
     return row | decided(decision, desk, said) | {"instead_of": row["instead_of"] or row["engine"]}
 
 
-def still_ordered(
-    db: "StateDatabase", earlier: Sequence[Row], rows: Sequence[Row], partition: str
-) -> list[Row]:
-    """Earlier plans that are not planned anew but whose clip is ordered and not fetched: it is paid for."""
-    named = {(row["plan_id"], row["account"]) for row in rows}
-    others = [row for row in earlier if (row["plan_id"], row["account"]) not in named and row["engine"]]
-    known = [(row, orders.find_order(db, ask_of(row, partition).key)) for row in others]
-    return [row for row, order in known if order is not None and order.state in orders.UNFINISHED]
+def still_ordered(db: "StateDatabase", earlier: Sequence[Row], partition: str) -> list[Row]:
+    """Earlier plans whose clip is ordered and has no end: they stay as they are, whatever is wanted now."""
+    waiting = (*orders.UNFINISHED, orders.PARKED)
+    known = [(row, orders.find_order(db, ask_of(row, partition).key)) for row in earlier if row["engine"]]
+    return [row for row, order in known if order is not None and order.state in waiting]
 
 
 def ask_of(row: Mapping[str, Any], partition: str) -> Ask:

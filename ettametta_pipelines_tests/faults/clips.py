@@ -91,7 +91,8 @@ POINTS: dict[tuple[str, str], bool] = {
 class Fault:
     """What goes wrong beside the kill: a rule of the sandbox for orders or looks, or a word in the prompt.
 
-    `unknowable`: the answer to the order is lost. `ends`: the states the order may then have in the end.
+    `unknowable`: the answer to the order is lost. `ends`: the states the order may then have in the end. `last`: the
+    last point a worker comes by that meets the fault.
     """
 
     name: str
@@ -100,25 +101,27 @@ class Fault:
     trick: str = ""
     unknowable: bool = False
     ends: tuple[str, ...] = (orders.DONE,)
+    last: tuple[str, str] = ("hand_in", "after")
 
 
+SENT, KEPT = ("submit", "before"), ("keep_clip", "before")
 FAULTS = (
     Fault("none"),
-    Fault("order taken, answer lost", {"action": "drop_after"}, unknowable=True, ends=()),
-    Fault("order taken, 502 after", {"action": "status_after", "status": 502}, unknowable=True, ends=()),
+    Fault("order taken, answer lost", {"action": "drop_after"}, unknowable=True, ends=(), last=SENT),
+    Fault("order taken, 502 after", {"action": "status_after", "status": 502}, unknowable=True, ends=(), last=SENT),
     Fault(
         "order taken, answer unreadable", {"action": "status_after", "status": 200, "body": "<html>"}, unknowable=True,
-        ends=(),
+        ends=(), last=SENT,
     ),
-    Fault("order dropped unread", {"action": "drop_before"}, unknowable=True, ends=()),
-    Fault("busy: 503", {"status": 503}),
-    Fault("busy: 429", {"status": 429}),
+    Fault("order dropped unread", {"action": "drop_before"}, unknowable=True, ends=(), last=SENT),
+    Fault("busy: 503", {"status": 503}, last=SENT),
+    Fault("busy: 429", {"status": 429}, last=SENT),
     Fault("look lost", {"action": "drop_after"}, at="look"),
     Fault("look answers 500", {"status": 500}, at="look"),
-    Fault("refused when ordered", trick="refused", ends=(orders.FAILED,)),
-    Fault("filtered when finished", trick="filtered", ends=(orders.FAILED,)),
-    Fault("fails late", trick="fails-late", ends=(orders.FAILED,)),
-    Fault("no video in the file", trick="no-video", ends=(orders.FAILED,)),
+    Fault("refused when ordered", trick="refused", ends=(orders.FAILED,), last=SENT),
+    Fault("filtered when finished", trick="filtered", ends=(orders.FAILED,), last=("look", "after")),
+    Fault("fails late", trick="fails-late", ends=(orders.FAILED,), last=("look", "after")),
+    Fault("no video in the file", trick="no-video", ends=(orders.FAILED,), last=KEPT),
 )  # fmt: skip
 
 
@@ -135,7 +138,13 @@ class Scenario:
 
 
 def scenarios() -> list[Scenario]:
-    return [Scenario(way, point, fault) for way in WAYS for fault in FAULTS for point in (None, *POINTS)]
+    places = list(POINTS)
+    return [
+        Scenario(way, point, fault)
+        for way in WAYS
+        for fault in FAULTS
+        for point in (None, *places[: places.index(fault.last) + 1])
+    ]
 
 
 def sample(count: int, seed: int = 7) -> list[Scenario]:

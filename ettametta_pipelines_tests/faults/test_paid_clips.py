@@ -10,7 +10,7 @@ import ettametta_pipelines
 from ettametta_pipelines_tests.faults.clips import FAULTS, POINTS, WAYS, sample
 
 ROOT = Path(ettametta_pipelines.__file__).parents[1]
-SAMPLE = 24
+SAMPLE = 32
 
 
 @pytest.mark.slow

@@ -184,6 +184,27 @@ def _orders(sandbox: SandboxUnderTest) -> list[tuple[str, dict[str, Any]]]:
         store.close()
 
 
+def test_planning_otherwise_does_not_forget_an_order_that_runs(room: Room, sandbox: SandboxUnderTest) -> None:
+    sandbox.fault("siliconflow", method="POST", path_regex="submit", status=503)
+    room.run(top=1, engine="siliconflow")
+    assert room.clips()[0]["status"] == "pending"
+    room.run(top=1, engine="cinematic")
+    (clip,) = room.clips()
+    assert (clip["status"], clip["engine"]) == ("made", "siliconflow")
+
+
+def test_a_refused_key_is_not_asked_again_by_itself_and_leaves_no_money_aside(
+    room: Room, sandbox: SandboxUnderTest
+) -> None:
+    sandbox.fault("siliconflow", method="POST", path_regex="submit", status=401, body="Invalid token")
+    room.run(top=1, engine="siliconflow", fallback=False)
+    assert room.clips()[0]["reason_code"] == "api_key_rejected"
+    room.run(top=1, engine="siliconflow", fallback=False)
+    assert sandbox.count("siliconflow", "POST", "submit") == 1
+    room.run(top=1, engine="siliconflow", fallback=False, ask_again=True)
+    assert room.clips()[0]["status"] == "made"
+
+
 def test_the_daily_cap_keeps_what_is_made_and_says_of_the_rest_that_the_day_is_spent(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
