@@ -28,6 +28,7 @@ from ettametta_pipelines.media.inbox import drop_upload, source_id_of
 from ettametta_pipelines.media.probe import require_probe
 from ettametta_pipelines.media.sidecar import MAX_TITLE
 from ettametta_pipelines.state import clip_orders as orders
+from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.budget import Budget
 from ettametta_pipelines.state.clip_orders import Order
 from ettametta_pipelines.state.session import StateDatabase
@@ -367,19 +368,21 @@ def hand_in(
     niches: Sequence[str],
     day: date,
     stated: Mapping[str, str | None],
-) -> tuple[str, str]:
-    """Put a clip under `uploads/`, where intake takes it as it takes any upload; returns (source id, object key).
+) -> tuple[str, str, bool]:
+    """Put a clip under `uploads/`, where intake takes it as it takes any upload; (source id, object key, if it is new).
 
-    A clip that lies there is not put there again.
+    A clip that lies there, or that intake took before, is not put there again.
     """
     name = f"{made.engine}-{made.request_key}.mp4"
     key = f"uploads/{account}/{niche}/{day:%Y/%m/%d}/{name}"
-    if not workshop.store.exists(key):
-        with private_dir(workshop.scratch, "hand-in") as workdir:
-            path = workdir / name
-            workshop.store.download(made.object_key, path)
-            said = {**stated, "title": plain_text(stated.get("title") or "Untitled", MAX_TITLE)}
-            drop_upload(
-                workshop.store, path, account=account, niche=niche, niches=niches, day=day, stated=said
-            )
-    return source_id_of(account, made.sha256), key
+    source_id = source_id_of(account, made.sha256)
+    with workshop.db.session(write=False) as session:
+        is_taken = uploads.for_source(session, source_id) is not None
+    if is_taken or workshop.store.exists(key):
+        return source_id, key, False
+    with private_dir(workshop.scratch, "hand-in") as workdir:
+        path = workdir / name
+        workshop.store.download(made.object_key, path)
+        said = {**stated, "title": plain_text(stated.get("title") or "Untitled", MAX_TITLE)}
+        drop_upload(workshop.store, path, account=account, niche=niche, niches=niches, day=day, stated=said)
+    return source_id, key, True

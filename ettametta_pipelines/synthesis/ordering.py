@@ -208,7 +208,7 @@ def hand_in_rows(workshop: Workshop, settings: "Settings", rows: Sequence[Row]) 
             row["engine"], row["model"], row["request_key"], row["object_key"], row["sha256"], row["seed"],
             row["width"], row["height"], row["fps"], row["frames"], row["has_audio"], row["cost_microusd"],
         )  # fmt: skip
-        row["source_id"], row["upload_key"] = making.hand_in(
+        row["source_id"], row["upload_key"], is_new = making.hand_in(
             workshop,
             made,
             account=row["account"],
@@ -218,5 +218,5 @@ def hand_in_rows(workshop: Workshop, settings: "Settings", rows: Sequence[Row]) 
             stated=said,
         )
         row["rights"] = said["rights"] or "undeclared"
-        fresh += 1
+        fresh += is_new
     return fresh

@@ -112,7 +112,9 @@ def test_a_brief_becomes_a_clip_that_is_handed_in_as_generated_with_its_credit(r
 def test_a_second_run_makes_nothing_and_hands_nothing_in(room: Room) -> None:
     room.run(top=2)
     first, uploads = room.clips(), room.uploads()
-    room.run(top=2)
+    result = room.run(top=2)
+    told = result.asset_materializations_for_node("synthesized_clips.hand_in_clips")[0].metadata
+    assert told["handed_in"].value == 0
     again = room.clips()
     assert [row["sha256"] for row in again] == [row["sha256"] for row in first]
     assert room.uploads() == uploads
