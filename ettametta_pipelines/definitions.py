@@ -42,6 +42,7 @@ from ettametta_pipelines.scoring.assets import SOURCE_ASSETS
 from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRATION
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
+from ettametta_pipelines.synthesis.assets import ASSETS as SYNTHESIS
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -77,6 +78,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *WEBHOOKS,
             *BILLING,
             *COMMERCE,
+            *SYNTHESIS,
         ],
         jobs=JOBS,
         schedules=build_schedules(settings),

@@ -89,6 +89,14 @@ VENDORS: dict[str, VendorSpec] = {
             "elevenlabs", "https://api.elevenlabs.io/", ("elevenlabs_api_key",), "elevenlabs_base_url", "elevenlabs",
             "voice-over", stand_in="the local voice espeak-ng speaks instead, and says so",
         ),
+        VendorSpec(
+            "siliconflow", "https://api.siliconflow.com/v1/", ("silicon_flow_api_key",), "silicon_flow_base_url",
+            "siliconflow/v1", "Wan2.2 clips",
+        ),
+        VendorSpec(
+            "vertex", "https://{location}-aiplatform.googleapis.com/", ("vertex_project",), "vertex_base_url",
+            "vertex", "Veo clips, for models that are asked on Vertex",
+        ),
     )
 }  # fmt: skip
 
@@ -214,6 +222,15 @@ class Settings(BaseSettings):
     )
     attribution_window_days: int = Field(default=30, ge=1, le=365, alias="ETTAMETTA_ATTRIBUTION_WINDOW_DAYS")
     margin_window_days: int = Field(default=90, ge=1, le=730, alias="ETTAMETTA_MARGIN_WINDOW_DAYS")
+    engines_file: Path | None = Field(default=None, alias="ETTAMETTA_ENGINES")
+    # Models of clips other than those engines.yaml names first; see docs/synthesis.md.
+    veo_model: str = ""
+    silicon_flow_model: str = ""
+    ltx_model: str = ""
+    wan_model: str = ""
+    silicon_flow_api_key: SecretStr | None = None
+    vertex_project: SecretStr | None = None
+    vertex_location: str = Field(default="us-central1", pattern="^[a-z]+(-[a-z]+[0-9]+)?$")
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
     # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.
@@ -247,6 +264,8 @@ class Settings(BaseSettings):
     shopify_base_url: str = ""
     pexels_base_url: str = ""
     elevenlabs_base_url: str = ""
+    silicon_flow_base_url: str = ""
+    vertex_base_url: str = ""
 
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None
@@ -399,7 +418,7 @@ class Settings(BaseSettings):
         if override:
             return VendorEndpoint(vendor, "live", override, f"{spec.base_url_field.upper()} is set", secrets)
         if secrets:
-            url = spec.live_url
+            url = spec.live_url.replace("{location}", self.vertex_location)
             if "{shop}" in url:
                 url = url.format(shop=secrets["shopify_shop_url"].get_secret_value().removeprefix("https://"))
             return VendorEndpoint(

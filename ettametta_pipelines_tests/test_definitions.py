@@ -55,6 +55,7 @@ EXPECTED_ASSETS = {
     },
     "billing": {"account_entitlements", "video_slots"},
     "commerce": {"shopify_products", "affiliate_links", "product_matches"},
+    "synthesis": {"synthesis_plans", "synthesized_clips"},
 }  # fmt: skip
 
 HEAVY = (
@@ -120,6 +121,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_page", "catalog_videos",
         "read_shop", "match_products",
         "read_youtube_revenue",
+        "synthesize_clips", "synthesize_from_prompt",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -148,6 +150,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_shop": "15 4 * * *",
         "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
+        "clip_followup": "*/10 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [

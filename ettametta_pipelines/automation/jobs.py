@@ -34,6 +34,9 @@ OVERVIEW_JOB = "morning_page"
 CATALOG_JOB = "catalog_videos"
 SHELF_JOB = "read_shop"
 MATCHING_JOB = "match_products"
+SYNTHESIS_JOB = "synthesize_clips"
+PROMPT_JOB = "synthesize_from_prompt"
+_SYNTHESIS = dg.AssetSelection.assets("synthesis_plans", "synthesized_clips")
 WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
@@ -224,5 +227,26 @@ JOBS = [
         CATALOG_JOB,
         selection=dg.AssetSelection.assets("video_catalog"),
         description="List every source video by title, with where it stands. Only reads.",
+    ),
+    dg.define_asset_job(
+        SYNTHESIS_JOB,
+        selection=_SYNTHESIS,
+        partitions_def=DAY_NICHE,
+        tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
+        description="Plan a clip for each brief of a day and niche, make it, and hand it in. Orders nothing twice.",
+    ),
+    dg.define_asset_job(
+        PROMPT_JOB,
+        selection=_SYNTHESIS,
+        partitions_def=DAY_NICHE,
+        tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
+        config=dg.RunConfig(
+            ops={
+                "synthesis_plans": {
+                    "config": {"prompt": "What is to be seen, in your words", "account": "agency"}
+                }
+            }
+        ),
+        description="Make one clip from a prompt: put it into the configuration, with account and engine.",
     ),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.clip_followup import build_clip_followup
 from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
@@ -439,4 +440,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_shop,
         morning_matches,
         build_followup(**on),
+        build_clip_followup(**on),
     ]

@@ -1,9 +1,9 @@
 """Tables of the relational state, as typed SQLAlchemy models, and database time.
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
-moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a
-revision under `migrations/versions`; a test compares the two.
+moved: `quota.py`, `budget.py`, `clip_orders.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in
+publishing, `entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here
+needs a revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -465,6 +465,36 @@ class ModelClaim(Base):
     cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
     reason_code: Mapped[str | None]
     claimed_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class ClipSubmission(Base):
+    """One clip ordered from a vendor, once: open, sending, running, then done, failed, or parked for a person.
+
+    `request_key` names engine, model and request, so that the same clip is never ordered twice. `claim_id` is the money
+    set aside, until it is closed; `operation_id` the vendor's name for the order; `partition` where it is wanted.
+    """
+
+    __tablename__ = "clip_submissions"
+    __table_args__ = (Index(None, "state", "lease_until"),)
+
+    request_key: Mapped[str] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    engine: Mapped[str]
+    model: Mapped[str]
+    partition: Mapped[str]
+    state: Mapped[str]
+    attempts: Mapped[int]
+    quote_microusd: Mapped[int] = mapped_column(BigInteger)
+    cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
+    claim_id: Mapped[str | None]
+    operation_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None]
+    opened_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 
 
