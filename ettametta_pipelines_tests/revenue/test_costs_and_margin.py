@@ -114,8 +114,8 @@ def test_what_a_clip_cost_is_the_cost_of_the_video_it_became(
     clips = ALL_TABLES["synthesized_clips"]
     row = {
         "day": DAY, "niche": "cooking", "plan_id": "br1", "origin": "brief", "account": "acme", "title": "t",
-        "prompt": "p", "engine": "veo", "why": "first", "considered_json": "[]", "wanted_json": "{}", "ask_again": False,
-        "planned_at": NOON, "status": "made", "request_key": "clip-of-acme", "source_id": "acme--7",
+        "prompt": "p", "engine": "veo", "why": "first", "considered_json": "[]", "wanted_json": "{}",
+        "ask_again": False, "planned_at": NOON, "status": "made", "request_key": "clip-of-acme", "source_id": "acme--7",
     }  # fmt: skip
     write_table(store, clips, clips.frame([row]), f"{DAY}|cooking")
     spend(database, 20, "clip-of-acme", vendor="veo", niche="cooking")
