@@ -89,6 +89,7 @@ setup(
             "tzdata",
         ],
         "dev": [
+            "aiosmtpd",
             "boto3-stubs[s3]",
             "hypothesis",
             "jsonschema",

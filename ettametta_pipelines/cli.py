@@ -407,6 +407,26 @@ def plan(
 
 
 @app.command()
+def alert_test(
+    route: Annotated[str | None, typer.Option(help="Only this route; every one if not given.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send a test message along the routes of alerts, and say which targets took it."""
+    from ettametta_pipelines.operations.alert_check import send_test
+
+    tried = send_test(get_settings(), route)
+    if as_json:
+        print_json([vars(one) for one in tried])
+    else:
+        table = Table("route", "target", "")
+        for one in tried:
+            said = Text(one.problem, style="red") if one.problem else Text("took it", style="green")
+            table.add_row(Text(one.route), Text(one.target), said)
+        out.print(table)
+    raise typer.Exit(1 if any(one.problem for one in tried) else 0)
+
+
+@app.command()
 def retry_webhooks() -> None:
     """Let messages of vendors that were parked be tried again, once their cause is mended."""
     from ettametta_pipelines.state.inbox import retry_parked

@@ -167,6 +167,19 @@ def _probe_elevenlabs(settings: Settings) -> str:
     return f"answers and has {settings.elevenlabs_model}"
 
 
+def _probe_siliconflow(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.siliconflow import SiliconFlowClient
+
+    SiliconFlowClient(settings.endpoint("siliconflow")).check_key()
+    return "answers"
+
+
+def _probe_vertex(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.google_video import check_credentials
+
+    return f"signs in as {check_credentials()}; models are first asked when a clip is ordered"
+
+
 PROBES: dict[str, Callable[[Settings], str]] = {
     "youtube": _probe_youtube,
     "google": _probe_google,
@@ -178,6 +191,8 @@ PROBES: dict[str, Callable[[Settings], str]] = {
     "shopify": _probe_shopify,
     "pexels": _probe_pexels,
     "elevenlabs": _probe_elevenlabs,
+    "siliconflow": _probe_siliconflow,
+    "vertex": _probe_vertex,
 }
 
 
@@ -283,6 +298,12 @@ def _check_encryption(settings: Settings) -> str:
     )
 
 
+def _check_alerts(settings: Settings) -> str:
+    from ettametta_pipelines.operations.alert_check import describe
+
+    return describe(settings)
+
+
 PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
     "state database": _check_state,
@@ -294,4 +315,5 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "tiers": _check_tiers,
     "webhooks": _check_webhooks,
     "encryption": _check_encryption,
+    "alerts": _check_alerts,
 }

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -88,6 +89,14 @@ VENDORS: dict[str, VendorSpec] = {
             "elevenlabs", "https://api.elevenlabs.io/", ("elevenlabs_api_key",), "elevenlabs_base_url", "elevenlabs",
             "voice-over", stand_in="the local voice espeak-ng speaks instead, and says so",
         ),
+        VendorSpec(
+            "siliconflow", "https://api.siliconflow.com/v1/", ("silicon_flow_api_key",), "silicon_flow_base_url",
+            "siliconflow/v1", "Wan2.2 clips",
+        ),
+        VendorSpec(
+            "vertex", "https://{location}-aiplatform.googleapis.com/", ("vertex_project",), "vertex_base_url",
+            "vertex", "Veo clips, for models that are asked on Vertex",
+        ),
     )
 }  # fmt: skip
 
@@ -150,6 +159,14 @@ class Settings(BaseSettings):
     channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
     networks_file: Path | None = Field(default=None, alias="ETTAMETTA_NETWORKS")
     encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
+    # Who is alerted by what; see docs/alerts.md. Addresses that hold passwords or tokens are secrets.
+    alerts_file: Path | None = Field(default=None, alias="ETTAMETTA_ALERTS")
+    smtp_url: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_SMTP_URL")
+    alert_from: str = Field(default="", alias="ETTAMETTA_ALERT_FROM")
+    alert_to: str = Field(default="", alias="ETTAMETTA_ALERT_TO")
+    alert_webhooks: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ALERT_WEBHOOKS")
+    # Where people open the Dagster UI, for links in messages; this machine's port if not set.
+    ui_address: str = Field(default="", alias="ETTAMETTA_UI_URL", pattern=r"^(https?://[^\s]+)?$")
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
@@ -205,6 +222,15 @@ class Settings(BaseSettings):
     )
     attribution_window_days: int = Field(default=30, ge=1, le=365, alias="ETTAMETTA_ATTRIBUTION_WINDOW_DAYS")
     margin_window_days: int = Field(default=90, ge=1, le=730, alias="ETTAMETTA_MARGIN_WINDOW_DAYS")
+    engines_file: Path | None = Field(default=None, alias="ETTAMETTA_ENGINES")
+    # Models of clips other than those engines.yaml names first; see docs/synthesis.md.
+    veo_model: str = ""
+    silicon_flow_model: str = ""
+    ltx_model: str = ""
+    wan_model: str = ""
+    silicon_flow_api_key: SecretStr | None = None
+    vertex_project: SecretStr | None = None
+    vertex_location: str = Field(default="us-central1", pattern="^[a-z]+(-[a-z]+[0-9]+)?$")
     # Where clips are made on a GPU; see docs/gpu.md. `auto` takes the first of node, pod and local that is configured.
     gpu_runner: Literal["auto", "node", "pod", "local"] = Field(default="auto", alias="ETTAMETTA_GPU_RUNNER")
     gpu_models_dir: Path | None = Field(default=None, alias="ETTAMETTA_GPU_MODELS_DIR")
@@ -267,6 +293,8 @@ class Settings(BaseSettings):
     shopify_base_url: str = ""
     pexels_base_url: str = ""
     elevenlabs_base_url: str = ""
+    silicon_flow_base_url: str = ""
+    vertex_base_url: str = ""
 
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None
@@ -309,6 +337,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 "must be a host name in lower case, such as studio.example.com, without https://"
             )
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _known_mail_server(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        try:
+            known = not url or (url.startswith(("smtp://", "smtps://")) and bool(urlsplit(url).hostname))
+            _ = urlsplit(url).port
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("must be smtp://user:password@host:587 or smtps://user:password@host:465")
         return value
 
     @field_validator("store_url")
@@ -370,6 +411,11 @@ class Settings(BaseSettings):
         return f"http://127.0.0.1:{self.sandbox_port}"
 
     @property
+    def ui_url(self) -> str:
+        """Address of the Dagster UI, without a slash at its end."""
+        return self.ui_address.rstrip("/") or f"http://127.0.0.1:{self.ui_port}"
+
+    @property
     def gateway_url(self) -> str:
         if self.production_domain:
             return f"https://{self.production_domain}"
@@ -401,7 +447,7 @@ class Settings(BaseSettings):
         if override:
             return VendorEndpoint(vendor, "live", override, f"{spec.base_url_field.upper()} is set", secrets)
         if secrets:
-            url = spec.live_url
+            url = spec.live_url.replace("{location}", self.vertex_location)
             if "{shop}" in url:
                 url = url.format(shop=secrets["shopify_shop_url"].get_secret_value().removeprefix("https://"))
             return VendorEndpoint(

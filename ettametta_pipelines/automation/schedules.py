@@ -9,15 +9,18 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.clip_followup import build_clip_followup
 from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
     CALIBRATION_JOB,
+    CATALOG_JOB,
     CHANNELS_JOB,
     DISCOVERY_JOB,
     MATCHING_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
+    OVERVIEW_JOB,
     PACK_JOB,
     PLANS_JOB,
     QUEUE_JOB,
@@ -371,6 +374,26 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     @dg.schedule(
+        name="morning_page",
+        job_name=OVERVIEW_JOB,
+        cron_schedule="30 6 * * *",
+        description="06:30, before people come: the night's finds, failures with their remedy, today's posts, money.",
+        **on,
+    )
+    def morning_page(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="half_hourly_catalog",
+        job_name=CATALOG_JOB,
+        cron_schedule="20,50 * * * *",
+        description="Every half hour: the list of videos by title, for whoever looks for one.",
+        **on,
+    )
+    def half_hourly_catalog(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
         name="nightly_shop",
         job_name=SHELF_JOB,
         cron_schedule="15 4 * * *",
@@ -412,7 +435,10 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         daily_publication_analytics,
         daily_youtube_revenue,
         nightly_variant_results,
+        morning_page,
+        half_hourly_catalog,
         nightly_shop,
         morning_matches,
         build_followup(**on),
+        build_clip_followup(**on),
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from ettametta_pipelines.automation.alerts import alerts
 from ettametta_pipelines.automation.gpu_janitor import gpu_pod_janitor
 from ettametta_pipelines.automation.jobs import INGEST_JOB
 from ettametta_pipelines.automation.ordered_posts import ordered_posts
@@ -139,4 +140,6 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor, publish_sensor, ordered_posts, queue_aging, webhook_inbox, gpu_pod_janitor]
+SENSORS = [
+    upload_sensor, publish_sensor, ordered_posts, queue_aging, webhook_inbox, alerts, gpu_pod_janitor,
+]  # fmt: skip

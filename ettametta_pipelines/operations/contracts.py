@@ -34,6 +34,42 @@ TABLE_PACKS = TableContract(
     key=("table_name", "month"),
 )
 
+OPERATIONS_OVERVIEW = TableContract(
+    "operations_overview",
+    "The morning page: one row per section, in words and as a number, as of the last look.",
+    columns=(
+        Column(
+            "section", "string", "finds, failures, waiting, queue, quota, spend, revenue, storage or alerts"
+        ),
+        Column("position", "int64", "Place on the page"),
+        Column("count", "int64", "What there is of it", nullable=True),
+        Column("says", "string", "The section in one sentence"),
+        Column("page", "string", "The section as Markdown"),
+        Column("observed_at", "timestamp", "When this was read (UTC)"),
+    ),
+    key=("section",),
+)
+
+VIDEO_CATALOG = TableContract(
+    "video_catalog",
+    "One row per source video: whose, where it stands, where it can be watched, what it cost and earned.",
+    columns=(
+        Column("source_id", "string", "Source video"),
+        Column("title", "string", "Its title; the file's name until it was accepted"),
+        Column("account", "string", "Account it belongs to", nullable=True),
+        Column("niche", "string", "Niche it was uploaded under", nullable=True),
+        Column("arrived_at", "timestamp", "When it was accepted, or first seen (UTC)", nullable=True),
+        Column("state", "string", "In one word: arrived, rejected, failed, accepted, rendered, waiting, planned, "
+               "posting, posted, review", few_values=True),
+        Column("says", "string", "Where it stands, in words"),
+        Column("renditions", "string_list", "Format and address of every finished file"),
+        Column("posts", "string_list", "Platform and address of every post that has one"),
+        Column("cost_microusd", "int64", "What models and footage cost, in millionths of a dollar", nullable=True),
+        Column("revenue", "string_list", "What it earned, by currency; empty where nothing is known"),
+    ),
+    key=("source_id",),
+)  # fmt: skip
+
 WEBHOOK_MESSAGES = TableContract(
     "webhook_messages",
     "One row per sender and kind of message of the last 30 days, and of whatever still waits or is parked.",
@@ -52,4 +88,6 @@ WEBHOOK_MESSAGES = TableContract(
     key=("source", "kind"),
 )
 
-CONTRACTS: tuple[TableContract, ...] = (API_QUOTA_USAGE, TABLE_PACKS, WEBHOOK_MESSAGES)
+CONTRACTS: tuple[TableContract, ...] = (
+    API_QUOTA_USAGE, TABLE_PACKS, WEBHOOK_MESSAGES, OPERATIONS_OVERVIEW, VIDEO_CATALOG,
+)  # fmt: skip

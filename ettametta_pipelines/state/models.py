@@ -1,9 +1,9 @@
 """Tables of the relational state, as typed SQLAlchemy models, and database time.
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
-moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a
-revision under `migrations/versions`; a test compares the two.
+moved: `quota.py`, `budget.py`, `clip_orders.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in
+publishing, `entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here
+needs a revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -468,6 +468,36 @@ class ModelClaim(Base):
     closed_at: Mapped[datetime | None]
 
 
+class ClipSubmission(Base):
+    """One clip ordered from a vendor, once: open, sending, running, then done, failed, or parked for a person.
+
+    `request_key` names engine, model and request, so that the same clip is never ordered twice. `claim_id` is the money
+    set aside, until it is closed; `operation_id` the vendor's name for the order; `partition` where it is wanted.
+    """
+
+    __tablename__ = "clip_submissions"
+    __table_args__ = (Index(None, "state", "lease_until"),)
+
+    request_key: Mapped[str] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    engine: Mapped[str]
+    model: Mapped[str]
+    partition: Mapped[str]
+    state: Mapped[str]
+    attempts: Mapped[int]
+    quote_microusd: Mapped[int] = mapped_column(BigInteger)
+    cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
+    claim_id: Mapped[str | None]
+    operation_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None]
+    opened_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
 class Entitlement(Base):
     """What one account is entitled to, as last read from Stripe; `mode` keeps the sandbox's accounts apart.
 
@@ -619,6 +649,65 @@ class PublicationVariant(Base):
     shares: Mapped[dict[str, Any]]
     text: Mapped[str]
     assigned_at: Mapped[datetime]
+
+
+class Alert(Base):
+    """One thing that is wrong, as one route of alerts knows it; opened again when it comes back.
+
+    `occurrences` is how often it was found at the last look, `told` how often by the last message; `told` is 0 until
+    somebody was told. `closed_at` is empty while it lasts.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (UniqueConstraint("route", "fingerprint"), Index(None, "closed_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    fingerprint: Mapped[str]
+    kind: Mapped[str]
+    severity: Mapped[str]
+    headline: Mapped[str]
+    opened_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    occurrences: Mapped[int]
+    told: Mapped[int]
+    told_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
+class AlertBudget(Base):
+    """How many messages a route of alerts may still send: a token bucket, as full as it was at `filled_at`."""
+
+    __tablename__ = "alert_budgets"
+
+    route: Mapped[str] = mapped_column(primary_key=True)
+    millitokens: Mapped[int]
+    filled_at: Mapped[datetime]
+
+
+class AlertMessage(Base):
+    """One message to one target: written with the alerts it tells of, then claimed (`lease_until`) and sent.
+
+    `target` names an address or a configured webhook and is no secret. `attempts` counts claims after which nothing was
+    heard; `parked_at` is set when it cannot be delivered.
+    """
+
+    __tablename__ = "alert_messages"
+    __table_args__ = (Index(None, "sent_at", "parked_at", "due_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    target: Mapped[str]
+    severity: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int]
+    sent_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+    error: Mapped[str | None]
 
 
 class AffiliateLink(Base):
