@@ -18,7 +18,13 @@ DAGSTER_SPOKEN = {
     "freshness.py", "partitions.py", "range_runs.py", "resources.py", "run_titles.py", "table_asset.py",
 }  # fmt: skip
 
-SPEAKING_FILES = {"storage/tables.py", "synthesis/local.py", "synthesis/pod.py", "synthesis/runners.py"}
+SPEAKING_FILES = {
+    "storage/tables.py",
+    "synthesis/local.py",
+    "synthesis/pipes.py",
+    "synthesis/pod.py",
+    "synthesis/runners.py",
+}
 # Run in the GPU image, by an interpreter of its own, and imported by nothing of the code location.
 GPU_SIDE = {"synthesis/worker.py", "synthesis/diffusion.py"}
 GPU_PACKAGES = {"torch", "diffusers", "transformers", "accelerate"}

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
-from dagster import PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
+from dagster import PipesTempFileContextInjector, PipesTempFileMessageReader
 
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.job import Outcome, all_outcomes, finished_before, make_job
+from ettametta_pipelines.synthesis.pipes import Context, open_session
 from ettametta_pipelines.synthesis.pod_watch import failure_of_exit
 from ettametta_pipelines.synthesis.requests import ClipRequest
 from ettametta_pipelines.synthesis.worker_process import WorkerProcess
@@ -29,7 +29,7 @@ class LocalSubprocessRunner:
         settings: Settings,
         store: ObjectStore,
         python: Path,
-        context: dg.AssetExecutionContext | dg.OpExecutionContext | None = None,
+        context: Context | None = None,
     ) -> None:
         self._settings, self._store, self._python, self._context = settings, store, python, context
 
@@ -57,9 +57,6 @@ class LocalSubprocessRunner:
         if self._context is None:
             yield {}
             return
-        with open_pipes_session(
-            self._context,
-            context_injector=PipesTempFileContextInjector(),
-            message_reader=PipesTempFileMessageReader(),
-        ) as session:
+        injector, reader = PipesTempFileContextInjector(), PipesTempFileMessageReader()
+        with open_session(self._context, injector, reader) as session:
             yield session.get_bootstrap_env_vars()

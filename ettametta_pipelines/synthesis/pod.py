@@ -3,8 +3,7 @@ store.
 
 Built on dagster-k8s' pod builder and Dagster's Pipes session; the watching is `pod_watch.py`'s. Messages are for
 people: what counts is looked up in the object store, so nothing here materializes an asset by itself. Used by the
-assets through `runners.open_runner`. An asset that uses it returns its outputs itself (`dg.Output`,
-`dg.MaterializeResult`).
+assets through `runners.open_runner`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-from dagster import PipesEnvContextInjector, PipesMessageReader, open_pipes_session
+from dagster import PipesEnvContextInjector, PipesMessageReader
 
 from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.settings import Settings
@@ -26,6 +24,7 @@ from ettametta_pipelines.synthesis.job import (
     job_slug,
     make_job,
 )
+from ettametta_pipelines.synthesis.pipes import Context, open_session
 from ettametta_pipelines.synthesis.pod_watch import (
     COMPONENT,
     JOB_LABEL,
@@ -77,7 +76,7 @@ class PodRunner:
 
     def __init__(
         self,
-        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        context: Context,
         settings: Settings,
         store: ObjectStore,
         *,
@@ -99,9 +98,7 @@ class PodRunner:
             return before
         self._store.put(job.key, job.as_json())
         reader = PodMessages()
-        with open_pipes_session(
-            self._context, context_injector=PipesEnvContextInjector(), message_reader=reader
-        ) as session:
+        with open_session(self._context, PipesEnvContextInjector(), reader) as session:
             body = self._body(job, session.get_bootstrap_env_vars())
             GpuPod(self._api, body, self._deadlines, self._context.log.info, reader.line).run()
         return all_outcomes(self._store, job)

@@ -40,11 +40,13 @@ def open_runner(
     store: "ObjectStore",
     context: "dg.AssetExecutionContext | dg.OpExecutionContext | None" = None,
 ) -> ClipRunner:
-    """The runner of these settings; pods need the `context` of the run they belong to.
+    """The runner of these settings, for the step of `context` or the one that is being executed; pods need one.
 
     Raises NeedsPersonError `no_gpu_configured`.
     """
-    chosen = chosen_runner(settings)
+    from ettametta_pipelines.synthesis.pipes import current_context
+
+    chosen, context = chosen_runner(settings), context or current_context()
     if chosen == "node":
         from ettametta_pipelines.synthesis.node_client import NodeRunner
 

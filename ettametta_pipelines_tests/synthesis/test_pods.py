@@ -20,6 +20,7 @@ from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.synthesis.job import Outcome
+from ettametta_pipelines.synthesis.pipes import current_context
 from ettametta_pipelines.synthesis.pod import PodRunner
 from ettametta_pipelines.synthesis.pod_janitor import find_pods, remove_leaked
 from ettametta_pipelines.synthesis.pod_watch import Deadlines, KubernetesApi
@@ -137,6 +138,27 @@ def test_the_pod_is_the_template_with_job_run_and_tier_filled_in(
     assert container["resources"] == template["containers"][0]["resources"]
     assert {"name": "models", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
     assert container["image"] == "registry.example/gpu-worker@sha256:00"
+
+
+def test_a_step_that_used_a_pod_returns_what_it_likes(
+    cluster: Cluster, settings: Settings, store: ObjectStore
+) -> None:
+    @dg.op
+    def make() -> list[str]:
+        context = current_context()
+        assert context is not None
+        runner = PodRunner(context, settings, store, api=cluster.api, deadlines=QUICK)
+        return [
+            type(outcome).__name__ for outcome in runner.run("op", "ltx", "ltx-2-distilled", shots("a kite"))
+        ]
+
+    @dg.graph_asset
+    def clips() -> Any:
+        return make()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([clips], instance=instance)
+        assert result.output_for_node("clips.make") == ["ClipResult"]
 
 
 def test_clips_that_exist_ask_for_no_pod(cluster: Cluster, order: Order) -> None:

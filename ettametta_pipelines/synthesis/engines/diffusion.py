@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.synthesis.requests import ClipRunner
+from ettametta_pipelines.synthesis.runners import chosen_runner, open_runner
 
 if TYPE_CHECKING:
     from ettametta_pipelines.settings import Settings
@@ -12,13 +12,9 @@ if TYPE_CHECKING:
 
 def runner_name(settings: "Settings") -> str | None:
     """Where GPU jobs are run; None where nowhere, and then no GPU engine is planned."""
-    return None
+    return chosen_runner(settings)
 
 
 def open_clip_runner(settings: "Settings", store: "ObjectStore") -> ClipRunner:
     """The runner of these settings. Raises NeedsPersonError `no_gpu_configured`."""
-    raise NeedsPersonError(
-        "There is no GPU that clips could be made on.",
-        code="no_gpu_configured",
-        remedy="Configure one, or plan with another engine.",
-    )
+    return open_runner(settings, store)
