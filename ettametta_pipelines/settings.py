@@ -224,6 +224,8 @@ class Settings(BaseSettings):
     aws_storage_bucket_name: str = ""
     aws_endpoint_url: str = ""
     aws_region: str = "us-east-1"
+    # Address of the SQS queue that the bucket tells of new uploads; see docs/uploads.md.
+    upload_queue: str = Field(default="", alias="ETTAMETTA_UPLOAD_QUEUE", pattern="^(https?://[^ ]+)?$")
 
     @field_validator("business_timezone")
     @classmethod

@@ -18,7 +18,7 @@ from ettametta_pipelines.storage.object_errors import botocore_errors, os_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectTypeDef
 
 PART_SIZE = 8 << 20
 MAX_PARTS = 10_000
@@ -80,12 +80,26 @@ class Bucket:
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield ObjectInfo(
-                        item["Key"].removeprefix(self.prefix),
-                        item["Size"],
-                        item["ETag"],
-                        item["LastModified"],
-                    )
+                    yield self._info(item)
+
+    def folders(self, prefix: str, limit: int) -> tuple[list[str], list[ObjectInfo]]:
+        """Common prefixes and objects directly below `prefix`, the first `limit` of both."""
+        names: list[str] = []
+        objects: list[ObjectInfo] = []
+        with botocore_errors("list", prefix, self._where):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=self.prefix + prefix, Delimiter="/",
+                PaginationConfig={"MaxItems": limit},
+            )  # fmt: skip
+            for page in pages:
+                names += [one["Prefix"].removeprefix(self.prefix) for one in page.get("CommonPrefixes", ())]
+                objects += [self._info(item) for item in page.get("Contents", ())]
+        return names, objects
+
+    def _info(self, item: "ObjectTypeDef") -> ObjectInfo:
+        return ObjectInfo(
+            item["Key"].removeprefix(self.prefix), item["Size"], item["ETag"], item["LastModified"]
+        )
 
     def upload(self, key: str, source: SourceFile, *, create: bool, content_type: str) -> str:
         """Upload a file in parts and return the ETag; the object appears whole, at the end, or not at all.
