@@ -17,6 +17,7 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
+from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
 from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
@@ -70,6 +71,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *FIGURES,
             *REVENUE,
             *OPERATIONS,
+            *STORAGE,
             *BILLING,
         ],
         jobs=JOBS,

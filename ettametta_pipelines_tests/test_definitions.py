@@ -45,7 +45,7 @@ EXPECTED_ASSETS = {
         "publication_analytics",
         "variant_results",
     },
-    "operations": {"api_quota_usage", "table_packs"},
+    "operations": {"api_quota_usage", "table_packs", "storage_lifecycle", "storage_inventory", "archived_videos"},
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
         "affiliate_raw", "affiliate_earnings",
@@ -112,6 +112,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "pack_tables",
         "reconcile_plans", "return_video_slots",
         "check_channels",
+        "storage_lifecycle", "count_storage", "archive_videos",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
@@ -135,6 +136,9 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_publication_analytics": "0 7 * * *",
         "nightly_variant_results": "45 1 * * *",
         "publication_followup": "*/10 * * * *",
+        "nightly_storage_inventory": "40 5 * * *",
+        "nightly_storage_lifecycle": "55 5 * * *",
+        "weekly_archiving": "15 4 * * 0",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [

@@ -29,6 +29,9 @@ PACK_JOB = "pack_tables"
 PLANS_JOB = "reconcile_plans"
 SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
+LIFECYCLE_JOB = "storage_lifecycle"
+INVENTORY_JOB = "count_storage"
+ARCHIVE_JOB = "archive_videos"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -178,5 +181,21 @@ JOBS = [
         selection=dg.AssetSelection.assets("connected_channels"),
         tags=UPLOAD_PRIORITY,
         description="Renew the channels' tokens that are due, and show how every channel stands.",
+    ),
+    dg.define_asset_job(
+        LIFECYCLE_JOB,
+        selection=dg.AssetSelection.assets("storage_lifecycle"),
+        description="Count what is due to leave the store, and let it leave; set the bucket's rules.",
+    ),
+    dg.define_asset_job(
+        INVENTORY_JOB,
+        selection=dg.AssetSelection.assets("storage_inventory"),
+        partitions_def=DAY,
+        description="Count what lies in the store, by prefix and account.",
+    ),
+    dg.define_asset_job(
+        ARCHIVE_JOB,
+        selection=dg.AssetSelection.assets("archived_videos"),
+        description="Take finished old videos out of the live partitions, or call some back.",
     ),
 ]

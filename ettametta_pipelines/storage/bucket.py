@@ -48,7 +48,8 @@ class Bucket:
         self._where = where
 
     @cached_property
-    def _client(self) -> "S3Client":
+    def client(self) -> "S3Client":
+        """boto3's client, for what is done to a bucket and not to objects."""
         import boto3
         from botocore.config import Config
 
@@ -75,7 +76,7 @@ class Bucket:
         """Objects below `prefix` in key order, a page of 1000 at a time; keys may be none of ours."""
         start: _Start = {"StartAfter": self.prefix + after} if after else {}
         with botocore_errors("list", prefix, self._where):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
+            pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=self.prefix + prefix, **start
             )
             for page in pages:
@@ -87,7 +88,7 @@ class Bucket:
         names: list[str] = []
         objects: list[ObjectInfo] = []
         with botocore_errors("list", prefix, self._where):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
+            pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=self.prefix + prefix, Delimiter="/",
                 PaginationConfig={"MaxItems": limit},
             )  # fmt: skip
@@ -110,13 +111,13 @@ class Bucket:
         condition: _Condition = {"IfNoneMatch": "*"} if create else {}
         target: _Target = {"Bucket": self.name, "Key": self.prefix + key}
         with botocore_errors("write", key, self._where):
-            upload_id = self._client.create_multipart_upload(**target, ContentType=content_type)["UploadId"]
+            upload_id = self.client.create_multipart_upload(**target, ContentType=content_type)["UploadId"]
         try:
             with os_errors("write", key, self._where), botocore_errors("write", key, self._where):
                 parts = self._send_parts(target, upload_id, source)
             source.require_unchanged()
             with botocore_errors("create" if create else "write", key, self._where):
-                done = self._client.complete_multipart_upload(
+                done = self.client.complete_multipart_upload(
                     **target, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
                 )
         except BaseException as error:
@@ -132,7 +133,7 @@ class Bucket:
 
         def send(number: int) -> "CompletedPartTypeDef":
             data = os.pread(file.fileno(), part_size, (number - 1) * part_size)
-            sent = self._client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=data)
+            sent = self.client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=data)
             return {"PartNumber": number, "ETag": sent["ETag"]}
 
         with open(source.path, "rb") as file, ThreadPoolExecutor(PARALLEL_PARTS) as pool:
@@ -141,7 +142,7 @@ class Bucket:
     def _abort(self, target: "_Target", upload_id: str, key: str, cause: BaseException) -> None:
         try:
             with botocore_errors("abort the upload of", key, self._where):
-                self._client.abort_multipart_upload(**target, UploadId=upload_id)
+                self.client.abort_multipart_upload(**target, UploadId=upload_id)
         except PipelineError as error:
             # The cause is what counts; the parts cost storage until the bucket's lifecycle rule removes them.
             cause.add_note(f"The unfinished upload could not be discarded: {error}")

@@ -315,6 +315,11 @@ class ObjectStore:
         """Whether reading is a matter of this machine's disk and not of a network."""
         return isinstance(self._place, Path)
 
+    @property
+    def bucket(self) -> Bucket | None:
+        """The bucket, for what only buckets have; None for a directory."""
+        return self._place if isinstance(self._place, Bucket) else None
+
     def local_path(self, key: str) -> Path | None:
         """Where the object lies, for programs that want a file; None on S3. Read-only for callers."""
         check_key(key)

@@ -61,7 +61,9 @@ def test_a_refused_object_can_be_accepted_later_in_the_same_row(database: StateD
     assert (found.id, found.status, found.reason_code) == (refused.id, "accepted", None)
 
 
-def test_an_arrival_is_open_until_it_is_settled_and_again_when_its_words_change(database: StateDatabase) -> None:
+def test_an_arrival_is_open_until_it_is_settled_and_again_when_its_words_change(
+    database: StateDatabase,
+) -> None:
     arrival(database)
     arrival(database, object_key="uploads/copy.mp4", seen_at=T0 + timedelta(hours=1))
     with database.session() as session:
