@@ -362,7 +362,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         name="nightly_storage_lifecycle",
         job_name=LIFECYCLE_JOB,
         cron_schedule="55 5 * * *",
-        description="05:55, after the inventory: what is due leaves the store. Without settings only broken-off uploads.",
+        description="05:55, after the inventory: what is due leaves the store; unasked, only broken-off uploads.",
         **on,
     )
     def nightly_storage_lifecycle(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:

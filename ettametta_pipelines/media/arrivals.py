@@ -196,15 +196,16 @@ class TakeIn:
 
     def name_odd(self, found: Iterable[tuple[str, str]]) -> None:
         """Refuse, once, names that are no keys, and in a directory links and devices: (name, what is wrong)."""
-        named = {_storable(key): problem for key, problem in found}
+        named = {_storable(key): (is_key(key), problem) for key, problem in found}
         with self._state.session(write=False) as session:
             known = {seen.object_key for seen in uploads.find_all(session, list(named)) if seen.etag == ""}
         refused = []
-        for key in named.keys() - known:
-            code = "not_a_regular_file" if is_key(key) else "odd_name"
-            refused.append((ObjectInfo(key, 0, "", self._now), UploadRefused(code, key, named[key])))
+        for key in sorted(named.keys() - known):
+            is_fine, problem = named[key]
+            code = "not_a_regular_file" if is_fine else "odd_name"
+            refused.append((ObjectInfo(key, 0, "", self._now), UploadRefused(code, key, problem)))
         self._record([], refused)
-        self.scan.standing += [f"{key} ({named[key]})" for key in sorted(known)]
+        self.scan.standing += [f"{key} ({named[key][1]})" for key in sorted(known)]
 
     def _choose(self, looks: Sequence[_Look]) -> tuple[list[_Look], str | None]:
         chosen: list[_Look] = []
@@ -261,15 +262,9 @@ class TakeIn:
 
     def _sorted_out(self, listed: dict[str, ObjectInfo]) -> tuple[dict[str, ObjectInfo], list[str]]:
         """(Uploads by key, sidecars and captions whose upload was not listed with them)."""
-        spoken_for = {name for key in listed for name in companions(key)}
-        videos, alone = {}, []
-        for key, info in listed.items():
-            if is_captions(key) or key.endswith(SUFFIX):
-                if key not in spoken_for:
-                    alone.append(key)
-            else:
-                videos[key] = info
-        return videos, alone
+        videos = {key: info for key, info in listed.items() if not (is_captions(key) or key.endswith(SUFFIX))}
+        spoken_for = {name for key in videos for name in companions(key)}
+        return videos, [key for key in listed if key not in videos and key not in spoken_for]
 
     def _changed_words(self, found: ObjectInfo, upload: Upload) -> list[_Look]:
         """Another look at a known upload, by a sidecar or captions of it that were met without it."""

@@ -87,13 +87,11 @@ class Position:
     @classmethod
     def load(cls, cursor: str | None) -> "Position":
         """The position a cursor holds; the beginning for none, or one that is not ours."""
+        from pydantic import TypeAdapter
+
         try:
-            kept = json.loads(cursor or "{}")
-            times = {
-                name: datetime.fromisoformat(kept.pop(name)) if kept.get(name) else None for name in _TIMES
-            }
-            return cls(**kept | times)
-        except (ValueError, TypeError, AttributeError):
+            return TypeAdapter(cls).validate_json(cursor or "{}")
+        except ValueError:
             return cls()
 
     def dump(self) -> str:
@@ -108,9 +106,6 @@ class Position:
             return True
         nights = [business_day_of(at - NIGHT_BEGINS, timezone) for at in (self.sweep_began, now)]
         return nights[0] < nights[1]
-
-
-_TIMES = ("ticked_at", "sweep_began", "sweep_ended")
 
 
 def drop_upload(
