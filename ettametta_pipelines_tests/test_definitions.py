@@ -112,7 +112,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "pack_tables",
         "reconcile_plans", "return_video_slots",
         "check_channels",
-        "storage_lifecycle", "count_storage", "archive_videos",
+        "apply_storage_lifecycle", "count_storage", "archive_videos",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}

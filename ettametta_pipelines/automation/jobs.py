@@ -29,7 +29,7 @@ PACK_JOB = "pack_tables"
 PLANS_JOB = "reconcile_plans"
 SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
-LIFECYCLE_JOB = "storage_lifecycle"
+LIFECYCLE_JOB = "apply_storage_lifecycle"
 INVENTORY_JOB = "count_storage"
 ARCHIVE_JOB = "archive_videos"
 

@@ -175,6 +175,7 @@ class TakeIn:
         self._bytes_left = max_bytes
         self._until = monotonic() + max_seconds
         self._looked_at: set[str] = set()
+        self._listed = True
         # Uploads put off or not settled on in this tick.
         self.untaken: set[str] = set()
 
@@ -182,12 +183,13 @@ class TakeIn:
     def has_time(self) -> bool:
         return self._left > 0 and monotonic() < self._until
 
-    def take(self, objects: Sequence[ObjectInfo]) -> str | None:
-        """Take in the new ones among objects that were listed together; the first key that was put off, or None.
+    def take(self, objects: Sequence[ObjectInfo], *, listed: bool = True) -> str | None:
+        """Take in the new ones among objects that were found together; the first key that was put off, or None.
 
         A sidecar or captions belong to the upload they are handed over with; alone they stand for the upload they
-        speak of.
+        speak of. Objects that were not `listed` may have captions beside them that nobody has looked for.
         """
+        self._listed = listed
         looks = self._new_looks([one for one in objects if one.key not in self._looked_at])
         chosen, put_off = self._choose(looks)
         self._record(self._read_all(chosen))
@@ -245,7 +247,7 @@ class TakeIn:
                 looks.append(_Look(info, sidecar, captions))
             elif seen.status == uploads.REFUSED:
                 self.scan.standing.append(f"{key} ({seen.reason_code})")
-            elif seen.captions_key is None and captions is not None:
+            elif seen.captions_key is None and captions is not None and seen.status == uploads.ACCEPTED:
                 adopted.append((seen.id, captions))
         for key in alone:
             info, upload = listed[key], spoken_of.get(key)
@@ -254,7 +256,7 @@ class TakeIn:
             elif not is_captions(key):
                 looks += self._stray(info, strays.get((key, info.etag)))
         if adopted:
-            # Rows from before captions were recorded: their runs read these captions.
+            # Of rows that were recorded without a look for captions.
             with self._state.session() as session:
                 for row_id, captions in adopted:
                     uploads.adopt_captions(session, row_id, captions.key, captions.etag)
@@ -298,7 +300,12 @@ class TakeIn:
             return seen.reason_code == "unknown_niche" and seen.niche in self._niches
         if sidecar is not None and sidecar.etag != seen.sidecar_etag:
             return True
-        return captions is not None and seen.captions_key is not None and captions.etag != seen.captions_etag
+        if captions is None:
+            return False
+        if seen.captions_key is None:
+            # Nobody looked for captions; those that were there by then were read by its run.
+            return captions.modified_at > seen.seen_at
+        return captions.etag != seen.captions_etag
 
     def _read_all(self, looks: Sequence[_Look]) -> "list[_Read | tuple[ObjectInfo, UploadRefused]]":
         done: list[_Read | tuple[ObjectInfo, UploadRefused]] = []
@@ -335,7 +342,10 @@ class TakeIn:
             return error
 
     def _captions_columns(self, look: _Look) -> dict[str, Any]:
-        key = _named_captions(self._store, look) or (look.captions.key if look.captions else "")
+        named = _named_captions(self._store, look)
+        if not (self._listed or named or look.captions):
+            return {}
+        key = named or (look.captions.key if look.captions else "")
         found = look.captions if look.captions and look.captions.key == key else self._head(key)
         sha256 = None
         if found is not None:

@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
+from time import monotonic
 from zoneinfo import ZoneInfo
 
 from ettametta_pipelines.clock import Clock, business_day_of, utc_now
@@ -25,7 +26,6 @@ from ettametta_pipelines.media.arrivals import (
     InboxScan,
     TakeIn,
     Trouble,
-    companions,
     hash_object,
     head_or_none,
     source_id_of,
@@ -61,6 +61,7 @@ KEYS_PER_FOLDER = 2_000
 PARALLEL_LISTINGS = 8
 SWEEP_KEYS = 20_000
 SWEEP_BATCH = 1_000
+SWEEP_SECONDS = 8.0
 # An inbox that is swept within one tick is swept often, a larger one each night.
 SMALL_SWEEP_EVERY = timedelta(minutes=10)
 NIGHT_BEGINS = timedelta(hours=1)
@@ -233,11 +234,11 @@ def _take_keys(desk: TakeIn, store: ObjectStore, keys: Sequence[str]) -> set[str
     videos = dict.fromkeys(
         key.removesuffix(SUFFIX) for key in valid if not is_captions(key) and not key.endswith("/")
     )
-    wanted = dict.fromkeys([*valid, *(name for key in videos for name in (key, *companions(key)))])
+    wanted = dict.fromkeys([*valid, *(name for key in videos for name in (key, key + SUFFIX))])
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
         there = dict(zip(wanted, pool.map(partial(head_or_none, store), wanted), strict=True))
     failed_before = len(desk.scan.failures)
-    desk.take([info for info in there.values() if info is not None])
+    desk.take([info for info in there.values() if info is not None], listed=False)
     untaken = {trouble.object_key for trouble in desk.scan.failures[failed_before:]} | set(desk.untaken)
     return {key for key in valid if key in untaken or key.removesuffix(SUFFIX) in untaken}
 
@@ -307,13 +308,13 @@ def _sweep(desk: TakeIn, store: ObjectStore, position: Position, now: datetime) 
         position.sweep_began, position.sweep_ended, position.swept = now, None, 0
     odd: list[tuple[str, str]] = []
     listed = store.list(UPLOADS_PREFIX, after=position.sweep_at or None, odd=lambda *found: odd.append(found))
-    swept, at_end = 0, True
+    swept, at_end, started = 0, True, monotonic()
     for batch in in_batches(listed, SWEEP_BATCH):
         put_off = desk.take(batch)
         taken = batch if put_off is None else [info for info in batch if info.key < put_off]
         swept += len(taken)
         position.sweep_at = taken[-1].key if taken else position.sweep_at
-        if put_off is not None or swept >= SWEEP_KEYS or not desk.has_time:
+        if put_off is not None or swept >= SWEEP_KEYS or monotonic() - started > SWEEP_SECONDS:
             at_end = False
             break
     desk.name_odd(odd[:ODD_NAMED])

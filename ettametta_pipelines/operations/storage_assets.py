@@ -273,9 +273,7 @@ def archived_videos(
         if config.restore:
             restore_videos(instance, database, config.restore)
         live = frozenset(instance.get_dynamic_partitions(partitions))
-        backfilling = instance.get_backfills_count(
-            dg.BulkActionsFilter(statuses=[dg.BulkActionStatus.REQUESTED])
-        )
+        backfilling = any(one.status.name == "REQUESTED" for one in instance.get_backfills(limit=200))
         finished = archiving.find_finished(
             database, live, _in_flight(instance), now, timedelta(days=settings.archive_after_days)
         )
