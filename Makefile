@@ -72,6 +72,8 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.discovery
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.resemblance
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.uploads
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.automation
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

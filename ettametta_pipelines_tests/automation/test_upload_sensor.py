@@ -162,11 +162,12 @@ def test_the_same_bytes_with_a_corrected_sidecar_run_again(store: ObjectStore, t
 
 
 def test_a_crowded_inbox_is_worked_off_over_several_ticks(store: ObjectStore, ticker: Ticker) -> None:
-    for number in range(125):
+    for number in range(105):
         place(store, f"clip{number:03}.mp4", str(number).encode())
-    first, _ = ticker.tick()
-    second, _ = ticker.tick()
-    assert (len(first), len(second)) == (100, 25)
+    first, _ = ticker.tick(launch=False)
+    second, _ = ticker.tick(launch=False)
+    # Runs that were not made are asked for again beside the new ones.
+    assert (len(first), len(second)) == (100, 105)
 
 
 def sidecar(store: ObjectStore, name: str, **stated: str) -> None:
