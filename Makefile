@@ -48,7 +48,7 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
-	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup
 
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
@@ -74,6 +74,8 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.uploads
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.automation
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.webhooks
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
 handbook: $(VENV)/.installed

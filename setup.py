@@ -17,6 +17,7 @@ setup(
             "**/*.mako",
             "**/*.html",
             "**/*.css",
+            "**/*.svg",
             "**/fonts/*",
         ]
     },
@@ -39,6 +40,7 @@ setup(
         "google-auth",
         "google-genai",
         "httpx",
+        "idna",
         "imageio-ffmpeg",
         "jinja2",
         "markupsafe",
@@ -55,6 +57,7 @@ setup(
         "pydantic-settings",
         "pyyaml",
         "rich",
+        "scikit-learn",
         "scipy",
         "shopifyapi",
         "sqlalchemy",

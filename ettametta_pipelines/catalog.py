@@ -1,6 +1,7 @@
 """Every table contract of every room, by asset name: what the IO manager checks and the lake shows."""
 
 from ettametta_pipelines.billing.contracts import CONTRACTS as BILLING
+from ettametta_pipelines.commerce.contracts import CONTRACTS as COMMERCE
 from ettametta_pipelines.discovery.contracts import CONTRACTS as DISCOVERY
 from ettametta_pipelines.media.contracts import CONTRACTS as MEDIA
 from ettametta_pipelines.operations.contracts import CONTRACTS as OPERATIONS
@@ -12,5 +13,15 @@ from ettametta_pipelines.storage.contracts import TableContract
 
 ALL_TABLES: dict[str, TableContract] = {
     contract.name: contract
-    for contract in (*DISCOVERY, *SCORING, *MEDIA, *RENDERS, *PUBLISHING, *REVENUE, *OPERATIONS, *BILLING)
+    for contract in (
+        *DISCOVERY,
+        *SCORING,
+        *MEDIA,
+        *RENDERS,
+        *PUBLISHING,
+        *REVENUE,
+        *OPERATIONS,
+        *BILLING,
+        *COMMERCE,
+    )
 }

@@ -418,6 +418,15 @@ def plan(
 
 
 @app.command()
+def retry_webhooks() -> None:
+    """Let messages of vendors that were parked be tried again, once their cause is mended."""
+    from ettametta_pipelines.state.inbox import retry_parked
+    from ettametta_pipelines.state.session import open_state
+
+    out.print(f"{retry_parked(open_state(get_settings()))} messages will be tried again.")
+
+
+@app.command()
 def trace(identifier: str, as_json: JsonFlag = False) -> None:
     """Everything behind a source, rendition or publication."""
     from ettametta_pipelines.trace import print_trace, trace_of

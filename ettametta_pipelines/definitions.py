@@ -14,10 +14,12 @@ from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.automation.sensors import SENSORS
 from ettametta_pipelines.billing.assets import ASSETS as BILLING
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.commerce.assets import ASSETS as COMMERCE
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
 from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
+from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
 from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
@@ -72,7 +74,9 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *REVENUE,
             *OPERATIONS,
             *STORAGE,
+            *WEBHOOKS,
             *BILLING,
+            *COMMERCE,
         ],
         jobs=JOBS,
         schedules=build_schedules(settings),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.failures import NeedsPersonError, PipelineError
 from ettametta_pipelines.settings import VENDORS, Settings
 
 if TYPE_CHECKING:
@@ -261,6 +261,30 @@ def _check_tiers(settings: Settings) -> str:
     return ", ".join(open_plans(settings).table.tiers)
 
 
+# Vendor -> what its messages are signed with. The render node is no vendor and has its secret or is not there.
+WEBHOOK_SECRETS = {
+    "stripe": "stripe_webhook_secret",
+    "shopify": "shopify_client_secret",
+    "tiktok": "tiktok_client_secret",
+}
+
+
+def _check_webhooks(settings: Settings) -> str:
+    deaf = [
+        f"{name.upper()} of {vendor}"
+        for vendor, name in WEBHOOK_SECRETS.items()
+        if settings.endpoint(vendor).mode == "live" and not settings.webhook_secrets(vendor, name)
+    ]
+    if not deaf:
+        return f"taken at {settings.gateway_url}/webhooks/"
+    said = f"{' and '.join(deaf)} not set, so its messages are refused and what they say is seen at night"
+    if settings.production_domain:
+        raise NeedsPersonError(
+            f"{said}.", code="webhook_secret_missing", remedy="Set it; see docs/plans.md, Webhooks."
+        )
+    return said
+
+
 def _check_encryption(settings: Settings) -> str:
     from ettametta_pipelines.publishing.tokens import open_envelope
 
@@ -280,5 +304,6 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "niches": _check_niches,
     "channel rules": _check_channels,
     "tiers": _check_tiers,
+    "webhooks": _check_webhooks,
     "encryption": _check_encryption,
 }

@@ -102,22 +102,8 @@ class Money:
         return ("-" if self.minor < 0 else "") + _SYMBOLS.get(self.currency, f"{self.currency} ") + number
 
     def split(self, weights: Sequence[int]) -> list["Money"]:
-        """Parts in proportion to `weights` that add up to this amount exactly.
-
-        Largest remainder: every part is rounded toward zero, then the units left over go one each to the
-        parts that lost most, the earlier one on a tie. Weights are whole, not negative, and not all zero.
-        """
-        total_weight = sum(weights)
-        if total_weight <= 0 or min(weights) < 0:
-            raise ValueError("split needs weights that are not negative and not all zero")
-        sign = -1 if self.minor < 0 else 1
-        shares = [divmod(abs(self.minor) * weight, total_weight) for weight in weights]
-        left_over = abs(self.minor) - sum(whole for whole, _ in shares)
-        by_loss = sorted(range(len(shares)), key=lambda i: -shares[i][1])
-        topped_up = set(by_loss[:left_over])
-        return [
-            Money(sign * (whole + (i in topped_up)), self.currency) for i, (whole, _) in enumerate(shares)
-        ]
+        """Parts in proportion to `weights` that add up to this amount exactly; see `split_exactly`."""
+        return [Money(minor, self.currency) for minor in split_exactly(self.minor, weights)]
 
     def _same(self, other: "Money") -> "Money":
         if other.currency != self.currency:
@@ -127,6 +113,36 @@ class Money:
                 remedy="Keep one total per currency.",
             )
         return other
+
+
+def split_exactly(units: int, weights: Sequence[int]) -> list[int]:
+    """Whole units in proportion to `weights` that add up to `units`.
+
+    Largest remainder: every part is rounded toward zero, then the units left over go one each to the parts that lost
+    most, the earlier one on a tie. Weights are whole, not negative, and not all zero; else ValueError.
+    """
+    total_weight = sum(weights)
+    if total_weight <= 0 or min(weights) < 0:
+        raise ValueError("split needs weights that are not negative and not all zero")
+    sign = -1 if units < 0 else 1
+    shares = [divmod(abs(units) * weight, total_weight) for weight in weights]
+    left_over = abs(units) - sum(whole for whole, _ in shares)
+    topped_up = set(sorted(range(len(shares)), key=lambda i: -shares[i][1])[:left_over])
+    return [sign * (whole + (i in topped_up)) for i, (whole, _) in enumerate(shares)]
+
+
+def round_together(parts: Sequence[int], unit: int) -> list[int]:
+    """Parts in multiples of `unit` that add up to their sum rounded once, half to even.
+
+    Every part is rounded down, then those that lost most get one more each, the earlier one on a tie; so none is off
+    by a whole unit. Parts may be negative.
+    """
+    rounded = [divmod(part, unit) for part in parts]
+    whole, rest = divmod(sum(parts), unit)
+    total = whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))
+    left_over = total - sum(down for down, _ in rounded)
+    topped_up = set(sorted(range(len(rounded)), key=lambda i: -rounded[i][1])[:left_over])
+    return [down + (i in topped_up) for i, (down, _) in enumerate(rounded)]
 
 
 def totals(amounts: Iterable[Money]) -> dict[str, Money]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectStore
     from ettametta_pipelines.vendors.pexels import PexelsClient
     from ettametta_pipelines.vendors.shopify import ShopifyClient
+    from ettametta_pipelines.vendors.shopify_orders import ShopifyOrders
+    from ettametta_pipelines.vendors.shopify_products import ShopifyShelf
     from ettametta_pipelines.vendors.stripe import StripeClient
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
     from ettametta_pipelines.vendors.tiktok import TikTokApp
@@ -83,12 +85,15 @@ class JudgesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The models that judge and write (Gemini, OpenAI, Groq), paid from an account's daily budget."""
 
     def chain(self, models: Sequence[str], *, account: str) -> "Chain":
+        from ettametta_pipelines.billing.spend_caps import cap_of
         from ettametta_pipelines.clock import utc_now
         from ettametta_pipelines.scoring.chain import open_chain
         from ettametta_pipelines.state.session import open_state
 
         settings = get_settings()
-        return open_chain(settings, models, open_state(settings), account=account, clock=utc_now)
+        db = open_state(settings)
+        cap = cap_of(settings, db, account)
+        return open_chain(settings, models, db, account=account, clock=utc_now, cap=cap)
 
 
 class StripeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -106,12 +111,22 @@ class StripeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class ShopifyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Shopify Payments' balance ledger."""
+    """Shopify: its Payments' balance ledger, and the products of the store."""
 
     def client(self) -> "ShopifyClient":
         from ettametta_pipelines.vendors.shopify import ShopifyClient
 
         return ShopifyClient(get_settings().endpoint("shopify"))
+
+    def shelf(self) -> "ShopifyShelf":
+        from ettametta_pipelines.vendors.shopify_products import ShopifyShelf
+
+        return ShopifyShelf(get_settings().endpoint("shopify"))
+
+    def orders(self) -> "ShopifyOrders":
+        from ettametta_pipelines.vendors.shopify_orders import ShopifyOrders
+
+        return ShopifyOrders(get_settings().endpoint("shopify"))
 
 
 class PexelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]

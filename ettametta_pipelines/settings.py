@@ -149,6 +149,7 @@ class Settings(BaseSettings):
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
     niches_file: Path | None = Field(default=None, alias="ETTAMETTA_NICHES")
     channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
+    networks_file: Path | None = Field(default=None, alias="ETTAMETTA_NETWORKS")
     encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
@@ -156,6 +157,10 @@ class Settings(BaseSettings):
     # Header in which an authenticating proxy in front of the gateway names the person; see docs/accounts.md.
     proxy_user_header: str = Field(
         default="", alias="ETTAMETTA_PROXY_USER_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$"
+    )
+    # Accounts whose affiliate links an operator may see and change; empty: everybody, those of every account.
+    operator_accounts: Annotated[dict[str, str], NoDecode] = Field(
+        default={}, alias="ETTAMETTA_OPERATOR_ACCOUNTS"
     )
     encoder: str = Field(default="x264", alias="ETTAMETTA_ENCODER")
     # The platform's amendment on derived metrics and storage was accepted; see docs/discovery.md.
@@ -189,6 +194,18 @@ class Settings(BaseSettings):
     account_model_budgets: Annotated[dict[str, Dollars], NoDecode] = Field(
         default={}, alias="ETTAMETTA_ACCOUNT_MODEL_BUDGETS_USD"
     )
+    # US dollars a month for everything an account buys, models' answers included: accounts with a cap of their own,
+    # and what counts where neither that nor the account's tier says anything; see docs/revenue.md.
+    account_spend_caps: Annotated[dict[str, Dollars], NoDecode] = Field(
+        default={"agency": Decimal(150)}, alias="ETTAMETTA_ACCOUNT_SPEND_CAPS_USD"
+    )
+    account_spend_cap: Dollars = Field(default=Decimal(50), alias="ETTAMETTA_ACCOUNT_SPEND_CAP_USD")
+    # How an order's revenue goes to the videos its buyer came from, and how far back; see docs/revenue.md.
+    attribution_rule: Literal["last_touch", "first_touch", "linear"] = Field(
+        default="last_touch", alias="ETTAMETTA_ATTRIBUTION_RULE"
+    )
+    attribution_window_days: int = Field(default=30, ge=1, le=365, alias="ETTAMETTA_ATTRIBUTION_WINDOW_DAYS")
+    margin_window_days: int = Field(default=90, ge=1, le=730, alias="ETTAMETTA_MARGIN_WINDOW_DAYS")
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
     # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.
@@ -197,6 +214,10 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = None
     shopify_shop_url: SecretStr | None = None
     shopify_access_token: SecretStr | None = None
+    # What Shopify signs its messages with: the secret of the app, not its token.
+    shopify_client_secret: SecretStr | None = None
+    # Shared with the render node, which signs its callbacks with it.
+    render_node_secret: SecretStr | None = None
     pexels_api_key: SecretStr | None = None
     elevenlabs_api_key: SecretStr | None = None
     elevenlabs_model: str = Field(default="eleven_multilingual_v2", alias="ELEVENLABS_MODEL")
@@ -248,10 +269,17 @@ class Settings(BaseSettings):
             raise ValueError("not an IANA time zone such as Europe/Berlin") from error
         return value
 
-    @field_validator("account_model_budgets", mode="before")
+    @field_validator("account_model_budgets", "account_spend_caps", mode="before")
     @classmethod
     def _budgets_by_account(cls, value: Any) -> Any:
         return _pairs(value, "must be account=dollars, with commas between, such as acme=10,beta=2.50")
+
+    @field_validator("operator_accounts", mode="before")
+    @classmethod
+    def _accounts_by_operator(cls, value: Any) -> Any:
+        return _pairs(
+            value, "must be name=accounts, with commas between, such as ann@example.com=acme beta,bob=acme"
+        )
 
     @field_validator("youtube_quota", mode="before")
     @classmethod
@@ -345,6 +373,17 @@ class Settings(BaseSettings):
         if self.production_domain:
             return f"https://{self.production_domain}"
         return f"http://127.0.0.1:{self.gateway_port}"
+
+    def webhook_secrets(self, vendor: str, name: str) -> tuple[str, ...]:
+        """What messages of a vendor may be signed with: the secret of this field, or several with commas between while
+        one is replaced. Unset it is a fixed stand-in where the vendor is the sandbox on this machine, and none else."""
+        secret: SecretStr | None = getattr(self, name)
+        if secret is not None:
+            return tuple(filter(None, (part.strip() for part in secret.get_secret_value().split(","))))
+        is_local = not self.production_domain and vendor in VENDORS
+        if is_local and self.endpoint(vendor).mode == "sandbox":
+            return (self.endpoint(vendor).secret(name),)
+        return ()
 
     def endpoint(self, vendor: str) -> VendorEndpoint:
         """Where this vendor's client talks to, and why. See `VENDORS` for the names."""

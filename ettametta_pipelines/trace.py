@@ -13,7 +13,9 @@ from rich.tree import Tree
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.money import Money, totals
 from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
+from ettametta_pipelines.publishing.what_now import what_now
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -30,6 +32,17 @@ _RENDITIONS = " union all by name ".join(
     for table in RENDITION_TABLES
 )
 
+_REVENUE = """
+select platform, publication_id, source, rule, currency, exponent, livemode,
+    sum(gross_minor) as gross_minor, sum(fee_minor) as fee_minor, sum(net_minor) as net_minor,
+    count(distinct item_id) as items, min(day) as first_day, max(day) as last_day
+from revenue_attribution where source_id = $id group by all order by all
+"""
+_COSTS = """
+select mode, kind, vendor, account, sum(cost_microusd) as cost_microusd, count(*) as calls
+from content_costs where source_id = $id group by all order by all
+"""
+
 
 def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
     """The chain as one JSON-able document. Raises PermanentError `unknown_id` when nothing has that id."""
@@ -41,12 +54,17 @@ def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
             "source": _first(lake, "select * from source_media where source_id = $id", source_id),
             "analysis": _first(lake, "select * from media_analysis where source_id = $id", source_id),
             "renditions": _rows(lake, _RENDITIONS, source_id),
+            "thumbnails": _rows(
+                lake, "select * from thumbnails where source_id = $id order by shape, rank", source_id
+            ),
             "publications": publication_chain(state, source_id),
             "metrics": _rows(
                 lake,
                 "select * from publication_metrics where source_id = $id order by observed_at",
                 source_id,
             ),
+            "revenue": _rows(lake, _REVENUE, source_id),
+            "costs": _rows(lake, _COSTS, source_id),
         }
 
 
@@ -111,11 +129,20 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
     renditions = tree.add(f"renditions: {len(chain['renditions'])}")
     for row in chain["renditions"]:
         renditions.add(_line(row, "format", "recipe_name", "seed", "render_key", "object_key", "size_bytes"))
+    set_on = _set_on(chain["publications"])
+    thumbnails = tree.add(f"thumbnails: {len(chain['thumbnails'])}")
+    for row in chain["thumbnails"]:
+        line = _line(row, "shape", "rank", "variant", "object_key")
+        thumbnails.add(f"{line}  [bold]{escape(set_on.get(row['sha256'], 'not used'))}[/]")
     publications = tree.add(f"publications: {len(chain['publications'])}")
     for row in chain["publications"]:
         branch = publications.add(
-            _line(row, "platform", "state", "remote_id", "url", "privacy", "publication_id")
+            _line(row, "platform", "state", "intent_no", "remote_id", "url", "privacy", "publication_id")
         )
+        if row.get("error_code"):
+            branch.add(_line(row, "error_code", "error_message", "next_check_at"))
+        if advice := what_now(row["state"], row.get("error_code"), row.get("intent_no") or 1):
+            branch.add(f"[bold]to do[/] {escape(advice)}")
         for record in row.get("rights") or []:
             branch.add(
                 "right "
@@ -123,12 +150,47 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
                     record, "kind", "id", "right", "credit", "licence", "evidence", "standing", "declared_by"
                 )
             )
+        for extra in row.get("extras") or []:
+            became = "set" if extra["done_at"] else "refused"
+            branch.add(
+                f"{escape(extra['kind'])} {became} "
+                + _line(extra, "done_at", "tried_at", "object_key", "error_code", "error_message")
+            )
         for event in row.get("events", []):
             branch.add(_line(event, "at", "from_state", "to_state", "reason"))
     metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
     for row in chain["metrics"][-2:]:
         metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
+    _add_money(tree, chain)
     console.print(tree)
+
+
+def _add_money(tree: Tree, chain: dict[str, Any]) -> None:
+    """What the video earned and cost, per currency; sandbox money is named."""
+    earned = totals(Money(row["net_minor"], row["currency"]) for row in chain["revenue"])
+    branch = tree.add(f"revenue: {', '.join(map(str, earned.values())) or 'none is attributed'}")
+    for row in chain["revenue"]:
+        net = Money(row["net_minor"], row["currency"])
+        shown = row | {"net": net, "money": "live" if row["livemode"] else "sandbox"}
+        branch.add(
+            _line(shown, "platform", "source", "rule", "net", "items", "first_day", "last_day", "money")
+        )
+    spent = sum(row["cost_microusd"] for row in chain["costs"])
+    branch = tree.add(f"cost: ${spent / 1e6:,.6f}")
+    for row in chain["costs"]:
+        shown = row | {"cost": f"${row['cost_microusd'] / 1e6:,.6f}"}
+        branch.add(_line(shown, "kind", "vendor", "account", "cost", "calls", "mode"))
+
+
+def _set_on(publications: list[dict[str, Any]]) -> dict[str, str]:
+    """SHA-256 of a picture -> where a post is shown by it now, in words."""
+    return {
+        extra["sha256"]: f"shown on {row['platform']}"
+        if extra["done_at"]
+        else f"refused by {row['platform']}"
+        for row in publications
+        for extra in row.get("extras") or []
+    }
 
 
 def _line(row: dict[str, Any], *names: str) -> str:

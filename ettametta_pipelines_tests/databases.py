@@ -48,10 +48,14 @@ def _unprivileged_user() -> str | None:
 
 
 class PostgresServer:
-    """One server over a temporary directory; `start` raises RuntimeError with the server's log."""
+    """One server over a temporary directory; `start` raises RuntimeError with the server's log.
 
-    def __init__(self, binaries: Path) -> None:
+    Only a `durable` one waits for its disk at a commit, as a real one does.
+    """
+
+    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
         self._binaries = binaries
+        self._durable = durable
         self._user = _unprivileged_user()
         self._directory = Path(tempfile.mkdtemp(prefix="ettametta-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,7 +121,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "port": str(self.port),
-            "fsync": "off",
+            "fsync": "on" if self._durable else "off",
             "max_connections": "60",
             "shared_buffers": "16MB",
         }

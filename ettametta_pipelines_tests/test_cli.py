@@ -71,6 +71,22 @@ def test_doctor_names_the_field_of_a_channel_file_that_cannot_be_used(
     assert parts["tiers"]["ok"]
 
 
+@pytest.mark.parametrize(("domain", "ok"), [("studio.example.com", False), ("", True)])
+def test_doctor_says_whose_messages_are_refused_for_want_of_a_secret(
+    settings_env: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch, domain: str, ok: bool
+) -> None:
+    from ettametta_pipelines.settings import get_settings
+
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_x")
+    monkeypatch.setenv("STRIPE_BASE_URL", f"{sandbox.url}/stripe/")
+    monkeypatch.setenv("PRODUCTION_DOMAIN", domain)
+    get_settings.cache_clear()
+    answer = runner.invoke(app, ["doctor", "--json"])
+    parts = {part["part"]: part for part in json.loads(answer.stdout)["parts"]}
+    assert parts["webhooks"]["ok"] is ok
+    assert "STRIPE_WEBHOOK_SECRET of stripe not set" in parts["webhooks"]["detail"]
+
+
 def test_doctor_asks_each_model_that_has_a_key_a_free_question(
     settings_env: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,12 +45,15 @@ EXPECTED_ASSETS = {
         "publication_analytics",
         "variant_results",
     },
-    "operations": {"api_quota_usage", "table_packs", "storage_lifecycle", "storage_inventory", "archived_videos"},
+    "operations": {"api_quota_usage", "table_packs", "storage_lifecycle", "storage_inventory", "archived_videos",
+                   "webhook_messages"},
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
-        "affiliate_raw", "affiliate_earnings",
+        "affiliate_raw", "affiliate_earnings", "youtube_revenue", "shopify_orders", "content_costs",
+        "revenue_attribution", "content_margin",
     },
     "billing": {"account_entitlements", "video_slots"},
+    "commerce": {"shopify_products", "affiliate_links", "product_matches"},
 }  # fmt: skip
 
 HEAVY = (
@@ -111,9 +114,11 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "calibrate_score",
         "pack_tables",
         "reconcile_plans", "return_video_slots",
-        "check_channels",
         "apply_storage_lifecycle", "count_storage", "archive_videos",
+        "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "read_shop", "match_products",
+        "read_youtube_revenue",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -130,11 +135,15 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_calibration": "30 1 * * *",
         "nightly_packing": "30 6 * * *",
         "nightly_plans": "10 3 * * *",
+        "nightly_webhooks": "45 2 * * *",
         "hourly_video_slots": "5 * * * *",
         "keep_channels_connected": "*/5 * * * *",
         "half_hourly_publish_queue": "*/30 * * * *",
         "daily_publication_analytics": "0 7 * * *",
+        "daily_youtube_revenue": "30 7 * * *",
         "nightly_variant_results": "45 1 * * *",
+        "nightly_shop": "15 4 * * *",
+        "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
         "nightly_storage_inventory": "40 5 * * *",
         "nightly_storage_lifecycle": "55 5 * * *",
@@ -142,7 +151,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [
-        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
+        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor", "webhook_inbox",
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import ettametta_pipelines
 
 PACKAGE = Path(ettametta_pipelines.__file__).parent
-ROOMS = {"discovery", "scoring", "media", "renders", "publishing", "revenue", "billing"}
+ROOMS = {"discovery", "scoring", "media", "renders", "publishing", "revenue", "billing", "commerce"}
 # Where Dagster is spoken: assets beside their logic, and what sits on top of the rooms or binds them to it.
 DAGSTER_SPOKEN = {
     "automation", "catalog.py", "channels.py", "definitions.py", "demo.py", "devserver.py", "failure_policy.py",

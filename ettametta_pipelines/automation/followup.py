@@ -7,8 +7,10 @@ import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.automation.publish_runs import publish_run
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.settings import get_settings
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.followup import DueLook
@@ -30,10 +32,16 @@ def build_followup(**on: Any) -> dg.ScheduleDefinition:
     def publication_followup(
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        from ettametta_pipelines.publishing.followup import due_looks
+        from ettametta_pipelines.publishing.followup import due_looks, hand_over_stranded
+        from ettametta_pipelines.publishing.ledger import Ledger
+        from ettametta_pipelines.publishing.tokens import open_envelope
 
+        database = state.open()
+        ledger = Ledger(database, open_envelope(get_settings()), clock=utc_now, owner="publication_followup")
+        if stranded := hand_over_stranded(ledger, database):
+            context.log.warning(f"{stranded} posts of disconnected channels wait for a person now.")
         known = frozenset(context.instance.get_dynamic_partitions(str(SOURCE_VIDEO.name)))
-        looks = due_looks(state.open())
+        looks = due_looks(database)
         for look in looks:
             if look.source_id not in known:
                 # One request that cannot be launched would take the others of its tick with it.

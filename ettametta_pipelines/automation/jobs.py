@@ -20,6 +20,7 @@ QUEUE_JOB = "plan_publishing"
 APPROVAL_JOB = "decide_publication"
 METRICS_JOB = "refresh_publication_metrics"
 REVENUE_JOB = "book_daily_revenue"
+YOUTUBE_REVENUE_JOB = "read_youtube_revenue"
 QUOTA_JOB = "quota_usage"
 SNAPSHOT_JOB = "take_video_snapshots"
 RERANK_JOB = "rank_trends_again"
@@ -32,6 +33,9 @@ CHANNELS_JOB = "check_channels"
 LIFECYCLE_JOB = "apply_storage_lifecycle"
 INVENTORY_JOB = "count_storage"
 ARCHIVE_JOB = "archive_videos"
+SHELF_JOB = "read_shop"
+MATCHING_JOB = "match_products"
+WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
@@ -131,10 +135,22 @@ JOBS = [
             "daily_revenue",
             "ledger_reconciliation",
             "affiliate_earnings",
+            "shopify_orders",
+            "content_costs",
+            "revenue_attribution",
+            "content_margin",
         ),
         partitions_def=DAY,
         tags=NIGHTLY_PRIORITY,
-        description="Read, book and reconcile business days, one or years of them. Repeating books the same.",
+        description="Read, book and reconcile business days, one or years of them, and tell what earned it and what it "
+        "cost. Repeating books the same.",
+    ),
+    dg.define_asset_job(
+        YOUTUBE_REVENUE_JOB,
+        selection=dg.AssetSelection.assets("youtube_revenue", "daily_revenue", "revenue_attribution"),
+        partitions_def=DAY,
+        tags=NIGHTLY_PRIORITY,
+        description="Read what YouTube channels earn, for days that are still revised, and book what is finalised.",
     ),
     dg.define_asset_job(
         QUOTA_JOB,
@@ -175,6 +191,23 @@ JOBS = [
         SLOTS_JOB,
         selection=dg.AssetSelection.assets("video_slots"),
         description="Return the video slots of runs that never came back, and show who holds what.",
+    ),
+    dg.define_asset_job(
+        SHELF_JOB,
+        selection=dg.AssetSelection.assets("shopify_products", "affiliate_links"),
+        description="Read the shop's products, and what the affiliate links brought.",
+    ),
+    dg.define_asset_job(
+        MATCHING_JOB,
+        selection=dg.AssetSelection.assets("product_matches"),
+        partitions_def=DAY,
+        description="Choose which product and link posts of each niche offer.",
+    ),
+    dg.define_asset_job(
+        WEBHOOKS_JOB,
+        selection=dg.AssetSelection.assets("webhook_messages"),
+        tags=NIGHTLY_PRIORITY,
+        description="Fetch what vendors told while we could not hear, and show what waits for a person.",
     ),
     dg.define_asset_job(
         CHANNELS_JOB,

@@ -10,7 +10,7 @@ import dagster as dg
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.automation.publish_runs import calling_back, publish_run
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.resources import LakeResource, StateResource
+from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import SLOT_TAG, TELL_TAG, TITLE_TAG
 
@@ -26,7 +26,7 @@ from ettametta_pipelines.tags import SLOT_TAG, TELL_TAG, TITLE_TAG
     ),
 )
 def publish_sensor(
-    context: dg.SensorEvaluationContext, lake: LakeResource, state: StateResource
+    context: dg.SensorEvaluationContext, store: StoreResource, state: StateResource
 ) -> dg.SensorResult | dg.SkipReason:
     from ettametta_pipelines.publishing.admission import live_platforms
     from ettametta_pipelines.publishing.backlog import Claimed, may_post, recent_claims, take_due, upcoming
@@ -36,8 +36,7 @@ def publish_sensor(
     channels = load_channels(settings.channels_file)
     planned = []
     if possible := may_post(database, channels):
-        with lake.open() as tables:
-            planned = upcoming(tables, database, channels, now, live=live_platforms(settings))
+        planned = upcoming(store.open(), database, channels, now, live=live_platforms(settings))
         take_due(database, planned, now)
     titles = {(p.entry.platform, p.entry.source_id): p.entry.title for p in planned}
 

@@ -18,6 +18,7 @@ from ettametta_pipelines.automation.jobs import (
     DISCOVERY_JOB,
     INVENTORY_JOB,
     LIFECYCLE_JOB,
+    MATCHING_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
     PACK_JOB,
@@ -27,9 +28,12 @@ from ettametta_pipelines.automation.jobs import (
     RERANK_JOB,
     RETENTION_JOB,
     REVENUE_JOB,
+    SHELF_JOB,
     SLOTS_JOB,
     SNAPSHOT_JOB,
     VARIANTS_JOB,
+    WEBHOOKS_JOB,
+    YOUTUBE_REVENUE_JOB,
 )
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
@@ -275,6 +279,19 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     @dg.schedule(
+        name="nightly_webhooks",
+        job_name=WEBHOOKS_JOB,
+        cron_schedule="45 2 * * *",
+        description=(
+            "02:45, before plans and books are read: events that never arrived, for instance because the gateway was "
+            "down for days, are fetched from Stripe, and Shopify subscriptions that were deleted are made again."
+        ),
+        **on,
+    )
+    def nightly_webhooks(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
         name="hourly_video_slots",
         job_name=SLOTS_JOB,
         cron_schedule="5 * * * *",
@@ -289,8 +306,8 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job_name=CHANNELS_JOB,
         cron_schedule="*/5 * * * *",
         description=(
-            "Every five minutes: renew tokens at 50 to 70 % of their life and apply what vendors told of consents. "
-            "Starts a run when there is something to do, and on the hour for the list of channels."
+            "Every five minutes: renew tokens at 50 to 70 % of their life. Starts a run when one is due, and on the "
+            "hour for the list of channels."
         ),
         **on,
     )
@@ -298,12 +315,9 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> dg.RunRequest | dg.SkipReason:
         from ettametta_pipelines.publishing.refreshing import count_due
-        from ettametta_pipelines.state import inbox
 
         tick: datetime = context.scheduled_execution_time
-        database = state.open()
-        due = count_due(database) + len(inbox.waiting(database, limit=1))
-        if not due and tick.minute >= 5:
+        if not count_due(state.open()) and tick.minute >= 5:
             return dg.SkipReason("No token is due.")
         return dg.RunRequest(run_key=tick.isoformat())
 
@@ -336,6 +350,18 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
                 "dagster/asset_partition_range_end": last.isoformat(),
             },
         )
+
+    @dg.schedule(
+        name="daily_youtube_revenue",
+        job_name=YOUTUBE_REVENUE_JOB,
+        cron_schedule="30 7 * * *",
+        description="07:30: what YouTube channels earn, in one run for every day until after its month is closed.",
+        **on,
+    )
+    def daily_youtube_revenue(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        from ettametta_pipelines.revenue.youtube import REREAD_DAYS
+
+        return _books_of(context, zone, REREAD_DAYS, 1)
 
     @dg.schedule(
         name="nightly_variant_results",
@@ -378,6 +404,27 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def weekly_archiving(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
+    @dg.schedule(
+        name="nightly_shop",
+        job_name=SHELF_JOB,
+        cron_schedule="15 4 * * *",
+        description="04:15: what the shop sells and what the links brought, before products are matched.",
+        **on,
+    )
+    def nightly_shop(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="morning_matches",
+        job_name=MATCHING_JOB,
+        cron_schedule="40 4 * * *",
+        description="04:40, after the night's briefs: which product and link posts of each niche offer.",
+        **on,
+    )
+    def morning_matches(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=1)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
     return [
         nightly_discovery,
         morning_overview,
@@ -392,11 +439,15 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_calibration,
         nightly_packing,
         nightly_plans,
+        nightly_webhooks,
         hourly_video_slots,
         keep_channels_connected,
         half_hourly_publish_queue,
         daily_publication_analytics,
+        daily_youtube_revenue,
         nightly_variant_results,
+        nightly_shop,
+        morning_matches,
         build_followup(**on),
         nightly_storage_inventory,
         nightly_storage_lifecycle,

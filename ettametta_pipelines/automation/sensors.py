@@ -12,6 +12,7 @@ from ettametta_pipelines.automation.jobs import INGEST_JOB
 from ettametta_pipelines.automation.ordered_posts import ordered_posts
 from ettametta_pipelines.automation.priority import plan_tags, queue_aging
 from ettametta_pipelines.automation.publish_sensor import publish_sensor
+from ettametta_pipelines.automation.webhook_inbox import webhook_inbox
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
@@ -142,4 +143,4 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor, publish_sensor, ordered_posts, queue_aging]
+SENSORS = [upload_sensor, publish_sensor, ordered_posts, queue_aging, webhook_inbox]

@@ -1,4 +1,4 @@
-"""The counter where an account's plan is asked about and changed: one call for the command line, and for pages later.
+"""The counter where an account's plan is asked about and changed: one call for the command line and the pages.
 
 It reads Stripe first, does what was asked, and says how the account then stands. No rules here.
 """
@@ -45,22 +45,43 @@ class Answer:
         return [*said, f"Stripe ({self.vendor}) last read: {read}.", *self.pages.values()]
 
 
-def do_for_account(settings: Settings, account: str, asked: Iterable[tuple[str, str]] = ()) -> Answer:
-    """Do each of `asked` (checkout or change with a tier; portal, cancel, resume), and say how the account stands.
-
-    Raises PermanentError `bad_account` and `unknown_tier`, and what `subscriptions.py` raises.
-    """
-    from ettametta_pipelines.vendors.stripe_billing import StripeBilling
-
+def check_account(account: str) -> None:
+    """Raises PermanentError `bad_account` for what can be no account's name."""
     if not ACCOUNT.fullmatch(account):
         raise PermanentError(
             f"{account!r} is not an account's name.",
             code="bad_account",
             remedy="Use 1 to 40 lower-case letters, digits and dashes, as in upload keys.",
         )
+
+
+def as_kept(settings: Settings, account: str) -> Answer | None:
+    """How an account stood when Stripe was last read; None for one that nobody has used yet."""
+    check_account(account)
+    plans, db = open_plans(settings), open_state(settings)
+    rows = account_rows(db, plans, account)
+    return Answer(plans, rows[0], settings.endpoint("stripe").standing) if rows else None
+
+
+def do_for_account(
+    settings: Settings,
+    account: str,
+    asked: Iterable[tuple[str, str]] = (),
+    *,
+    back: str = "",
+    key: str = "",
+) -> Answer:
+    """Do each of `asked` (checkout or change with a tier; portal, cancel, resume), and say how the account stands.
+
+    `back` is where Stripe's pages lead back to. Asked twice under one `key`, a change is made once. Raises
+    PermanentError `bad_account` and `unknown_tier`, and what `subscriptions.py` raises.
+    """
+    from ettametta_pipelines.vendors.stripe_billing import StripeBilling
+
+    check_account(account)
     plans, db, endpoint = open_plans(settings), open_state(settings), settings.endpoint("stripe")
     stripe, pages = StripeBilling(endpoint), {}
-    home = f"{settings.gateway_url}/"
+    home = back or f"{settings.gateway_url}/"
     with db.session() as session:
         entitlement_row(session, plans, account, db.now(session))
     for what, name in asked:
@@ -71,9 +92,9 @@ def do_for_account(settings: Settings, account: str, asked: Iterable[tuple[str, 
         elif what == "portal":
             pages[what] = subscriptions.open_portal(db, plans, stripe, account, return_url=home).url
         elif what == "change":
-            subscriptions.change_tier(db, plans, stripe, account, plans.tier(name))
+            subscriptions.change_tier(db, plans, stripe, account, plans.tier(name), key=key)
         else:
-            subscriptions.cancel(db, plans, stripe, account, leaving=what == "cancel")
+            subscriptions.cancel(db, plans, stripe, account, leaving=what == "cancel", key=key)
     refresh(db, plans, stripe, account, because="looked at")
     (row,) = account_rows(db, plans, account)
     return Answer(plans, row, endpoint.standing, {name: url for name, url in pages.items() if url})

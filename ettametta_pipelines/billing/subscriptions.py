@@ -66,7 +66,7 @@ def open_checkout(
         raise PermanentError(
             f"{account} has a subscription already ({running.id}, {running.status}).",
             code="already_subscribed",
-            remedy=f"Change it: `ettametta plan {account} --change-to {tier.slug}`.",
+            remedy=f"Change it on its plan page, or by `ettametta plan {account} --change-to {tier.slug}`.",
         )
     for earlier in stripe.open_checkouts(customer):
         stripe.expire_checkout(earlier.id)
@@ -87,18 +87,21 @@ def open_portal(
         raise NeedsPersonError(
             f"{account} is no customer at Stripe yet.",
             code="no_customer",
-            remedy=f"Buy a tier first: `ettametta plan {account} --checkout`.",
+            remedy=f"Buy a tier first, on its plan page or by `ettametta plan {account} --checkout`.",
         )
     return stripe.create_portal(customer, return_url=return_url, key=uuid4().hex)
 
 
 def change_tier(
-    db: StateDatabase, plans: Plans, stripe: "StripeBilling", account: str, tier: Tier
+    db: StateDatabase, plans: Plans, stripe: "StripeBilling", account: str, tier: Tier, *, key: str = ""
 ) -> Change | None:
-    """Up at once, for the difference, once that is paid; down, or to the free tier, when the period ends."""
+    """Up at once, for the difference, once that is paid; down, or to the free tier, when the period ends.
+
+    `key` names the wish towards Stripe: the same wish again changes and charges nothing.
+    """
     running = _running(db, plans, stripe, account)
     now_tier = plans.of_lookup_key(running.lookup_key)
-    key = uuid4().hex
+    key = key or uuid4().hex
     if running.schedule_id is not None:
         # A change planned earlier would undo this one at the period's end.
         stripe.release_schedule(running.schedule_id, key=f"{key}-release")
@@ -117,13 +120,19 @@ def change_tier(
 
 
 def cancel(
-    db: StateDatabase, plans: Plans, stripe: "StripeBilling", account: str, *, leaving: bool = True
+    db: StateDatabase,
+    plans: Plans,
+    stripe: "StripeBilling",
+    account: str,
+    *,
+    leaving: bool = True,
+    key: str = "",
 ) -> Change | None:
     """End the subscription with its period, or take that back (`leaving=False`)."""
     running = _running(db, plans, stripe, account)
     if leaving:
-        return change_tier(db, plans, stripe, account, plans.free)
-    stripe.set_cancellation(running, leaving=False, key=uuid4().hex)
+        return change_tier(db, plans, stripe, account, plans.free, key=key)
+    stripe.set_cancellation(running, leaving=False, key=key or uuid4().hex)
     return refresh(db, plans, stripe, account, because="plan change")
 
 
@@ -160,6 +169,6 @@ def _running(db: StateDatabase, plans: Plans, stripe: "StripeBilling", account: 
         raise NeedsPersonError(
             f"{account} has no subscription that could be changed.",
             code="no_subscription",
-            remedy=f"Buy a tier: `ettametta plan {account} --checkout`.",
+            remedy=f"Buy a tier, on its plan page or by `ettametta plan {account} --checkout`.",
         )
     return running

@@ -49,6 +49,8 @@ class Tier(BaseModel):
     features: frozenset[Feature] = frozenset()
     run_priority: int = Field(default=0, ge=0, le=100)
     gpu_priority_class: str | None = None
+    # Whole US dollars a month for paid calls; without it the setting counts.
+    paid_work_usd: int | None = Field(default=None, ge=0, le=1_000_000, strict=True)
 
     @model_validator(mode="after")
     def _bounded(self) -> "Tier":

@@ -15,9 +15,12 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
+from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
+from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
-from ettametta_pipelines.gateway.pages import refusal, stylesheet
+from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.publications import publication_routes
+from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -27,7 +30,10 @@ from ettametta_pipelines.vendors.oauth import RULES, open_desk
 SERVED_PREFIX = "media/"
 CHUNK_BYTES = 1 << 20
 IMMUTABLE = "public, max-age=31536000, immutable"
-STATUS_OF_CODE = {"unknown_publication": 404, "channel_not_connected": 404}
+STATUS_OF_CODE = {
+    "unknown_publication": 404, "channel_not_connected": 404, "bad_account": 404, "unknown_tier": 404,
+    "already_subscribed": 409, "no_subscription": 409, "no_customer": 409, "unknown_link": 404,
+}  # fmt: skip
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
@@ -51,17 +57,21 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
         return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
 
     app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
+    app.add_api_route("/icon.svg", icon, methods=["GET"])
     _add_pages(app, settings, state, store, url or settings.gateway_url)
     return app
 
 
 def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: ObjectStore, url: str) -> None:
     """The operators' pages and the webhooks, with the headers and refusals they share."""
-    door = OperatorsDoor(settings, url)
+    door, followed = OperatorsDoor(settings, url), FollowedLinks(settings, state)
     for routes in (
         publication_routes(settings, state, store, door),
         account_routes(settings, state, door),
         webhook_routes(settings, state),
+        link_routes(settings, state, door, followed),
+        redirect_routes(followed),
+        billing_routes(settings, door),
     ):
         app.include_router(routes)
 
@@ -74,7 +84,7 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         status = 503 if error.kind is FailureKind.TRANSIENT else STATUS_OF_CODE.get(error.code, 400)
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
 
-    app.add_middleware(PageHeaders, form_targets=_consent_origins(settings))
+    app.add_middleware(PageHeaders, form_targets=[*_consent_origins(settings), *stripe_origins(settings)])
 
 
 def _consent_origins(settings: Settings) -> list[str]:

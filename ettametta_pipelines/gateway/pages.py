@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from ettametta_pipelines.commerce.targets import shown_host
 from ettametta_pipelines.gateway.operators import Operator, PageRefused
 from ettametta_pipelines.untrusted import plain_text
 
@@ -65,6 +66,7 @@ _TEMPLATES.filters |= {
     "when": when,
     "web_address": web_address,
     "line": line,
+    "shown_host": shown_host,
     "state_words": lambda state: STATE_WORDS.get(state, state),
     "platform_name": lambda platform: PLATFORM_NAMES.get(platform, platform),
 }
@@ -94,5 +96,14 @@ def refusal(error: PageRefused) -> Response:
 
 
 def stylesheet() -> Response:
-    css = (FOLDER / "gateway.css").read_text()
-    return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=300"})
+    return _static("gateway.css", "text/css")
+
+
+def icon() -> Response:
+    return _static("icon.svg", "image/svg+xml")
+
+
+def _static(name: str, media_type: str) -> Response:
+    return Response(
+        (FOLDER / name).read_text(), media_type=media_type, headers={"Cache-Control": "max-age=300"}
+    )

@@ -12,6 +12,7 @@ from ettametta_pipelines.publishing import connections, review
 from ettametta_pipelines.publishing.ledger import IN_DOUBT
 from ettametta_pipelines.publishing.reauth import ACTIVE
 from ettametta_pipelines.publishing.tokens import open_envelope
+from ettametta_pipelines.publishing.what_now import what_now
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -63,6 +64,7 @@ def publication_routes(
             "post.html",
             operator,
             post=told,
+            advice=what_now(told["state"], told["error_code"], told["intent_no"]),
             may_declare_live=told["state"] in IN_DOUBT,
             may_post_again=told["state"] == "NEEDS_REVIEW",
         )

@@ -81,10 +81,29 @@ ARCHIVED_VIDEOS = TableContract(
     key=("source_id",),
 )
 
+WEBHOOK_MESSAGES = TableContract(
+    "webhook_messages",
+    "One row per sender and kind of message of the last 30 days, and of whatever still waits or is parked.",
+    columns=(
+        Column("source", "string", "stripe, shopify, tiktok or render-node"),
+        Column("kind", "string", "Kind of message, as the sender names it"),
+        Column("has_effect", "bool", "Whether anything is done with it; others are counted only"),
+        Column("received", "int64", "Messages, each counted once however often it was sent"),
+        Column("waiting", "int64", "Not applied yet"),
+        Column("parked", "int64", "Failed too often; a person has to look"),
+        Column("newest_at", "timestamp", "When the newest came"),
+        Column("oldest_waiting_at", "timestamp", "When the oldest that waits came", nullable=True),
+        Column("problem", "string", "Why one of them failed", nullable=True),
+        Column("observed_at", "timestamp", "When this row was made"),
+    ),
+    key=("source", "kind"),
+)
+
 CONTRACTS: tuple[TableContract, ...] = (
     API_QUOTA_USAGE,
     TABLE_PACKS,
     STORAGE_LIFECYCLE,
     STORAGE_INVENTORY,
     ARCHIVED_VIDEOS,
+    WEBHOOK_MESSAGES,
 )

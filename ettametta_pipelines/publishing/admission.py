@@ -4,10 +4,12 @@ The one gate of every way to post: sensor, backfill, re-execution and the launch
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ettametta_pipelines.publishing.approvals import Request, admit
 from ettametta_pipelines.publishing.delivery import Order
+from ettametta_pipelines.publishing.offers import OfferBook, keep_offer
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import load_channels
 from ettametta_pipelines.publishing.variants import PostName, assign_thumbnail, record_variants
@@ -33,8 +35,17 @@ def admitted_order(
 ) -> Order:
     """The order to carry out now. Raises what `approvals.admit` raises; then nothing may be posted."""
     policy = load_channels(settings.channels_file).of(source["account"], platform)
-    request = Request(platform, source, rendition, policy, platform in live_platforms(settings), run_id)
+    live, name = (
+        platform in live_platforms(settings),
+        PostName(platform, source["account"], source["source_id"]),
+    )
+    name = replace(name, intent_no=wishes.intent_no)
+    with db.session(write=False) as session:
+        offer = OfferBook(session, settings).offer(name, source["niche"], policy, live=live)
+    request = Request(platform, source, rendition, policy, live, run_id, offer)
     proposal = admit(db, request, wishes, approve=approve, by=who(tags))
+    with db.session() as session:
+        keep_offer(db, session, name, source["niche"], proposal.offer)
     record_variants(db, proposal.name, proposal.arms)
     return proposal.order
 

@@ -15,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError
 from ettametta_pipelines.publishing.delivery import Order
 from ettametta_pipelines.publishing.ledger import State
+from ettametta_pipelines.publishing.offers import Offer, keep_offer
 from ettametta_pipelines.publishing.orders import Wishes, order_for
 from ettametta_pipelines.publishing.policy import ChannelPolicy
 from ettametta_pipelines.publishing.variants import Assigned, PostName, assign, with_variants
@@ -28,6 +29,8 @@ APPROVE, REJECT, HOLD = "approve", "reject", "hold"
 # Nothing of the post has left: a decision still decides. Later the ledger only finds out what became of it.
 UNDECIDED_STATES = frozenset({State.PLANNED, State.SESSION_OPEN})
 _WORDS_OF = {"sha256": "the file"}
+# What an offer can make too long, or may not stand in at all.
+_OFFER_DOES_NOT_FIT = frozenset({"bad_title", "bad_description", "bad_privacy"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Proposal:
     order: Order
     wishes: Wishes
     arms: list[Assigned] = field(default_factory=list)
+    offer: Offer | None = None
 
     @property
     def name(self) -> PostName:
@@ -56,7 +60,10 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Request:
-    """What one asks about: rows of `source_media` and `rendition_9x16`, and whether people will see the post."""
+    """What one asks about: rows of `source_media` and `rendition_9x16`, and whether people will see the post.
+
+    `offer` is what the post offers, if it has room for it.
+    """
 
     platform: str
     source: Mapping[str, Any]
@@ -64,6 +71,7 @@ class Request:
     policy: ChannelPolicy
     live: bool = False
     run_id: str | None = None
+    offer: Offer | None = None
 
     def name(self, intent_no: int) -> PostName:
         return PostName(self.platform, self.source["account"], self.source["source_id"], intent_no)
@@ -77,14 +85,14 @@ def propose(request: Request, wishes: Wishes) -> Proposal:
     known = {tag.casefold() for tag in wishes.tags}
     added = [tag for tag in request.policy.hashtags if tag.casefold() not in known]
     wishes = replace(wishes, privacy=wishes.privacy or request.policy.privacy, tags=(*wishes.tags, *added))
-    return Proposal(_order(request, wishes), wishes, arms)
+    return _proposal(request, wishes, arms)
 
 
 def proposal_of(request: Request, decision: PublicationDecision) -> Proposal:
     """The post with the very words that were approved, and today's file, credit and flags."""
     stored = decision.wishes | {"tags": tuple(decision.wishes["tags"])}
     wishes = Wishes(**stored)
-    return Proposal(_order(request, wishes), wishes, [Assigned(**arm) for arm in decision.arms])
+    return _proposal(request, wishes, [Assigned(**arm) for arm in decision.arms])
 
 
 def says_nothing(wishes: Wishes) -> bool:
@@ -93,7 +101,20 @@ def says_nothing(wishes: Wishes) -> bool:
     return replace(wishes, tags=tuple(wishes.tags)) == silent
 
 
-def _order(request: Request, wishes: Wishes) -> Order:
+def _proposal(request: Request, wishes: Wishes, arms: list[Assigned]) -> Proposal:
+    """The post with its offer; without it, saying so, where the platform takes the post only then."""
+    if request.offer is None:
+        return Proposal(_order(request, wishes), wishes, arms)
+    try:
+        return Proposal(_order(request, wishes, request.offer), wishes, arms, request.offer)
+    except PermanentError as error:
+        if error.code not in _OFFER_DOES_NOT_FIT:
+            raise
+        left_out = f"{request.offer.label} is left out: {error.message}"
+    return Proposal(replace(_order(request, wishes), offer_left_out=left_out), wishes, arms)
+
+
+def _order(request: Request, wishes: Wishes, offer: Offer | None = None) -> Order:
     return order_for(
         request.platform,
         request.source,
@@ -101,6 +122,7 @@ def _order(request: Request, wishes: Wishes) -> Order:
         wishes,
         request_id=request.run_id,
         live=request.live,
+        offer=offer,
     )
 
 
@@ -113,8 +135,9 @@ def decide(
     run_id: str | None,
     not_before: datetime | None = None,
     comment: str = "",
+    niche: str = "",
 ) -> PublicationDecision:
-    """Add a decision on this post to the record."""
+    """Add a decision on this post to the record; an approval also fixes what it offers, in posts of `niche`."""
     with db.session() as session:
         row = PublicationDecision(
             **proposal.name.columns(),
@@ -131,6 +154,8 @@ def decide(
             decided_at=db.now(session),
         )
         session.add(row)
+        if decision == APPROVE:
+            keep_offer(db, session, proposal.name, niche, proposal.offer)
         session.flush()
     return row
 
@@ -187,7 +212,10 @@ def admit(
         return replace(proposal, arms=[])
     if approve:
         if approved is None or approved.content_hash != proposal.content_hash:
-            decide(db, proposal, APPROVE, by=by, run_id=request.run_id, comment="with the run that posts it")
+            decide(
+                db, proposal, APPROVE, by=by, run_id=request.run_id, comment="with the run that posts it",
+                niche=request.source["niche"],
+            )  # fmt: skip
         return proposal
     if decision is not None and approved is None:
         raise _not_wanted(decision)

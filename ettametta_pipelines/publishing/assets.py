@@ -31,18 +31,6 @@ NOT_BEFORE_CHECK = "not_posted_before"
 ANSWERED_CHECK = "every_channel_answered"
 FIGURES = ("views", "likes", "comments", "shares")
 
-# What an operator does about a post that is not on the platform, by the ledger's state.
-WHAT_NOW = {
-    "RECONCILING": "It may be posted: the answer to the last bytes was lost. It is looked for on the channel by "
-    "itself, and handed to a person after a day.",
-    "NEEDS_REVIEW": "Look at the channel. If the post is there, run this again with `live_remote_id` set to its id. "
-    "If it is not, run it with the next higher `intent_no`.",
-    "FAILED_DEFINITE": "The platform refused it and nothing was posted. Correct the cause, then run this with the "
-    "next higher `intent_no`.",
-    "INCIDENT": "The channel has the video more than once. Delete all but one there, then run this again with "
-    "`live_remote_id` set to the id of the one that stays.",
-}
-
 
 class PublicationConfig(dg.Config):
     """What may be chosen for one post. Everything has a safe default: only the owner sees what is posted."""
@@ -148,6 +136,8 @@ def _told(
     evidence: "Evidence",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The outcome as table, metadata and checks."""
+    from ettametta_pipelines.publishing.what_now import what_now
+
     row = outcome.row()
     state = row["state"]
     facts: dict[str, Any] = {
@@ -172,15 +162,19 @@ def _told(
     facts |= {
         "synthetic_media": order.post.synthetic,
         "paid_promotion": order.post.paid,
+        "offers": order.offer or order.offer_left_out or "nothing",
         "rights": dg.MetadataValue.md(evidence.rights_table),
     }
     if outcome.publication.error_code:
         facts["error"] = f"{outcome.publication.error_message} [{outcome.publication.error_code}]"
-    what_now, about = WHAT_NOW.get(state), dict[str, Any](state=state)
+    advice, about = what_now(state, row["error_code"], row["intent_no"]), dict[str, Any](state=state)
+    if advice is not None:
+        page = f"{get_settings().gateway_url}/publications/{row['publication_id']}"
+        about["page_of_the_post"] = dg.MetadataValue.url(page)
     next_look = outcome.publication.next_check_at
     if state == "RECONCILING" and next_look is not None:
-        what_now = (
-            f"{what_now} The next look is at {next_look:%Y-%m-%d %H:%M} UTC; a run before then asks nothing."
+        advice = (
+            f"{advice} The next look is at {next_look:%Y-%m-%d %H:%M} UTC; a run before then asks nothing."
         )
         about["next_look"] = dg.MetadataValue.timestamp(next_look)
     return dg.MaterializeResult(
@@ -189,8 +183,8 @@ def _told(
         check_results=[
             dg.AssetCheckResult(
                 check_name=PUBLISHED_CHECK,
-                passed=state not in WHAT_NOW,
-                description=what_now,
+                passed=advice is None,
+                description=advice,
                 metadata=about,
             ),
             dg.AssetCheckResult(

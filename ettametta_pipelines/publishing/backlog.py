@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -17,12 +17,15 @@ from sqlalchemy.orm import Session
 from ettametta_pipelines.clock import pacific_quota_day
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.publishing.approvals import APPROVE, HOLD, REJECT, Request, proposal_of, propose
+from ettametta_pipelines.publishing.finished import UNFINISHED, waiting_rows
 from ettametta_pipelines.publishing.ledger import UPLOAD_BUCKETS, State
+from ettametta_pipelines.publishing.offers import OfferBook
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import Channels
 from ettametta_pipelines.publishing.queue import Entry, Planned, QuotaLeft, Taken, plan, post_name
 from ettametta_pipelines.publishing.tokens import ACTIVE
 from ettametta_pipelines.publishing.variants import PostName
+from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import (
     OAuthConnection,
@@ -31,14 +34,9 @@ from ettametta_pipelines.state.models import (
     PublicationSlot,
 )
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
-
-if TYPE_CHECKING:
-    from ettametta_pipelines.storage.lake import Lake
+from ettametta_pipelines.storage.objects import ObjectStore
 
 Row = Mapping[str, Any]
-
-SOURCES_SQL = "select * from source_media where verdict = 'accepted'"
-RENDITIONS_SQL = "select * from rendition_9x16"
 
 WAITING_FOR_APPROVAL = "waiting for approval"
 # A run that has not posted by then has failed, or was never started.
@@ -46,8 +44,8 @@ RUN_MAY_TAKE = timedelta(hours=1)
 MAX_ATTEMPTS = 3
 # Caps count a local day and 24 hours back; nothing older matters.
 LOOKED_BACK = timedelta(hours=50)
-# In these the post is certainly not on the platform, or only its last byte is missing: running again is right.
-UNFINISHED = frozenset({State.PLANNED, State.SESSION_OPEN, State.FINALIZING})
+# More source videos than this are not named in a query, but all of them read.
+MOST_NAMED = 5000
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,40 @@ class Claimed:
 
 
 def upcoming(
-    lake: "Lake", db: StateDatabase, channels: Channels, now: datetime, *, live: frozenset[str] = frozenset()
+    store: ObjectStore,
+    db: StateDatabase,
+    channels: Channels,
+    now: datetime,
+    *,
+    live: frozenset[str] = frozenset(),
+    as_approved: str = "",
 ) -> list[Planned]:
-    """The queue at `now`: what is posted when, then what is held and why. `live` names platforms people see."""
-    sources, renditions = lake.rows(SOURCES_SQL), lake.rows(RENDITIONS_SQL)
-    backlog = gather(db, sources, renditions, channels, now, live=live)
+    """The queue at `now`: what is posted when, then what is held and why. `live` names platforms people see.
+
+    Posts of the source video `as_approved` count as approved. Costs what waits, not what is posted.
+    """
+    sources, renditions = waiting_rows(store, db, known_platforms(db, channels))
+    backlog = gather(db, sources, renditions, channels, now, live=live, as_approved=as_approved)
     return plan(backlog.entries, backlog.taken, channels, now, backlog.quota_left)
+
+
+def known_platforms(db: StateDatabase, channels: Channels) -> dict[str, list[str]]:
+    """Account -> platforms it has a channel on, or is meant to have one."""
+    with db.session(write=False) as session:
+        known = {
+            tuple(row)
+            for row in session.execute(sa.select(OAuthConnection.account_id, OAuthConnection.platform))
+        }
+    found: dict[str, list[str]] = {}
+    for account, platform in sorted(known | set(channels.channels)):
+        found.setdefault(account, []).append(platform)
+    return found
 
 
 def may_post(db: StateDatabase, channels: Channels) -> bool:
     """Whether anything could be due: an automatic channel, or an approved post that is not made.
 
-    Cheap, where `upcoming` reads the row of every finished video.
+    Cheap, where `upcoming` reads the row of every video that waits.
     """
     if any(policy.approval == "automatic" for policy in (channels.defaults, *channels.channels.values())):
         return True
@@ -111,13 +131,14 @@ def gather(
     Posts of the source video `as_approved` count as approved: that shows when they would be made.
     """
     source_of = {row["source_id"]: row for row in sources}
+    platforms_of = known_platforms(db, channels)
     with db.session(write=False) as session:
-        desk = _Desk(session, channels, now, live, as_approved)
+        desk = _Desk(session, frozenset(source_of), channels, now, live, as_approved)
     entries = [
         entry
         for rendition in renditions
         if (source := source_of.get(rendition["source_id"])) is not None
-        for platform in desk.platforms_of(source["account"])
+        for platform in platforms_of.get(source["account"], ())
         if (entry := desk.entry(platform, source, rendition)) is not None
     ]
     return Backlog(entries, desk.taken(), desk.quota_left(db))
@@ -167,39 +188,48 @@ def _claim(session: Session, entry: Entry, at: datetime, now: datetime) -> Claim
 
 
 class _Desk:
-    """Everything the state knows about posts, read in one transaction."""
+    """What the state knows about posts of these source videos, and about those of late; read in one transaction."""
 
     def __init__(
-        self, session: Session, channels: Channels, now: datetime, live: frozenset[str], as_approved: str
+        self,
+        session: Session,
+        sources: frozenset[str],
+        channels: Channels,
+        now: datetime,
+        live: frozenset[str],
+        as_approved: str,
     ) -> None:
         self._channels = channels
         self._now = now
         self._live = live
         self._as_approved = as_approved
+        self._offers = OfferBook(session, get_settings())
         self._status = {
             (row.account_id, row.platform): row.status
             for row in session.scalars(sa.select(OAuthConnection).order_by(OAuthConnection.platform))
         }
+        named = sorted(sources | _of_late(session, now - LOOKED_BACK))
         self._decisions = {
             _key(row): row
             for row in session.scalars(
-                sa.select(PublicationDecision).order_by(PublicationDecision.intent_no, PublicationDecision.id)
+                sa.select(PublicationDecision)
+                .where(_is_of(PublicationDecision, named))
+                .order_by(PublicationDecision.intent_no, PublicationDecision.id)
             )
         }
         self._posts = {
             _key(row): row
             for row in session.scalars(
-                sa.select(Publication).order_by(Publication.intent_no, Publication.created_at)
+                sa.select(Publication)
+                .where(_is_of(Publication, named))
+                .order_by(Publication.intent_no, Publication.created_at)
             )
         }
         self._claims: dict[tuple[str, str, str], list[PublicationSlot]] = {}
-        for claim in session.scalars(sa.select(PublicationSlot).order_by(PublicationSlot.id)):
+        for claim in session.scalars(
+            sa.select(PublicationSlot).where(_is_of(PublicationSlot, named)).order_by(PublicationSlot.id)
+        ):
             self._claims.setdefault(_key(claim), []).append(claim)
-
-    def platforms_of(self, account: str) -> list[str]:
-        """Platforms the account has a channel on, or is meant to have one."""
-        known = {platform for owner, platform in self._status if owner == account}
-        return sorted(known | {platform for owner, platform in self._channels.channels if owner == account})
 
     def entry(self, platform: str, source: Row, rendition: Row) -> Entry | None:
         """The entry of one video on one channel; None when it is posted, rejected, or a person's to settle."""
@@ -250,7 +280,10 @@ class _Desk:
         if decision is not None and decision.decision == HOLD:
             return f"on hold: {decision.comment}" if decision.comment else "on hold"
         policy = self._channels.of(source["account"], platform)
-        request = Request(platform, source, rendition, policy, live=platform in self._live)
+        live, intent_no = platform in self._live, decision.intent_no if decision else 1
+        name = PostName(platform, source["account"], source["source_id"], intent_no)
+        offer = self._offers.offer(name, source["niche"], policy, live=live)
+        request = Request(platform, source, rendition, policy, live=live, offer=offer)
         try:
             if decision is not None and decision.decision == APPROVE:
                 same = proposal_of(request, decision).content_hash == decision.content_hash
@@ -301,6 +334,24 @@ class _Desk:
             return left[bucket] - unbooked[platform] if day == today else quota.DAILY_LIMITS[bucket]
 
         return left_on
+
+
+def _of_late(session: Session, since: datetime) -> frozenset[str]:
+    """Source videos with a posting time or a post since then: these count under caps."""
+    posted = sa.func.coalesce(Publication.first_mutation_at, Publication.session_opened_at)
+    claimed = sa.or_(PublicationSlot.slot_at > since, PublicationSlot.taken_at > since)
+    return frozenset(
+        [
+            *session.scalars(sa.select(Publication.content_id).where(posted > since)),
+            *session.scalars(sa.select(PublicationSlot.content_id).where(claimed)),
+        ]
+    )
+
+
+def _is_of(
+    model: type[Publication] | type[PublicationDecision] | type[PublicationSlot], sources: list[str]
+) -> sa.ColumnElement[bool]:
+    return model.content_id.in_(sources) if len(sources) <= MOST_NAMED else sa.true()
 
 
 def _key(row: Any) -> tuple[str, str, str]:

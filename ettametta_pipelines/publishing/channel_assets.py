@@ -43,9 +43,9 @@ def connected_channels(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Every connected channel: whose it is, what it may, how long its tokens live, whether consent still stands.
 
-    Why: tokens are renewed here at 50 to 70 % of their life, so that no post meets an expired one, and TikTok's word
-    that an authorization was removed takes effect. Channels are connected and disconnected on the gateway's page
-    `/accounts`.
+    Why: tokens are renewed here at 50 to 70 % of their life, so that no post meets an expired one. Channels are
+    connected and disconnected on the gateway's page `/accounts`; TikTok's word that an authorization was removed takes
+    effect through the sensor `webhook_inbox`.
 
     When it fails: the check `every_consent_stands` names channels whose consent has ended; their posts stop until they
     are connected again. `every_token_renewed` names channels whose vendor did not answer; the old tokens stay, and it
@@ -53,12 +53,10 @@ def connected_channels(
     """
     with failure_policy(context, op_retries=0):
         from ettametta_pipelines.publishing.refreshing import channel_rows, refresh_due
-        from ettametta_pipelines.publishing.removals import apply_waiting
         from ettametta_pipelines.publishing.tokens import open_envelope
 
         started = utc_now()
         db = state.open()
-        apply_waiting(db)
         renewals = refresh_due(
             db, {"youtube": youtube.app(), "tiktok": tiktok.app()}, open_envelope(get_settings())
         )

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ettametta_pipelines.failures import FailureKind, NeedsPersonError, PermanentError, PipelineError
@@ -94,6 +95,7 @@ ASKED_SCOPES: dict[str, dict[str, str]] = {
     "youtube": {
         "https://www.googleapis.com/auth/youtube.upload": "post videos and thumbnails",
         "https://www.googleapis.com/auth/youtube.readonly": "find its own videos again and read their figures",
+        "https://www.googleapis.com/auth/yt-analytics-monetary.readonly": "read what its videos earn",
     },
     "tiktok": {
         "user.info.basic": "know whose account it is",
@@ -103,7 +105,12 @@ ASKED_SCOPES: dict[str, dict[str, str]] = {
 }
 # Without these the channel cannot be named or the first post fails; better to hear it when consenting.
 NEEDED_SCOPES: dict[str, frozenset[str]] = {
-    "youtube": frozenset(ASKED_SCOPES["youtube"]),
+    "youtube": frozenset(
+        {
+            "https://www.googleapis.com/auth/youtube.upload",
+            "https://www.googleapis.com/auth/youtube.readonly",
+        }
+    ),
     "tiktok": frozenset({"video.publish", "user.info.basic"}),
 }
 
@@ -161,7 +168,11 @@ def connect(
         made = _connection(row)
         left_out = f"; not granted: {', '.join(made.not_granted)}" if made.not_granted else ""
         note_event(session, row, "connected", actor=actor, detail=f"{identity.title}{left_out}", now=now)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as error:
+            # Both had looked before either was stored.
+            raise _channel_taken(account, identity, "another account") from error
         return made
 
 
@@ -272,12 +283,16 @@ def _check_identity(session: Session, row: OAuthConnection, identity: ChannelIde
         )
     )
     if other is not None:
-        raise NeedsPersonError(
-            f"{identity.title} is connected to the account {other} already.",
-            code="channel_taken",
-            remedy=f"Choose the channel of {row.account_id} on the consent page, or disconnect it from {other} first. "
-            "Nothing was stored.",
-        )
+        raise _channel_taken(row.account_id, identity, f"the account {other}")
+
+
+def _channel_taken(account: str, identity: ChannelIdentity, other: str) -> NeedsPersonError:
+    return NeedsPersonError(
+        f"{identity.title} is connected to {other} already.",
+        code="channel_taken",
+        remedy=f"Choose the channel of {account} on the consent page, or disconnect it from {other} first. "
+        "Nothing was stored.",
+    )
 
 
 def _revoked(row: OAuthConnection, revoke: Callable[[str], None], envelope: Envelope) -> str:

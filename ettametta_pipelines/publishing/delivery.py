@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
 from ettametta_pipelines.publishing.connections import Connection, require
+from ettametta_pipelines.publishing.former_channels import leave_former_channels
 from ettametta_pipelines.publishing.ledger import (
     BEFORE_THE_LAST_BYTE,
     LEASE_S,
@@ -32,7 +33,7 @@ from ettametta_pipelines.publishing.tokens import (
     RefreshingApp,
     access_token,
 )
-from ettametta_pipelines.publishing.witness import open_testimony, testify, testimony_of
+from ettametta_pipelines.publishing.witness import Testimony, open_testimony, testify, testimony_of
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
@@ -43,6 +44,9 @@ T = TypeVar("T")
 MAX_STALL_WAIT_S = 30.0
 MAX_POLL_WAIT_S = 15.0
 MAX_SESSIONS_PER_RUN = 3
+AFTER_THE_LAST_BYTE = frozenset({State.FINALIZING, State.PROCESSING, State.RECONCILING})
+# A person is asked to connect the channel; then the post goes on by itself, however late that is.
+ENDED_BY_CONNECTING = frozenset({"reauth_required", "channel_not_connected", "another_channel_connected"})
 
 
 class ProbeRefused(PermanentError):
@@ -55,7 +59,8 @@ class Patience:
 
     `stalls`: failed calls in a row without a byte of progress. `looks` and `look_for`: both must be exceeded before a
     publication in doubt is handed to a person, since listings lag. Looks are `look_again_in` apart, however often a
-    run is started.
+    run is started. `settle_for`: so long after its last byte a post the platform has no last word about is handed to
+    a person too; TikTok's moderation and YouTube's processing may take many hours.
     """
 
     polls: int = 8
@@ -65,6 +70,7 @@ class Patience:
     looks: int = 3
     look_for: timedelta = timedelta(hours=24)
     look_again_in: timedelta = timedelta(minutes=30)
+    settle_for: timedelta = timedelta(hours=48)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,9 @@ class Order:
     live_remote_id: str = ""
     request_id: str | None = None
     wishes: Mapping[str, Any] | None = None
+    # What the description offers, and why an offer there was is not in it; for people to read.
+    offer: str = ""
+    offer_left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,7 +233,10 @@ class Delivery(ABC, Generic[Client]):
                 publication = moved
         except PipelineError as error:
             self.ledger.note_trouble(self.claim, error)
-            raise
+            if publication.state not in AFTER_THE_LAST_BYTE or error.code in ENDED_BY_CONNECTING:
+                raise
+            if self.wait_or_park(f"{error.message} [{error.code}]") is None:
+                raise
         publication = self.ledger.get(self.claim.publication_id)
         return Outcome(publication, self.sent_last_byte and State(publication.state) in ON_THE_PLATFORM)
 
@@ -241,7 +253,11 @@ class Delivery(ABC, Generic[Client]):
             return publication
         if publication.state == State.PLANNED and (found := self.already_there(publication)) is not None:
             return found
-        known = self._opened(lambda: open_testimony(sealed, self.workshop.envelope, publication))
+        return self._follow(publication, sealed)
+
+    def _follow(self, publication: Publication, sealed: str) -> Publication:
+        """Go on with the upload whose last byte was allowed to leave, whatever this row knows of."""
+        known = self._testimony(publication, sealed)
         if known is None:
             return self.ledger.advance(
                 self.claim, State.FINALIZING, reason="last_byte_was_allowed", handle={}
@@ -258,11 +274,20 @@ class Delivery(ABC, Generic[Client]):
             url=known.url,
         )
 
+    def _testimony(self, publication: Publication, sealed: str) -> Testimony | None:
+        """What was sealed; None when its key is lost for good."""
+        return self._opened(lambda: open_testimony(sealed, self.workshop.envelope, publication))
+
     def allow_last_byte(
         self, publication: Publication, handle: Mapping[str, str], received: int
     ) -> Publication:
         """From here on the post may exist, and no other upload is opened for it."""
-        testify(self.workshop.store, self.workshop.envelope, publication, handle)
+        if not testify(self.workshop.store, self.workshop.envelope, publication, handle):
+            sealed = testimony_of(self.workshop.store, publication)
+            known = self._testimony(publication, sealed) if sealed is not None else None
+            if sealed is None or known is None or known.handle != dict(handle):
+                # Two databases over one store: the other one's upload was first.
+                return self._follow(publication, sealed or "")
         return self.ledger.advance(
             self.claim,
             State.FINALIZING,
@@ -289,6 +314,7 @@ class Delivery(ABC, Generic[Client]):
             self.connection.platform,
             envelope=self.workshop.envelope,
             rejected=rejected,
+            channel_id=self.connection.channel_id,
         )
         self._client = self.make_client(self._token)
         return self._client
@@ -335,19 +361,24 @@ class Delivery(ABC, Generic[Client]):
         return self.ledger.advance(self.claim, State.RECONCILING, reason=reason)
 
     def refuse(self, error: PipelineError) -> Publication:
-        """The platform said no for good, and nothing can have been posted."""
+        """The platform said no for good, and nothing can have been posted. What helps is kept with what it said."""
         return self.ledger.advance(
             self.claim,
             State.FAILED_DEFINITE,
             reason=error.code,
             error_code=error.code,
-            error_message=redact(error.message),
+            error_message=redact(f"{error.message} {error.remedy}".strip()),
         )
 
-    def park(self, reason: str, message: str) -> Publication:
-        """Nobody but a person can tell whether the post exists."""
+    def park(self, reason: str, message: str, **evidence: str) -> Publication:
+        """Nobody but a person can tell whether the post exists. `evidence` goes into the trail."""
         return self.ledger.advance(
-            self.claim, State.NEEDS_REVIEW, reason=reason, error_code=reason, error_message=redact(message)
+            self.claim,
+            State.NEEDS_REVIEW,
+            reason=reason,
+            detail={name: redact(said) for name, said in evidence.items()},
+            error_code=reason,
+            error_message=redact(message),
         )
 
     def finish_after_all(self) -> Publication:
@@ -356,6 +387,18 @@ class Delivery(ABC, Generic[Client]):
         To be preceded by a look that is counted: looks are apart, so that a platform of two minds makes no loop.
         """
         return self.ledger.advance(self.claim, State.FINALIZING, reason="upload_answers_again")
+
+    def wait_or_park(self, last_answer: str) -> Publication | None:
+        """Leave it to a later run; after long enough, give it to a person with the platform's last answer."""
+        waited = self.ledger.age_of_doubt(self.claim)
+        if waited < self.patience.settle_for:
+            return None
+        return self.park(
+            "no_last_word",
+            f"{self.connection.platform} has not said what became of the post for {_in_words(waited)}. "
+            f"Its last answer: {last_answer}",
+            last_answer=last_answer,
+        )
 
     def count_look(self) -> int:
         """Note a look at the channel; how many there were."""
@@ -393,6 +436,10 @@ class Stalls:
         self._sleep(wait)
 
 
+def _in_words(waited: timedelta) -> str:
+    return f"{waited.days} days" if waited.days > 1 else f"{waited.total_seconds() / 3600:.0f} hours"
+
+
 Begin = Callable[[Workshop, Order, Connection, Ledger, Claim, Media], Delivery[Any]]
 PageOf = Callable[[Publication, str], str | None]
 
@@ -408,22 +455,22 @@ def deliver(workshop: Workshop, order: Order, begin: Begin, *, page_of: PageOf) 
     ledger = Ledger(
         workshop.db, workshop.envelope, clock=workshop.clock, owner=workshop.owner, lease_s=workshop.lease_s
     )
-    publication = ledger.plan(
-        Intent(
-            platform=post.platform,
-            account=order.account,
-            channel_id=connection.channel_id,
-            content_id=rendition.source_id,
-            object_key=rendition.object_key,
-            sha256=rendition.sha256,
-            size_bytes=rendition.size_bytes,
-            title=post.title,
-            privacy=post.privacy,
-            intent_no=order.intent_no,
-            request_id=order.request_id,
-            wishes=order.wishes,
-        )
+    intent = Intent(
+        platform=post.platform,
+        account=order.account,
+        channel_id=connection.channel_id,
+        content_id=rendition.source_id,
+        object_key=rendition.object_key,
+        sha256=rendition.sha256,
+        size_bytes=rendition.size_bytes,
+        title=post.title,
+        privacy=post.privacy,
+        intent_no=order.intent_no,
+        request_id=order.request_id,
+        wishes=order.wishes,
     )
+    leave_former_channels(workshop.db, workshop.store, ledger, intent)
+    publication = ledger.plan(intent)
     if order.live_remote_id and publication.state != State.PUBLISHED:
         url = page_of(publication, order.live_remote_id)
         publication = ledger.declare_live(publication.id, order.live_remote_id, url=url)

@@ -29,6 +29,22 @@ RIGHTS: dict[str, RightRule] = {
 
 
 @dataclass(frozen=True)
+class OfferRule:
+    """What offering something in a post obliges to: the platforms' flags, and a line in the description."""
+
+    line: str
+    paid: bool = False
+    own_brand: bool = False
+
+
+# A link one earns by promotes somebody else's goods for pay; the own shop promotes the poster's own business.
+OFFERS: dict[str, OfferRule] = {
+    "link": OfferRule("This is an affiliate link: I earn a commission if you buy through it.", paid=True),
+    "product": OfferRule("This is our own shop.", own_brand=True),
+}
+
+
+@dataclass(frozen=True)
 class Disclosure:
     """What has to be said with a post. `credit` goes into the description word for word."""
 

@@ -2,8 +2,9 @@
 
 A post that is being processed, one in doubt, and one whose worker was killed stay where they are until the asset runs
 again. The schedule `publication_followup` asks here every few minutes and requests those runs; nothing is sent from
-here. All times are the database's. A post that a run gave up with an error before its last byte is not here: that run
-failed before an operator's eyes. Nor are posts of a channel that waits for consent: their runs would only fail.
+here. A post whose channel is gone is handed to a person instead. All times are the database's. A post that a run gave
+up with an error before its last byte is not here: that run failed before an operator's eyes. Nor are posts of a
+channel that waits for consent: their runs would only fail.
 """
 
 from collections.abc import Mapping
@@ -13,15 +14,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ettametta_pipelines.publishing.ledger import BEFORE_THE_LAST_BYTE, State
+from ettametta_pipelines.publishing.ledger import BEFORE_THE_LAST_BYTE, Ledger, State
 from ettametta_pipelines.publishing.tokens import ACTIVE
-from ettametta_pipelines.state.models import OAuthConnection, Publication
+from ettametta_pipelines.state.models import DatabaseNow, OAuthConnection, Publication
 from ettametta_pipelines.state.session import StateDatabase
 
 # Looks at a post in processing grow apart with its age: moderation takes a minute, or the better part of a day.
 SOONEST = timedelta(minutes=10)
 LATEST = timedelta(hours=6)
 SHARE_OF_AGE = 4
+# Whoever disconnected the channel by mistake has this long to connect it again.
+STRANDED_AFTER = timedelta(days=1)
+CHANNEL_GONE = "channel_gone"
 
 ON_THE_WAY = frozenset({State.FINALIZING, State.PROCESSING, State.RECONCILING})
 
@@ -60,12 +64,43 @@ def due_looks(db: StateDatabase) -> list[DueLook]:
                 sa.exists().where(
                     OAuthConnection.account_id == Publication.account_id,
                     OAuthConnection.platform == Publication.platform,
+                    OAuthConnection.channel_id == Publication.channel_id,
                     OAuthConnection.status == ACTIVE,
                 ),
             )
             .order_by(Publication.updated_at, Publication.id)
         ).all()
     return [_look(row, now) for row in rows if due_at(row) <= now]
+
+
+def hand_over_stranded(ledger: Ledger, db: StateDatabase) -> int:
+    """Give posts on their way to a person whose channel nobody has been connected to for a day; returns how many.
+
+    A channel that only waits for consent is not gone: its posts go on when consent is given.
+    """
+    with db.session(write=False) as session:
+        stranded = session.scalars(
+            sa.select(Publication.id).where(
+                Publication.state.in_(ON_THE_WAY),
+                sa.or_(Publication.lease_owner.is_(None), Publication.lease_until < DatabaseNow()),
+                Publication.updated_at < DatabaseNow(-STRANDED_AFTER.total_seconds()),
+                ~sa.exists().where(
+                    OAuthConnection.platform == Publication.platform,
+                    OAuthConnection.account_id == Publication.account_id,
+                    OAuthConnection.channel_id == Publication.channel_id,
+                ),
+            )
+        ).all()
+    for publication_id in stranded:
+        with ledger.claimed(publication_id) as claim:
+            ledger.advance(
+                claim,
+                State.NEEDS_REVIEW,
+                reason=CHANNEL_GONE,
+                error_code=CHANNEL_GONE,
+                error_message="The channel was disconnected before the platform had said what became of the post.",
+            )
+    return len(stranded)
 
 
 def due_at(row: Publication) -> datetime:

@@ -168,15 +168,16 @@ class Ledger:
         self._lease_s = lease_s
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
 
-    def plan(self, intent: Intent) -> Publication:
+    def plan(self, intent: Intent, *, in_place_of_one_in_review: bool = False) -> Publication:
         """The row of this intent, made if there is none, together with its slot of the upload quota.
 
         A row that is still PLANNED follows the newest rendition; a later one keeps the file it began with. Raises
-        QuotaExhausted, and NeedsPersonError when a repetition is ordered while the post before it is unsettled.
+        QuotaExhausted, and NeedsPersonError when a repetition is ordered while the post before it is unsettled, or,
+        `in_place_of_one_in_review`, was answered for meanwhile.
         """
         with self._db.session() as session:
             if intent.intent_no != 1:
-                self._settle_predecessor(session, intent)
+                self._settle_predecessor(session, intent, in_place_of_one_in_review)
             if insert_if_absent(session, Publication, self._new_row(session, intent)):
                 self._reserve_slot(session, intent)
                 self._note(session, intent.publication_id, None, State.PLANNED, 0, "planned", {})
@@ -382,12 +383,24 @@ class Ledger:
             row = self._row(session, claim.publication_id)
             return self._db.now(session) - (getattr(row, column) or row.created_at)
 
-    def _settle_predecessor(self, session: Session, intent: Intent) -> None:
+    def _settle_predecessor(self, session: Session, intent: Intent, must_be_in_review: bool) -> None:
         """A new intent is a person's word that the one before it is not live, or that a second post is wanted."""
-        former_id = _publication_id(
-            intent.platform, intent.channel_id, intent.content_id, intent.intent_no - 1
-        )
-        former = session.get(Publication, former_id)
+        former = session.scalars(
+            sa.select(Publication)
+            .where(
+                Publication.platform == intent.platform,
+                Publication.content_id == intent.content_id,
+                Publication.intent_no == intent.intent_no - 1,
+                # The account may have had another channel then.
+                sa.or_(Publication.channel_id == intent.channel_id, Publication.account_id == intent.account),
+            )
+            .order_by((Publication.channel_id == intent.channel_id).desc(), Publication.created_at.desc())
+            .limit(1)
+            # Somebody may be answering for it at this very moment.
+            .with_for_update()
+        ).first()
+        if must_be_in_review and former is not None and former.state != State.NEEDS_REVIEW:
+            raise not_in_review(former)
         if former is None or State(former.state) not in SETTLED:
             state = "does not exist" if former is None else f"is {former.state}"
             raise NeedsPersonError(
@@ -399,6 +412,10 @@ class Ledger:
         if former.state == State.NEEDS_REVIEW:
             former.state = State.FAILED_DEFINITE
             former.fence += 1
+            former.error_code = "declared_not_live"
+            former.error_message = (
+                f"{self.owner} said that it is not live; post {intent.intent_no} was ordered instead."
+            )
             self._note(
                 session, former.id, State.NEEDS_REVIEW, State.FAILED_DEFINITE, former.fence, "declared_not_live", {}
             )  # fmt: skip
@@ -489,6 +506,14 @@ class Ledger:
         return self._envelope.seal(
             json.dumps(handle), account=row.account_id, platform=row.platform, column=_handle_column(row.id)
         )
+
+
+def not_in_review(row: Publication) -> NeedsPersonError:
+    return NeedsPersonError(
+        f"Publication {row.id} is {row.state}, so it cannot be declared not live.",
+        code="post_not_in_review",
+        remedy="Load the page again to see what became of it.",
+    )
 
 
 def _lease_lost(claim: Claim) -> LeaseLost:

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ettametta_pipelines.publishing.delivery import Order, Rendition
-from ettametta_pipelines.publishing.disclosure import disclosure_of
+from ettametta_pipelines.publishing.disclosure import OFFERS, disclosure_of
+from ettametta_pipelines.publishing.offers import Offer
 from ettametta_pipelines.publishing.posts import compose_post
 from ettametta_pipelines.publishing.rights import rights_of
 from ettametta_pipelines.renders.platforms import require_fit
@@ -45,24 +46,27 @@ def order_for(
     *,
     request_id: str | None = None,
     live: bool = False,
+    offer: Offer | None = None,
 ) -> Order:
     """What to post, from one row of `source_media` and one of `rendition_9x16`; `live` where people will see it.
 
-    Raises NeedsPersonError without a right to publish every input, PermanentError for words beyond the platform's
-    limits or a video it would refuse.
+    An `offer` is said in the description and declared. Raises NeedsPersonError without a right to publish every input,
+    PermanentError for words beyond the platform's limits or a video it would refuse.
     """
     disclosure = disclosure_of(rights_of(rendition, source), live=live)
     disclosure = replace(disclosure, synthetic=disclosure.synthetic or wishes.synthetic_media)
+    rule = OFFERS[offer.kind] if offer else None
+    said = [wishes.description.strip(), offer.text if offer else ""]
     post = compose_post(
         platform,
         disclosure,
         title=wishes.title or source["title"],
-        description=wishes.description,
+        description="\n\n".join(filter(None, said)),
         tags=wishes.tags,
         privacy=wishes.privacy,
         made_for_kids=wishes.made_for_kids,
-        paid=wishes.paid_promotion or disclosure.paid,
-        own_brand=wishes.own_brand,
+        paid=wishes.paid_promotion or disclosure.paid or bool(rule and rule.paid),
+        own_brand=wishes.own_brand or bool(rule and rule.own_brand),
         license=wishes.license,
         comments=wishes.allow_comments,
         remixes=wishes.allow_remixes,
@@ -87,4 +91,5 @@ def order_for(
         live_remote_id=wishes.live_remote_id.strip(),
         request_id=request_id,
         wishes=wishes.to_keep(),
+        offer=offer.label if offer else "",
     )

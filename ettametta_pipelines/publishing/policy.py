@@ -99,6 +99,8 @@ class ChannelPolicy(_Rules):
         Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)], ...
     ] = Field(default=(), max_length=20)
     weight: float = Field(default=1.0, gt=0, le=100)
+    # Off unless asked for: an offer makes the post commercial content, with flags that people see.
+    offers: Literal["none", "products", "links", "both"] = "none"
     experiments: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], Experiment] = (
         Field(default={}, max_length=10)
     )

@@ -18,6 +18,7 @@ from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.media.imprint import Imprint, Likeness, compare, imprint_of
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import require_probe
+from ettametta_pipelines.publishing.connections import find
 from ettametta_pipelines.publishing.ledger import IN_DOUBT, ON_THE_PLATFORM
 from ettametta_pipelines.renders.library import imprint_key
 from ettametta_pipelines.renders.quality import RENDITION_POLICY
@@ -92,7 +93,8 @@ def look_back(
 ) -> LookBack:
     """Which earlier posts of the account's channel on a platform a rendition resembles.
 
-    Posts that may have been made count as made. A rendition from before imprints were kept is played once to take it.
+    The channel counts, whichever accounts posted on it; where none is connected, the account's own posts do. Posts
+    that may have been made count as made. A rendition from before imprints were kept is played once to take it.
     """
     earlier = _earlier_posts(db, platform, account, source_id)
     with ThreadPoolExecutor(READERS) as readers:
@@ -128,12 +130,15 @@ def obtain_imprint(store: ObjectStore, object_key: str, *, scratch: Path) -> Imp
 
 def _earlier_posts(db: StateDatabase, platform: str, account: str, source_id: str) -> Sequence[Publication]:
     """The channel's posts of other sources, newest first, each source once."""
+    channel = find(db, account, platform)
     with db.session(write=False) as session:
         rows = session.scalars(
             sa.select(Publication)
             .where(
                 Publication.platform == platform,
-                Publication.account_id == account,
+                Publication.channel_id == channel.channel_id
+                if channel
+                else Publication.account_id == account,
                 Publication.content_id != source_id,
                 Publication.state.in_([*ON_THE_PLATFORM, *IN_DOUBT]),
             )

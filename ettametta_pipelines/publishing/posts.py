@@ -92,7 +92,8 @@ def compose_post(
             raise PermanentError(
                 f"The {limit.field} for {platform} {problem}.",
                 code=limit.code,
-                remedy=f"Set `{limit.field}` in the publication's configuration, or correct the sidecar.",
+                remedy=limit.remedy
+                or f"Set `{limit.field}` in the publication's configuration, or correct the sidecar.",
             )
     return post
 
@@ -104,13 +105,18 @@ class Limit:
     field: str
     code: str
     problem: Callable[[Post], str]
+    remedy: str = ""
 
 
 def _privacy_problem(post: Post) -> str:
     choices = PRIVACY_CHOICES[post.platform]
-    if post.paid and post.privacy == "SELF_ONLY":
-        return "is SELF_ONLY, which TikTok does not allow for a paid promotion"
     return "" if post.privacy in choices else f"is {post.privacy!r}, not one of {', '.join(sorted(choices))}"
+
+
+def _paid_privacy_problem(post: Post) -> str:
+    if not post.paid or post.privacy != "SELF_ONLY":
+        return ""
+    return "is SELF_ONLY, and TikTok does not let a paid promotion be seen by its owner alone"
 
 
 def _title_problem(post: Post) -> str:
@@ -150,6 +156,11 @@ def _angle_brackets(text: str) -> str:
     return "contains < or >, which YouTube refuses" if set("<>") & set(text) else ""
 
 
+# Branded content, in TikTok's content sharing guidelines. Apps it has not audited may post for the owner alone.
+WHO_MAY_SEE_PAID = (
+    "Set `privacy` to PUBLIC_TO_EVERYONE, FOLLOWER_OF_CREATOR or MUTUAL_FOLLOW_FRIENDS, here or for the channel in the "
+    "channels file. Where TikTok offers SELF_ONLY alone, it cannot go there: decide with `platforms: [youtube]`."
+)
 # videos resource of the YouTube Data API; direct post reference of TikTok's content posting API.
 LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "youtube": (
@@ -162,6 +173,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "tiktok": (
         Limit("title", "bad_title", _caption_problem),
         Limit("privacy", "bad_privacy", _privacy_problem),
+        Limit("privacy", "paid_promotion_private", _paid_privacy_problem, WHO_MAY_SEE_PAID),
     ),
 }
 

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failure_policy import failure_policy
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.previews import Thumb, picture_strip
+from ettametta_pipelines.previews import Thumb, cell, picture_strip
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.table_asset import table_asset
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.publishing.policy import ChannelPolicy, Channels
     from ettametta_pipelines.publishing.queue import Planned
     from ettametta_pipelines.state.session import StateDatabase
-    from ettametta_pipelines.storage.lake import Lake
+    from ettametta_pipelines.storage.objects import ObjectStore
 
 GROUP = "publishing"
 
@@ -48,7 +48,7 @@ name the limit that moved it to a later day. Slots, caps and approval are the ch
 """,
 )
 def publish_queue(
-    context: dg.AssetExecutionContext, lake: LakeResource, state: StateResource
+    context: dg.AssetExecutionContext, store: StoreResource, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.publishing import queue_report
     from ettametta_pipelines.publishing.admission import live_platforms
@@ -58,8 +58,7 @@ def publish_queue(
     settings, now = get_settings(), utc_now()
     with failure_policy(context):
         channels = load_channels(settings.channels_file)
-        with lake.open() as tables:
-            planned = upcoming(tables, state.open(), channels, now, live=live_platforms(settings))
+        planned = upcoming(store.open(), state.open(), channels, now, live=live_platforms(settings))
         rows = queue_report.queue_rows(planned, channels, settings.gateway_url, now)
         frame = PUBLISH_QUEUE.frame(rows)
     dated = [p for p in planned if p.at is not None]
@@ -148,7 +147,6 @@ def publication_approvals(
     source_media: pd.DataFrame,
     store: StoreResource,
     state: StateResource,
-    lake: LakeResource,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.publishing import approvals, queue_report
     from ettametta_pipelines.publishing.admission import who
@@ -159,21 +157,30 @@ def publication_approvals(
     with failure_policy(context):
         channels, db = load_channels(settings.channels_file), state.open()
         platforms = _platforms(config, source["account"], channels, db)
-        proposals = {
-            platform: _proposal(db, _request(context, platform, source, rendition, channels), config)
-            for platform in platforms
-        }
+        proposals: dict[str, Proposal] = {}
+        refused: dict[str, str] = {}
+        for platform in platforms:
+            try:
+                proposals[platform] = _proposal(
+                    db, _request(context, platform, source, rendition, channels, db, config), config
+                )
+            except PipelineError as error:
+                # One channel's post can be looked at while the other's lacks something; deciding is all or nothing.
+                if config.decision != "show" or len(refused) + 1 == len(platforms):
+                    raise
+                refused[platform] = (
+                    f"It cannot be posted: {cell(error.message, limit=300)} {cell(error.remedy, limit=400)}"
+                )
         if config.decision != "show":
             for platform, proposal in proposals.items():
                 approvals.decide(
                     db, proposal, config.decision, by=who(context.run.tags), run_id=context.run_id,
-                    comment=config.comment.strip(),
+                    comment=config.comment.strip(), niche=source["niche"],
                     not_before=_instant(config.not_before, channels.of(source["account"], platform)),
                 )  # fmt: skip
         decisions = approvals.decisions_on(db, source["source_id"])
         frame = PUBLICATION_APPROVALS.frame(queue_report.decision_rows(decisions))
-        with lake.open() as tables:
-            dates = _planned(tables, db, channels, source, now)
+        dates = _planned(store.open(), db, channels, source, now)
         stills = _stills(store, rendition)
     shown = {
         platform: queue_report.proposal_table(
@@ -191,7 +198,7 @@ def publication_approvals(
             "decision": config.decision if config.decision != "show" else "only shown; nothing was decided",
             "watch": dg.MetadataValue.url(f"{settings.gateway_url}/{rendition['object_key']}"),
             "stills": dg.MetadataValue.md(stills),
-            **{name: dg.MetadataValue.md(table) for name, table in shown.items()},
+            **{name: dg.MetadataValue.md(table) for name, table in (shown | refused).items()},
             "tell": ", ".join(sorted({t for p in platforms for t in channels.of(source["account"], p).tell}))
             or "nobody",
             "decisions": len(decisions),
@@ -220,14 +227,19 @@ def _request(
     source: dict[str, Any],
     rendition: dict[str, Any],
     channels: "Channels",
+    db: "StateDatabase",
+    config: ApprovalConfig,
 ) -> "Request":
     from ettametta_pipelines.publishing.admission import live_platforms
     from ettametta_pipelines.publishing.approvals import Request
+    from ettametta_pipelines.publishing.offers import OfferBook
+    from ettametta_pipelines.publishing.variants import PostName
 
-    policy = channels.of(source["account"], platform)
-    return Request(
-        platform, source, rendition, policy, platform in live_platforms(get_settings()), context.run_id
-    )
+    policy, live = channels.of(source["account"], platform), platform in live_platforms(get_settings())
+    name = PostName(platform, source["account"], source["source_id"], config.intent_no)
+    with db.session(write=False) as session:
+        offer = OfferBook(session, get_settings()).offer(name, source["niche"], policy, live=live)
+    return Request(platform, source, rendition, policy, live, context.run_id, offer)
 
 
 def _proposal(db: "StateDatabase", request: "Request", config: ApprovalConfig) -> "Proposal":
@@ -259,18 +271,15 @@ def _instant(text: str, policy: "ChannelPolicy") -> datetime | None:
 
 
 def _planned(
-    lake: "Lake", db: "StateDatabase", channels: "Channels", source: dict[str, Any], now: datetime
+    store: "ObjectStore", db: "StateDatabase", channels: "Channels", source: dict[str, Any], now: datetime
 ) -> "dict[str, Planned]":
     """When the video's posts are made, or would be if they were approved, by platform."""
     from ettametta_pipelines.publishing.admission import live_platforms
-    from ettametta_pipelines.publishing.backlog import RENDITIONS_SQL, SOURCES_SQL, gather
-    from ettametta_pipelines.publishing.queue import plan
+    from ettametta_pipelines.publishing.backlog import upcoming
 
-    backlog = gather(
-        db, lake.rows(SOURCES_SQL), lake.rows(RENDITIONS_SQL), channels, now,
-        live=live_platforms(get_settings()), as_approved=source["source_id"],
-    )  # fmt: skip
-    planned = plan(backlog.entries, backlog.taken, channels, now, backlog.quota_left)
+    planned = upcoming(
+        store, db, channels, now, live=live_platforms(get_settings()), as_approved=source["source_id"]
+    )
     return {p.entry.platform: p for p in planned if p.entry.source_id == source["source_id"]}
 
 

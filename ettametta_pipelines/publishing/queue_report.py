@@ -111,6 +111,8 @@ def proposal_table(
         "who may see it": post.privacy,
         "synthetic media": _yes(post.synthetic),
         "paid promotion": _yes(post.paid),
+        "own brand": _yes(post.own_brand),
+        "offers": proposal.order.offer or proposal.order.offer_left_out or "nothing",
         "made for kids": _yes(post.made_for_kids),
         "rights": source["rights"],
         "credit": source["attribution"] or "none needed",

@@ -1,18 +1,17 @@
 """What vendors tell of consents on their own: TikTok's `authorization.removed`.
 
-Google sends nothing of the kind to apps like ours; there the next refresh finds out. Called by the gateway after it has
-answered, and hourly with the look at the channels, for what a crash left in the inbox.
+Google sends nothing of the kind to apps like ours; there the next refresh finds out. Called when the inbox is worked
+off (`webhook_effects.py`).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from ettametta_pipelines.publishing.reauth import end_consent, raise_alerts
-from ettametta_pipelines.state import inbox
 from ettametta_pipelines.state.models import OAuthConnection
 from ettametta_pipelines.state.session import StateDatabase
 
@@ -56,20 +55,3 @@ def _reason(body: Mapping[str, Any]) -> str:
         content = {}
     number: Any = content.get("reason") if isinstance(content, dict) else None
     return REASONS.get(number, "the authorization was removed")
-
-
-Effect = Callable[[StateDatabase, Mapping[str, Any]], str]
-EFFECTS: Mapping[tuple[str, str], Effect] = {("tiktok", "authorization.removed"): authorization_removed}
-
-
-def apply_waiting(db: StateDatabase) -> int:
-    """Apply what is in the inbox; returns how many messages. One that cannot be read is set aside, saying so."""
-    events = inbox.waiting(db)
-    for event in events:
-        effect = EFFECTS.get((event.source, event.kind))
-        try:
-            outcome = effect(db, json.loads(event.body)) if effect else "of no concern here"
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            outcome = f"unreadable ({type(error).__name__})"
-        inbox.mark_handled(db, event.id, outcome)
-    return len(events)

@@ -12,10 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
-from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State
+from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.publishing.connections import find
+from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State, not_in_review
 from ettametta_pipelines.publishing.tiktok_upload import page_of_post
-from ettametta_pipelines.publishing.tokens import Envelope
+from ettametta_pipelines.publishing.tokens import Envelope, another_channel_connected
 from ettametta_pipelines.publishing.trace import publication_chain
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import Publication, PublicationEvent
@@ -100,10 +101,11 @@ class Reviewer:
         """
         row = _row(self.db, publication_id)
         if row.state != State.NEEDS_REVIEW:
-            raise NeedsPersonError(
-                f"Publication {publication_id} is {row.state}, so it cannot be declared not live.",
-                code="post_not_in_review",
-                remedy="Load the page again to see what became of it.",
+            raise not_in_review(row)
+        channel = find(self.db, row.account_id, row.platform)
+        if channel is not None and channel.channel_id != row.channel_id:
+            raise another_channel_connected(
+                row.account_id, row.platform, row.channel_id, channel.channel_title
             )
         return self._ledger.plan(
             Intent(
@@ -119,7 +121,8 @@ class Reviewer:
                 intent_no=row.intent_no + 1,
                 request_id=row.request_id,
                 wishes=row.wishes,
-            )
+            ),
+            in_place_of_one_in_review=True,
         )
 
 

@@ -103,8 +103,9 @@ def _send(workshop: Workshop, app: YouTubeApp, row: Publication, data: bytes) ->
 
     def once(rejected: str | None) -> str:
         token = access_token(
-            workshop.db, app, row.account_id, row.platform, envelope=workshop.envelope, rejected=rejected
-        )
+            workshop.db, app, row.account_id, row.platform, envelope=workshop.envelope, rejected=rejected,
+            channel_id=row.channel_id,
+        )  # fmt: skip
         quota.commit(workshop.db, quota.reserve(workshop.db, "youtube", bucket, cost, workshop.clock))
         try:
             app.channel(token).set_thumbnail(str(row.remote_id), data, "image/jpeg")

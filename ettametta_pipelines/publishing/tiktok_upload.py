@@ -258,9 +258,11 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         handle = self.handle_of(publication)
         if handle is None:
             return self.reconcile("handle_lost")
+        answer = "none"
         try:
             for _ in self.poll_waits():
                 status = self.call(lambda client: client.status(handle[PUBLISH_ID]))
+                answer = status.status
                 failure = status.failure()
                 if failure is not None:
                     return self.refuse(failure)
@@ -269,9 +271,10 @@ class TikTokDelivery(Delivery[TikTokCreator]):
         except TransientError as error:
             # TikTok has the post; that its state cannot be read now is no failure of this run.
             self.ledger.note_trouble(self.claim, error)
+            answer = f"{error.message} [{error.code}]"
         except PermanentError as error:
             return self.reconcile(error.code)
-        return None
+        return self.wait_or_park(answer)
 
     def _is_published(self, publication: Publication, status: PublishStatus) -> Publication:
         remote_id, url = status.post_ids[0] if status.post_ids else None, publication.url

@@ -182,15 +182,18 @@ def access_token(
     *,
     envelope: Envelope | None = None,
     rejected: str | None = None,
+    channel_id: str | None = None,
 ) -> str:
     """A token that is valid for the next minutes, refreshed and stored first if need be.
 
-    `rejected` is a token the vendor has just refused with 401: it is not handed out again. Raises NeedsPersonError
-    `channel_not_connected` or `reauth_required`.
+    `rejected` is a token the vendor has just refused with 401: it is not handed out again. With `channel_id` only that
+    channel's is. Raises NeedsPersonError `channel_not_connected`, `reauth_required` or `another_channel_connected`.
     """
     envelope = envelope or open_envelope(get_settings())
 
     def usable(row: OAuthConnection, now: datetime) -> str | None:
+        if channel_id not in (None, row.channel_id):
+            raise another_channel_connected(account, platform, str(channel_id), row.channel_title)
         return _usable(row, now, envelope, rejected)
 
     with db.session(write=False) as session:
@@ -248,12 +251,13 @@ class _Renewal:
     app: RefreshingApp
     envelope: Envelope
     generation: int = -1
+    channel_id: str = ""
     answer: TokenSet | None = None
 
     def make(self, session: Session, row: OAuthConnection, now: datetime) -> str | None:
         """New access token, the pair put into `row`; None, and the row marked, when consent has ended."""
         expired = row.refresh_expires_at is not None and row.refresh_expires_at <= now
-        self.generation = row.generation
+        self.generation, self.channel_id = row.generation, row.channel_id
         if row.refresh_token is None or expired:
             reason = "the refresh token ran out" if expired else "there is no refresh token"
         else:
@@ -282,6 +286,8 @@ class _Renewal:
             try:
                 with db.session() as session:
                     row, now = _connection(session, account, platform, lock=True), db.now(session)
+                    if row.channel_id != self.channel_id:
+                        return None
                     if row.generation != self.generation:
                         return _usable(row, now, self.envelope, None)
                     if self.answer is None:
@@ -327,6 +333,17 @@ def not_connected(account: str, platform: str) -> NeedsPersonError:
         code="channel_not_connected",
         remedy="Connect it on the gateway's page /accounts "
         f"(in the sandbox also `ettametta connect --account {account} --platform {platform}`).",
+    )
+
+
+def another_channel_connected(
+    account: str, platform: str, channel_id: str, connected_title: str
+) -> NeedsPersonError:
+    return NeedsPersonError(
+        f"{account} is connected to {connected_title} on {platform} now, and this post belongs to the channel "
+        f"{channel_id}, which it was connected to before.",
+        code="another_channel_connected",
+        remedy="Connect the former channel again to carry on there, or settle the post on the gateway's page Posts.",
     )
 
 

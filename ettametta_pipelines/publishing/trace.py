@@ -4,7 +4,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ettametta_pipelines.state.models import Publication, PublicationEvent, PublicationRights
+from ettametta_pipelines.state.models import (
+    Publication,
+    PublicationEvent,
+    PublicationExtra,
+    PublicationRights,
+)
 from ettametta_pipelines.state.session import StateDatabase
 
 # Everything but the encrypted handle.
@@ -14,11 +19,14 @@ _SHOWN = (
     "lease_until", "check_count", "next_check_at", "error_code", "error_message", "created_at", "settled_at",
 )  # fmt: skip
 
+_OF_AN_EXTRA = ("kind", "object_key", "sha256", "tried_at", "done_at", "error_code", "error_message")
+
 
 def publication_chain(db: StateDatabase, source_id: str) -> list[dict[str, Any]]:
     """Publications of a source video, oldest first, each with its `events` and the `rights` its file was posted by.
 
-    JSON-able, instants as ISO 8601; `rights` is None where none were kept.
+    `extras` are what was set on the post afterwards, or could not be: its thumbnail. JSON-able, instants as ISO 8601;
+    `rights` is None where none were kept.
     """
     with db.session(write=False) as session:
         rows = session.scalars(
@@ -37,6 +45,14 @@ def publication_chain(db: StateDatabase, source_id: str) -> list[dict[str, Any]]
                         PublicationRights.sha256 == row.sha256,
                     )
                 ),
+                "extras": [
+                    {name: _plain(getattr(extra, name)) for name in _OF_AN_EXTRA}
+                    for extra in session.scalars(
+                        sa.select(PublicationExtra)
+                        .where(PublicationExtra.publication_id == row.id)
+                        .order_by(PublicationExtra.kind)
+                    )
+                ],
                 "events": [
                     {
                         "at": _plain(event.at),

@@ -8,7 +8,6 @@ again, whatever its row says. Written and read by `delivery.py` alone.
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from ettametta_pipelines.publishing.tokens import Envelope
@@ -30,18 +29,21 @@ class Testimony:
     url: str | None
 
 
-def testify(store: ObjectStore, envelope: Envelope, row: Publication, handle: Mapping[str, str]) -> None:
-    """Write that the last byte of this publication may leave from now on.
+def testify(store: ObjectStore, envelope: Envelope, row: Publication, handle: Mapping[str, str]) -> bool:
+    """Write that the last byte of this publication may leave from now on; False where that was written before.
 
-    The first word stands: a worker that wakes up late cannot put the upload it knew in the place of the one that
-    was finished meanwhile.
+    The first word stands: a worker that wakes up late, or one of another database over the same store, cannot put the
+    upload it knew in the place of the first. Its own upload must then not get its last byte.
     """
     testimony = Testimony(dict(handle), row.object_key, row.sha256, row.size_bytes, row.url)
     sealed = envelope.seal(
         json.dumps(asdict(testimony)), account=row.account_id, platform=row.platform, column=_column(row)
     )
-    with suppress(ObjectExists):
+    try:
         store.create(_key(row), sealed.encode(), content_type="text/plain")
+    except ObjectExists:
+        return False
+    return True
 
 
 def testimony_of(store: ObjectStore, row: Publication) -> str | None:

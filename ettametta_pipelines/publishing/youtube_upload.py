@@ -190,10 +190,12 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
         except TransientError as error:
             # The post exists; that its state cannot be read now is no failure of this run.
             self.ledger.note_trouble(self.claim, error)
-            return None
+            return self.wait_or_park(f"{error.message} [{error.code}]")
         except PermanentError as error:
             return self.reconcile(error.code)
-        return None if status is not None else self.reconcile("video_not_visible")
+        if status is None:
+            return self.reconcile("video_not_visible")
+        return self.wait_or_park(f"the video {video_id} is {status.upload_status}")
 
     def _settle(self, status: VideoStatus) -> Publication:
         if status.upload_status == "processed":

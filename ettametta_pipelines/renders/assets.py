@@ -181,6 +181,7 @@ def renditions(
 ) -> Iterator[Any]:
     from ettametta_pipelines.billing.entitlements import allows
     from ettametta_pipelines.billing.reservations import consume_slot, reserved_slot
+    from ettametta_pipelines.billing.spend_caps import open_wallet
     from ettametta_pipelines.billing.tiers import Feature, open_plans
     from ettametta_pipelines.renders.engine import QualityFailure
     from ettametta_pipelines.renders.library import obtain_renditions
@@ -205,7 +206,14 @@ def renditions(
                     order,
                     wanted,
                     scratch=scratch,
-                    studio=open_studio(get_settings(), store.open(), may_buy=may_buy),
+                    studio=open_studio(
+                        get_settings(),
+                        store.open(),
+                        may_buy=may_buy,
+                        wallet=lambda: open_wallet(get_settings(), db, account, "live"),
+                        source_id=order.source_id,
+                        niche=str(source_media.iloc[0]["niche"]),
+                    ),
                     shelves=_shelves(order, store, pexels),
                     progress=report,
                 )

@@ -357,6 +357,22 @@ class Framed:
     recipe: Recipe
 
 
+def shown_window(
+    framed: Framed, aspect: float, width: int, height: int, source_s: float
+) -> tuple[float, float, float, float] | None:
+    """What a picture of this size shows of a source of this aspect at a moment: left, top, width, height as shares.
+
+    None where it shows the whole. Before mirroring; a zoom takes its share off along the cut axis alone.
+    """
+    window = _window(aspect, framed.recipe, width / height)
+    if window is None:
+        return None
+    axis, shown = window
+    centre = framed.path.centre(source_s) if framed.path else 0.5
+    start = round(min(max(0.0, centre - shown / 2), 1 - shown), 3)
+    return (start, 0.0, shown, 1.0) if axis == "x" else (0.0, start, 1.0, shown)
+
+
 @dataclass(frozen=True)
 class Kept:
     """Sightings that count, and those of them at which the subject is cut off; in source time."""

@@ -113,12 +113,24 @@ def play(
     return shown
 
 
-def play_source(path: Path, probe: Probe, sensitivity: Sensitivity, scratch: Path) -> Playback:
-    """Play a source as its renditions are made from it: at their frame rate, sound as long as the picture."""
+def play_source(
+    path: Path,
+    probe: Probe,
+    sensitivity: Sensitivity,
+    scratch: Path,
+    *,
+    window: tuple[float, float, float, float] | None = None,
+) -> Playback:
+    """Play a source as its renditions are made from it: at their frame rate, sound as long as the picture.
+
+    `window` is the part to look at: left, top, width and height as shares of the picture.
+    """
+    left, top, wide, high = window or (0.0, 0.0, 1.0, 1.0)
+    part = [f"crop=iw*{wide:.6f}:ih*{high:.6f}:iw*{left:.6f}:ih*{top:.6f}"] if window else []
     rate = output_rate(probe.fps, variable=probe.variable_rate)
     sound = [*STEREO, "apad", f"atrim=end={probe.duration_s:.6f}"]
     frames = max(1, round(probe.duration_s * rate))
-    return _play(path, probe, [f"fps={rate}:start_time=0"], sound, sensitivity, scratch, frames=frames)
+    return _play(path, probe, [f"fps={rate}:start_time=0", *part], sound, sensitivity, scratch, frames=frames)
 
 
 def _play(

@@ -22,7 +22,7 @@ from ettametta_pipelines.renders.caption_check import CaptionSight
 from ettametta_pipelines.renders.cutaway_checks import CutawayFootage
 from ettametta_pipelines.renders.fidelity import Reference, judge_encoding
 from ettametta_pipelines.renders.formats import SOUND, Format
-from ettametta_pipelines.renders.framing import Framed, judge_framing
+from ettametta_pipelines.renders.framing import Framed, judge_framing, shown_window
 from ettametta_pipelines.renders.playback import Playback, Sensitivity, Stretch, play, play_source
 from ettametta_pipelines.renders.sound import SILENCE_LUFS, Loudness, measure_loudness
 
@@ -59,6 +59,10 @@ SOURCE_SILENCE_DBFS = (-90.0, -35.0)
 EDGE_S = 0.25
 
 
+# Left, top, width and height of a part of the picture, as shares.
+Window = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Finding:
     """Outcome of one check; `name` is the asset check's name, `look_at_s` a time in the rendition worth seeing."""
@@ -93,7 +97,7 @@ class Footage:
         self.cutaways = CutawayFootage(cutaways)
         self._loudness = loudness
         self._loudness_known = loudness is not None
-        self._played: Playback | None = None
+        self._played: dict[Window | None, Playback] = {}
         self._lock = Lock()
 
     def loudness(self, scratch: Path) -> Loudness | None:
@@ -112,10 +116,10 @@ class Footage:
         with self._lock:
             return self.cutaways.unexplained(stretches, of_clip, beyond, eye, scratch)
 
-    def played(self, gained_db: float, scratch: Path) -> Playback:
-        """What the source shows; its silence is judged as it sounds after the gain the rendition got."""
+    def played(self, gained_db: float, scratch: Path, window: Window | None = None) -> Playback:
+        """What the source shows, or a part of it; its silence is judged as it sounds after the rendition's gain."""
         with self._lock:
-            if self._played is None:
+            if window not in self._played:
                 lowest, highest = SOURCE_SILENCE_DBFS
                 silent = RENDITION.silent_dbfs - gained_db + SOURCE_SILENCE_MARGIN_DB
                 eye = Sensitivity(
@@ -124,8 +128,8 @@ class Footage:
                     min(max(silent, lowest), highest),
                     SOURCE_SHORTEST_S,
                 )
-                self._played = play_source(self.path, self.probe, eye, scratch)
-        return self._played
+                self._played[window] = play_source(self.path, self.probe, eye, scratch, window=window)
+        return self._played[window]
 
 
 @dataclass(frozen=True)
@@ -258,10 +262,33 @@ class _Showing:
         """As `unexplained`, but what is shown while the rendition cuts away is held against the clip."""
         footage = self.wanted.source
         if footage is None or not footage.cutaways.cutaways:
-            return self.unexplained(stretches, of_source)
+            return self.unexplained_part(self.unexplained(stretches, of_source), of_source)
         left = self.unexplained(footage.cutaways.outside(stretches), of_source)
+        left = self.unexplained_part(left, of_source)
         left += _too_long(footage.beyond_clips(_too_long(stretches), of_source, self.scratch))
         return sorted(left, key=lambda stretch: -stretch.length_s)
+
+    def unexplained_part(
+        self, left: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]
+    ) -> list[Stretch]:
+        """What is left beyond what the part of the source that is shown does: elsewhere it may move, or be bright.
+
+        A stretch that stands still is shown by a camera that does, so the place at its middle is its place throughout.
+        """
+        footage, framed = self.wanted.source, self.wanted.framed
+        if footage is None or framed is None:
+            return list(left)
+        kept: list[Stretch] = []
+        for stretch in left:
+            at = Stretch(footage.source_time(stretch.start_s), footage.source_time(stretch.end_s))
+            aspect = float(footage.probe.display_aspect)
+            window = shown_window(framed, aspect, self.made.width, self.made.height, at.middle_s)
+            if window is None:
+                kept.append(stretch)
+                continue
+            own = list(of_source(footage.played(self.gained_db, self.scratch, window)))
+            kept += _shifted(beyond(at, own), stretch.start_s - at.start_s)
+        return sorted(_too_long(kept), key=lambda stretch: -stretch.length_s)
 
     def unexplained(
         self, stretches: Sequence[Stretch], of_source: Callable[[Playback], Iterable[Stretch]]

@@ -37,6 +37,7 @@ from ettametta_pipelines.renders.speech import (
 )
 from ettametta_pipelines.renders.tempo import TimeMap, time_map
 from ettametta_pipelines.renders.voice_mix import Interval
+from ettametta_pipelines.state.budget import Purchase, Wallet
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectExists, ObjectStore
 from ettametta_pipelines.untrusted import plain_text
@@ -49,6 +50,9 @@ MAX_CHARACTERS = 5_000
 MAX_FILE_BYTES = 64 * 1024
 DEFAULT_LANGUAGE = "en"
 ELEVENLABS = "elevenlabs"
+HOUSE = "agency"
+# What claims on an account's money say it was spent for.
+PURPOSE = "voice_over"
 NO_KEY = "no ElevenLabs key: local voice"
 NOT_IN_PLAN = "the account's tier has no ElevenLabs voice: local voice"
 # Faster than this a voice sounds hurried.
@@ -138,7 +142,10 @@ class Narration:
 
 @dataclass(frozen=True)
 class VoiceStudio:
-    """Who speaks, and where speech is kept. `paid` makes ElevenLabs' client; None means the local voice, and why."""
+    """Who speaks, and where speech is kept. `paid` makes ElevenLabs' client; None means the local voice, and why.
+
+    `wallet` pays for `source_id`, or for nothing in particular; nothing is bought without one.
+    """
 
     store: ObjectStore
     scratch: Path
@@ -147,6 +154,9 @@ class VoiceStudio:
     paid: "Callable[[], ElevenLabsClient] | None" = None
     clock: Clock = utc_now
     why_local: str = NO_KEY
+    wallet: Wallet | None = None
+    source_id: str | None = None
+    niche: str | None = None
 
     def speech(
         self, text: str, voice: str | None, language: str, *, again: bool = False
@@ -218,8 +228,16 @@ class VoiceStudio:
         self, client: "ElevenLabsClient", text: str, voice: str, language: str, key: str
     ) -> "ElevenLabsSpeech":
         """The claimed request. Its answer is stored before anything is done with it: it is paid for."""
+        assert self.wallet is not None
+        bought = Purchase(
+            client.highest_cost(text), ELEVENLABS, client.model, PURPOSE, key, self.niche, self.source_id
+        )
         try:
-            answer = client.speak(text, voice, language=language.split("-")[0])
+            answer = self.wallet.pay(
+                bought,
+                lambda: client.speak(text, voice, language=language.split("-")[0]),
+                lambda spoken: spoken.cost_microusd,
+            )
         except OutcomeUnknownError as error:
             note = {"state": "lost", "at": rfc3339(self.clock()), "why": error.code}
             self.store.put(_claim_key(key), json.dumps(note).encode(), content_type="application/json")
@@ -291,8 +309,19 @@ class VoiceStudio:
         return speech
 
 
-def open_studio(settings: "Settings", store: ObjectStore, *, may_buy: bool = True) -> VoiceStudio:
-    """The studio of these settings: ElevenLabs where it is set up and may be paid, else the local voice."""
+def open_studio(
+    settings: "Settings",
+    store: ObjectStore,
+    *,
+    may_buy: bool = True,
+    wallet: "Callable[[], Wallet] | None" = None,
+    source_id: str | None = None,
+    niche: str | None = None,
+) -> VoiceStudio:
+    """The studio of these settings: ElevenLabs where it is set up and may be paid, else the local voice.
+
+    `wallet` opens the money of whoever pays; by default that of the house, whose cost no video's is.
+    """
     endpoint = settings.endpoint("elevenlabs")
     scratch = settings.home_dir / "scratch"
     if endpoint.mode == "sandbox":
@@ -305,7 +334,24 @@ def open_studio(settings: "Settings", store: ObjectStore, *, may_buy: bool = Tru
 
         return ElevenLabsClient(endpoint, settings.elevenlabs_model)
 
-    return VoiceStudio(store, scratch, settings.elevenlabs_voice, settings.elevenlabs_model, client)
+    return VoiceStudio(
+        store,
+        scratch,
+        settings.elevenlabs_voice,
+        settings.elevenlabs_model,
+        client,
+        wallet=wallet() if wallet else house_wallet(settings),
+        source_id=source_id,
+        niche=niche,
+    )
+
+
+def house_wallet(settings: "Settings") -> Wallet:
+    """The money of the agency itself, for work that no account ordered."""
+    from ettametta_pipelines.billing.spend_caps import open_wallet
+    from ettametta_pipelines.state.session import open_state
+
+    return open_wallet(settings, open_state(settings), HOUSE, "live")
 
 
 def narrated(

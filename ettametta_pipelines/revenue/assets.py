@@ -32,6 +32,7 @@ from ettametta_pipelines.revenue.contracts import (
 )
 from ettametta_pipelines.revenue.daily import MART_CHECKS, make_daily_revenue
 from ettametta_pipelines.revenue.ledger import BookedDays, Finding, book_ledger, totals_per_currency
+from ettametta_pipelines.revenue.margin_assets import MARGIN_ASSETS
 from ettametta_pipelines.revenue.raw import DayRead
 from ettametta_pipelines.revenue.reading import READERS
 from ettametta_pipelines.revenue.reconcile import (
@@ -43,6 +44,7 @@ from ettametta_pipelines.revenue.reconcile import (
     reconcile,
     store_reconciliation,
 )
+from ettametta_pipelines.revenue.youtube_assets import youtube_revenue
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.parquet import Written
 from ettametta_pipelines.storage.tables import table_metadata
@@ -295,16 +297,16 @@ def shopify_ledger(context: dg.AssetExecutionContext, store: StoreResource):  # 
 @dg.asset(
     **_DAILY,
     kinds={"duckdb", "sql"},
-    deps=[stripe_ledger, shopify_ledger],
+    deps=[stripe_ledger, shopify_ledger, youtube_revenue],
     metadata=table_metadata(DAILY_REVENUE),
     check_specs=_guards("daily_revenue", MART_CHECKS),
 )
 def daily_revenue(context: dg.AssetExecutionContext, store: StoreResource):  # type: ignore[no-untyped-def]
     """What was earned on this business day, per service and currency: gross, fees and net, in minor units.
 
-    Computed by `revenue/marts/daily_revenue.sql` from the two ledgers alone. Payouts are transfers to the bank and
-    stand beside revenue, not in it; currencies are never added up or converted. Where a day's net is another than
-    when it was last computed, *moved* says from what to what.
+    Computed by `revenue/marts/daily_revenue.sql` from the two ledgers and YouTube's finalised revenue alone. Payouts
+    are transfers to the bank and stand beside revenue, not in it; currencies are never added up or converted. Where a
+    day's net is another than when it was last computed, *moved* says from what to what.
 
     **When it fails:** `mart_equals_ledger` names the day, service and currency that do not add up. Materialise both
     ledgers of the day again first; if that does not help, the SQL no longer covers a kind of row.
@@ -469,4 +471,6 @@ ASSETS = [
     ledger_reconciliation,
     affiliate_raw,
     affiliate_earnings,
+    youtube_revenue,
+    *MARGIN_ASSETS,
 ]

@@ -4,6 +4,7 @@ Money is whole minor units beside its currency and exponent. A row belongs to th
 posted on.
 """
 
+from ettametta_pipelines.revenue.margin_contracts import MARGIN_CONTRACTS
 from ettametta_pipelines.storage.contracts import Column, TableContract
 
 # What the books say. Fetching a closed day again gives these columns the same values.
@@ -46,6 +47,7 @@ _SETTLEMENT = (
         nullable=True,
     ),
     Column("fetched_at", "timestamp", "When this row was read"),
+    Column("order_id", "string", "Order behind it; Shopify only", nullable=True),
 )
 
 BUSINESS_COLUMNS = tuple(column.name for column in _BUSINESS)
@@ -113,7 +115,7 @@ DAILY_REVENUE = TableContract(
     "What was earned per business day, service and currency; transfers to the bank stand beside it, not in it",
     (
         Column("day", "date", "Business day"),
-        Column("source", "string", "Service: stripe or shopify"),
+        Column("source", "string", "Service: stripe, shopify or youtube"),
         Column("currency", "string", "ISO 4217 code; currencies are never added up"),
         Column("exponent", "int64", "Decimals of the currency"),
         Column("gross_minor", "int64", "Charges less refunds, disputes and adjustments"),
@@ -209,4 +211,5 @@ CONTRACTS = (
     SHOPIFY_LEDGER,
     DAILY_REVENUE,
     LEDGER_RECONCILIATION,
+    *MARGIN_CONTRACTS,
 )

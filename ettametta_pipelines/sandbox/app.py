@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.sandbox import elevenlabs, gemini, openai, pexels, shopify, stripe, tiktok, youtube
 from ettametta_pipelines.sandbox.core import FaultMiddleware, Faults, SandboxStore, control_router
+from ettametta_pipelines.sandbox.webhooks import webhook_control
 
 DEFAULT_SEED = 20_260
 
@@ -41,6 +42,7 @@ def create_app(
     app.state.store = store
     app.state.faults = faults
     app.include_router(control_router(store, faults, home=home))
+    app.include_router(webhook_control(store, clock))
     for name, make_router in VENDOR_ROUTERS.items():
         app.include_router(
             make_router(store, public_url=public_url, clock=clock, seed=seed), prefix=f"/{name}"

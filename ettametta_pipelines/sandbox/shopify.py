@@ -1,7 +1,8 @@
-"""Sandbox of Shopify's GraphQL Admin API: the store and its Shopify Payments ledger.
+"""Sandbox of Shopify's GraphQL Admin API: the store, its products and its Shopify Payments ledger.
 
 Queries are checked against a real schema (`shopify.graphql`), costed and throttled by a leaky bucket as
-Shopify does it: refusals come with HTTP 200 and an error code. The money is in `shopify_books.py`.
+Shopify does it: refusals come with HTTP 200 and an error code. The money is in `shopify_books.py`, the products and
+bulk exports in `shopify_goods.py`.
 """
 
 import base64
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from graphql import (
     FieldNode,
     FragmentDefinitionNode,
@@ -26,6 +27,7 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionSetNode,
     build_schema,
     execute_sync,
@@ -38,7 +40,10 @@ from graphql import (
 from ettametta_pipelines.clock import Clock, rfc3339
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.sandbox import shopify_books as books
+from ettametta_pipelines.sandbox import shopify_goods as goods
 from ettametta_pipelines.sandbox.core import SandboxStore
+from ettametta_pipelines.sandbox.shopify_orders import orders_root
+from ettametta_pipelines.sandbox.shopify_webhooks import subscription_root
 
 Json = dict[str, Any]
 
@@ -53,8 +58,16 @@ DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 
 def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> APIRouter:
-    """`POST /shopify/admin/api/{version}/graphql.json`."""
+    """`POST /shopify/admin/api/{version}/graphql.json`, and the files of bulk exports."""
     api = APIRouter()
+
+    @api.get("/bulk/{number}.jsonl")
+    async def export(number: int, request: Request) -> Response:
+        # As with Google's storage, whoever has the address may read, and a stranger's token is a mistake.
+        file = store.blob_path(f"gid://shopify/BulkOperation/{number}")
+        if not file.exists() or "x-shopify-access-token" in request.headers:
+            return Response(status_code=403)
+        return FileResponse(file, media_type="application/jsonl")
 
     @api.post("/admin/api/{version}/graphql.json")
     async def graphql(version: str, request: Request) -> Response:
@@ -68,7 +81,9 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
             query, variables = asked["query"], asked.get("variables") or {}
         except (ValueError, KeyError, TypeError):
             return JSONResponse({"errors": {"query": "Required parameter missing or invalid"}}, 400)
-        root = store_root(seed, public_url, clock())
+        now = clock()
+        root = store_root(seed, public_url, now) | orders_root(store, seed, now)
+        root |= shelf_root(store, public_url, now)
         return JSONResponse(answer(query, variables, root, store, clock()))
 
     return api
@@ -76,7 +91,8 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
 
 @lru_cache(maxsize=1)
 def schema() -> GraphQLSchema:
-    return build_schema(Path(__file__).with_name("shopify.graphql").read_text())
+    parts = ("shopify.graphql", "shopify_orders.graphql", "shopify_webhooks.graphql")
+    return build_schema("\n".join(Path(__file__).with_name(name).read_text() for name in parts))
 
 
 def answer(query: str, variables: Json, root: Json, store: SandboxStore, now: datetime) -> Json:
@@ -101,7 +117,8 @@ def answer(query: str, variables: Json, root: Json, store: SandboxStore, now: da
             "extensions": {"cost": bucket.report(requested, None)},
         }
     warnings: list[Json] = []
-    result = execute_sync(schema(), document, root | {"search_warnings": warnings}, variable_values=variables)
+    root = root | subscription_root(store, connection) | {"search_warnings": warnings}
+    result = execute_sync(schema(), document, root, variable_values=variables)
     actual = cost.of(result.data) if result.data is not None else requested
     bucket.give_back(requested - actual)
     body: Json = {"data": result.data, "extensions": {"cost": bucket.report(requested, actual)}}
@@ -136,9 +153,11 @@ class QueryCost:
 
     def of(self, data: Json | None = None) -> int:
         """As requested, or with `data`, by the nodes that were really returned."""
-        query_type = schema().query_type
-        assert query_type is not None
-        return self._children(self.operation.selection_set, query_type, data)
+        root, fixed = schema().query_type, 0
+        if self.operation.operation is OperationType.MUTATION:
+            root, fixed = schema().mutation_type, 10
+        assert root is not None
+        return fixed + self._children(self.operation.selection_set, root, data)
 
     def _children(self, selection: SelectionSetNode, parent: GraphQLObjectType, data: Any) -> int:
         total = 0
@@ -246,6 +265,54 @@ def store_root(seed: int, public_url: str, now: datetime) -> Json:
     return {"shop": shop, "shopifyPaymentsAccount": account}
 
 
+def shelf_root(store: SandboxStore, public_url: str, now: datetime) -> Json:
+    """What a query can reach of the products, as seen at `now`."""
+    shop_url = f"{public_url}/shopify"
+
+    def connect(info: Any, items: list[Any], arguments: Json, key: Any, body: Any) -> Json:
+        if info.root_value.get("is_export"):
+            arguments = arguments | {"first": None, "all": True}
+        return connection(items, arguments, key, body)
+
+    def shown(product: Json) -> Json:
+        return goods.product_body(product, shop_url, connect)
+
+    def products(info: Any, **arguments: Any) -> Json:
+        keys: dict[str, Callable[[Json], Any]] = {
+            "ID": lambda p: p["number"],
+            "TITLE": lambda p: p["title"],
+            "UPDATED_AT": lambda p: shown(p)["updatedAt"],
+        }
+        sort_by = keys[arguments["sortKey"]]
+        return connect(info, goods.products(store), arguments, lambda p: (sort_by(p), p["number"]), shown)
+
+    def product(info: Any, id: str) -> Json | None:
+        return next(
+            (shown(p) for p in goods.products(store) if id == f"gid://shopify/Product/{p['number']}"), None
+        )
+
+    def count(info: Any, limit: int | None = None, **_: Any) -> Json:
+        found = len(goods.products(store))
+        over = limit is not None and found > limit
+        return {"count": limit if over else found, "precision": "AT_LEAST" if over else "EXACT"}
+
+    def run_export(info: Any, query: str, **_: Any) -> Json:
+        found = execute_sync(schema(), parse(query), {"is_export": True, "products": products})
+        problems = [str(e.message) for e in validate(schema(), parse(query)) or found.errors or ()]
+        if problems or not found.data:
+            errors = [{"field": ["query"], "message": said} for said in problems or ["Empty query"]]
+            return {"bulkOperation": None, "userErrors": errors}
+        return goods.start_export(store, list(goods.lines_of(found.data)), now, public_url)
+
+    return {
+        "products": products,
+        "product": product,
+        "productsCount": count,
+        "bulkOperationRunQuery": run_export,
+        "node": lambda info, id: goods.operation(store, id, now, public_url),
+    }
+
+
 SORT_KEYS: dict[str, Callable[[books.Row], Any]] = {
     "AMOUNT": lambda row: row.amount,
     "FEE": lambda row: row.fee,
@@ -259,10 +326,10 @@ def connection(
     items: list[Any], arguments: Json, key: Callable[[Any], tuple[Any, int]], body: Callable[[Any], Json]
 ) -> Json:
     """A page of `items` after a cursor, which holds the sort key of the last one seen, so new rows shift nothing."""
-    size = arguments.get("first")
+    size = max(1, len(items)) if arguments.get("all") else arguments.get("first")
     if size is None:
         raise GraphQLError("you must provide one of first or last", extensions={"code": "BAD_REQUEST"})
-    if not 0 < size <= MAX_PAGE:
+    if not 0 < size <= MAX_PAGE and not arguments.get("all"):
         raise GraphQLError(f"first must be between 1 and {MAX_PAGE}", extensions={"code": "BAD_REQUEST"})
     backwards = arguments["reverse"]
     items = sorted(items, key=key, reverse=backwards)

@@ -34,7 +34,8 @@ def pages(subscriptions: Subscriptions, clock: Clock) -> APIRouter:
         except Refusal as refusal:
             return _page(refusal.body["error"]["message"], {}, refusal.status)
         price = f"{session['amount_total'] / 100:.2f} {session['currency'].upper()} a month"
-        return _page(f"Sandbox checkout, {session['status']}: {price}", CARDS if session["url"] else {})
+        title = f"Sandbox checkout, {session['status']}: {price}"
+        return _page(title, CARDS if session["url"] else {}, back=session["cancel_url"] or "")
 
     @api.post("/pay/{identifier}")
     async def pay(identifier: str, request: Request) -> Response:
@@ -50,7 +51,9 @@ def pages(subscriptions: Subscriptions, clock: Clock) -> APIRouter:
     async def show_portal(identifier: str) -> Response:
         plan = _plan_of(subscriptions, identifier, now())
         return _page(
-            f"Sandbox portal: {plan['status'] if plan else 'no subscription'}", PORTAL if plan else {}
+            f"Sandbox portal: {plan['status'] if plan else 'no subscription'}",
+            PORTAL if plan else {},
+            back=_back(subscriptions, identifier),
         )
 
     @api.post("/portal/{identifier}")
@@ -61,7 +64,7 @@ def pages(subscriptions: Subscriptions, clock: Clock) -> APIRouter:
         if plan is None or wish is None:
             return _page("There is nothing to change.", {}, 400)
         subscriptions.update(Call({"cancel_at_period_end": wish[0]}, plan["id"], moment))
-        return _page("Changed.", PORTAL)
+        return _page("Changed.", PORTAL, back=_back(subscriptions, identifier))
 
     return api
 
@@ -74,11 +77,19 @@ def _plan_of(subscriptions: Subscriptions, identifier: str, now: int) -> dict[st
     return plans[0] if plans else None
 
 
-def _page(title: str, buttons: dict[str, tuple[str, str]], status: int = 200) -> HTMLResponse:
+def _back(subscriptions: Subscriptions, identifier: str) -> str:
+    session = subscriptions.store.get("stripe_portal", identifier)
+    return (session or {}).get("return_url") or ""
+
+
+def _page(
+    title: str, buttons: dict[str, tuple[str, str]], status: int = 200, *, back: str = ""
+) -> HTMLResponse:
     forms = "".join(
         f'<form method="post"><button name="action" value="{name}">{escape(label)}</button></form>'
         for name, (_, label) in buttons.items()
     )
-    return HTMLResponse(
-        f"<!doctype html><title>{escape(title)}</title><h1>{escape(title)}</h1>{forms}", status
-    )
+    link = f'<p><a href="{escape(back)}">Back to the seller</a></p>' if back else ""
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+    # Without an icon of its own a page makes the browser ask for one that is not there.
+    return HTMLResponse(f'{head}<link rel="icon" href="data:,"><h1>{escape(title)}</h1>{forms}{link}', status)

@@ -23,6 +23,7 @@ GRANTED_SCOPES = (
     "https://www.googleapis.com/auth/youtube.upload",
     "https://www.googleapis.com/auth/youtube.readonly",
     "https://www.googleapis.com/auth/youtube.force-ssl",
+    "https://www.googleapis.com/auth/yt-analytics-monetary.readonly",
 )
 SCOPE_WORDS = {
     GRANTED_SCOPES[0]: "Manage your YouTube videos",

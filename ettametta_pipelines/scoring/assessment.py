@@ -166,6 +166,8 @@ class ChainJudge:
             schema=Judgement,
             purpose=PURPOSE,
             subject=f"{candidate['platform']}:{candidate['video_id']}",
+            niche=candidate.get("niche"),
+            source_id=candidate.get("source_id"),
         )
         row = asked.columns()
         if asked.error is None:

@@ -178,6 +178,7 @@ def _written(
         schema=BriefDraft,
         purpose=PURPOSE,
         subject=f"{pick['platform']}:{pick['video_id']}",
+        niche=pick["niche"],
         check=lambda draft: check_draft(draft, pick["video_id"]),
     )
     row = {name: pick[name] for name in ("day", "niche", "platform", "video_id", "score")} | asked.columns()

@@ -7,7 +7,7 @@ is said in `assessment.py` and `briefs.py`; what does without a model is theirs,
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -21,7 +21,7 @@ from ettametta_pipelines.failures import (
     PipelineError,
 )
 from ettametta_pipelines.state import budget as budgets
-from ettametta_pipelines.state.budget import Budget, Claim, Purchase
+from ettametta_pipelines.state.budget import Budget, Cap, Claim, Purchase
 from ettametta_pipelines.vendors.answers import Image, StructuredAnswer, StructuredClient, Usage, charged_for
 
 if TYPE_CHECKING:
@@ -119,18 +119,21 @@ class Purse:
             budgets.release(self.db, made, error.code)
 
     def in_words(self) -> str:
-        """What the day has cost so far, for the account and for everybody."""
+        """What the day has cost so far, for the account and for everybody, and the account's month within its cap."""
         day = business_day_of(self.clock(), self.budget.timezone)
         known = budgets.spending(self.db, self.budget.mode, day)
 
-        def told(account: str, limit: int) -> str:
-            row = known.get(account)
+        def told(row: budgets.Spending | None, limit: int | None) -> str:
             gone = row.spent_microusd + row.reserved_microusd if row else 0
-            return f"{gone / 1e6:.4f} of {limit / 1e6:.4f} USD"
+            return f"{gone / 1e6:.4f}" + (f" of {limit / 1e6:.4f} USD" if limit is not None else " USD")
 
-        own = told(self.budget.account, self.budget.account_limit_microusd)
-        everybody = told(budgets.EVERYBODY, self.budget.overall_limit_microusd)
-        return f"{own} by account {self.budget.account}, {everybody} by all, on {day} ({self.budget.mode})"
+        own = told(known.get(self.budget.account), self.budget.account_limit_microusd)
+        everybody = told(known.get(budgets.EVERYBODY), self.budget.overall_limit_microusd)
+        words = f"{own} by account {self.budget.account}, {everybody} by all, on {day} ({self.budget.mode})"
+        if self.budget.cap is None:
+            return words
+        month = budgets.month_spending(self.db, self.budget.mode, self.budget.account, day)
+        return f"{words}; {told(month, self.budget.cap.microusd)} by the account in {day:%B} ({self.budget.cap.why})"
 
 
 @dataclass
@@ -178,20 +181,28 @@ class Chain:
         schema: type[BaseModel],
         purpose: str,
         subject: str,
+        niche: str | None = None,
+        source_id: str | None = None,
         check: Callable[[Any], Any] = lambda value: value,
     ) -> Asked:
         """Ask link after link until one answers; never raises for what links do.
 
-        `question_for` may raise a PipelineError where there is nothing to show to a link; `check` turns an answer into
-        what the caller needs and may refuse it. The error of an `Asked` without a value is that of the first link that
-        may come back by itself, else of the first that refused; NeedsPersonError only when every link needs a person.
+        `niche` and `source_id` say whose cost it is. `question_for` may raise a PipelineError where there is nothing to
+        show to a link; `check` turns an answer into what the caller needs and may refuse it. The error of an `Asked`
+        without a value is that of the first link that may come back by itself, else of the first that refused;
+        NeedsPersonError only when every link needs a person.
         """
         errors: list[PipelineError] = []
         left: list[LeftLink] = []
         spent = NOTHING
         for link in self.links:
             try:
-                answer = self._answer(link, question_for, schema, purpose, subject)
+                answer = self._answer(
+                    link,
+                    question_for,
+                    schema,
+                    Purchase(0, link.provider, link.model, purpose, subject, niche, source_id),
+                )
                 spent = _sum(spent, answer.usage)
                 value = check(answer.value)
             except PipelineError as error:
@@ -220,8 +231,7 @@ class Chain:
         link: StructuredClient,
         question_for: Callable[[StructuredClient], Question],
         schema: type[BaseModel],
-        purpose: str,
-        subject: str,
+        purchase: Purchase,
     ) -> StructuredAnswer:
         with self._lock:
             dropped = self._dropped.get(link.provider)
@@ -233,7 +243,7 @@ class Chain:
         )
         try:
             return self.purse.pay(
-                Purchase(highest, link.provider, link.model, purpose, subject),
+                replace(purchase, highest_microusd=highest),
                 lambda: link.generate_json(
                     asked.prompt, schema=schema, images=asked.images, video_uri=asked.video_uri
                 ),
@@ -245,9 +255,15 @@ class Chain:
 
 
 def open_chain(
-    settings: "Settings", names: Sequence[Any], db: "StateDatabase", *, account: str, clock: Clock
+    settings: "Settings",
+    names: Sequence[Any],
+    db: "StateDatabase",
+    *,
+    account: str,
+    clock: Clock,
+    cap: Cap | None = None,
 ) -> Chain:
-    """The chain of these providers on these settings, paid by `account`.
+    """The chain of these providers on these settings, paid by `account` within its monthly `cap`.
 
     Where one of them is live, those that are not stay out: a sandbox's answer must not stand beside real ones.
     """
@@ -263,6 +279,7 @@ def open_chain(
         settings.model_budget_microusd(account),
         settings.model_budget_microusd(),
         settings.timezone,
+        cap,
     )
     return Chain(
         live or clients,

@@ -77,6 +77,8 @@ def assess_source(
     candidate = {
         "platform": "own footage",
         "video_id": source["source_id"],
+        "source_id": source["source_id"],
+        "niche": source["niche"],
         "title": source["title"],
         "channel_title": "",
         "duration_s": source["duration_s"],

@@ -15,7 +15,7 @@ from ettametta_pipelines.clock import business_day_bounds, utc_now
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell
-from ettametta_pipelines.resources import LakeResource, StoreResource
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.scoring.quality_contracts import (
     POST_OUTCOMES,
     SCORE_CHALLENGER,
@@ -27,9 +27,11 @@ from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.scoring.champions import Standing
+    from ettametta_pipelines.scoring.variant_effects import Variant
     from ettametta_pipelines.storage.objects import ObjectStore
 
 GROUP = "scoring"
+LESS_VARIANTS = "less_variants"
 
 
 def _known_until(partition: str) -> tuple[date, datetime]:
@@ -98,6 +100,7 @@ def post_outcomes(
     SCORE_QUALITY,
     partitions_def=DAY,
     group_name=GROUP,
+    deps=["variant_results"],
     kinds={"scipy", "python"},
     check_specs=[
         dg.AssetCheckSpec(
@@ -112,23 +115,30 @@ How well the score told beforehand what became of our posts, per niche and over 
 of the top fifth over a random pick, reliability by bins with its isotonic curve, Brier skill of calibration on later
 posts. Intervals are 95 %, from a seeded bootstrap over account-days. Where too few outcomes are known it says how many
 are missing instead of a number. Only posts whose score was there before them count, and only what was picked was
-posted: figures are about the choice among picks.
+posted: figures are about the choice among picks. Where an experiment of `variant_results` has a winner, the score is
+judged a second time with what the variants brought taken off the outcomes (*less_variants*).
 
-**If it fails:** it only computes from `post_outcomes`; the message names what cannot be read. **If the check fails:**
-look at `score_challenger`; `score_weights` can roll back to the weights before.
+**If it fails:** it only computes from `post_outcomes` and the variants of posts; the message names what cannot be read.
+**If the check fails:** look at `score_challenger`; `score_weights` can roll back to the weights before.
 """,
 )
 def score_quality(
-    context: dg.AssetExecutionContext, store: StoreResource, post_outcomes: pd.DataFrame
+    context: dg.AssetExecutionContext, store: StoreResource, state: StateResource, post_outcomes: pd.DataFrame
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from ettametta_pipelines.scoring import quality_report
     from ettametta_pipelines.scoring.calibration import ALL, quality_rows
     from ettametta_pipelines.scoring.champions import scores_before
     from ettametta_pipelines.scoring.plots import quality_plot
+    from ettametta_pipelines.scoring.variant_effects import without_variants
 
     with failure_policy(context):
         day = date.fromisoformat(context.partition_key)
-        measured = quality_rows(POST_OUTCOMES.rows(post_outcomes), scores_before(store.open()))
+        outcomes, scorers = POST_OUTCOMES.rows(post_outcomes), scores_before(store.open())
+        measured = quality_rows(outcomes, scorers)
+        carried = _decided_variants(store, state)
+        if carried:
+            less = {LESS_VARIANTS: scorers["champion"]}
+            measured += quality_rows(without_variants(outcomes, carried), less)
         rows: list[dict[str, Any]] = [row | {"day": day} for row in measured]
         frame = SCORE_QUALITY.frame(rows)
     overall = {
@@ -157,6 +167,9 @@ def score_quality(
             "plot": dg.MetadataValue.md(plot or "too few outcomes to draw"),
             "quality": dg.MetadataValue.md(quality_report.quality_table(rows)),
             f"reliability_{shown}": dg.MetadataValue.md(quality_report.reliability_table(bins)),
+            "less_variants": f"{len(carried)} posts of experiments with a winner"
+            if carried
+            else "no winner yet",
         },
         check_results=[
             dg.AssetCheckResult(
@@ -167,6 +180,19 @@ def score_quality(
             )
         ],
     )
+
+
+def _decided_variants(store: StoreResource, state: StateResource) -> "dict[str, list[Variant]]":
+    """Variants that posts carry of experiments with a winner, as `variant_results` was last computed."""
+    from ettametta_pipelines.publishing.figures_contracts import VARIANT_RESULTS
+    from ettametta_pipelines.scoring.variant_effects import decided, variants_of
+    from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
+
+    try:
+        results = VARIANT_RESULTS.rows(read_table(store.open(), VARIANT_RESULTS, None))
+    except PartitionMissing:
+        return {}
+    return variants_of(state.open(), decided(results))
 
 
 @table_asset(

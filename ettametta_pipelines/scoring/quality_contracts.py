@@ -82,7 +82,12 @@ SCORE_QUALITY = TableContract(
         _DAY,
         Column("niche", "string", "Niche slug, or all"),
         Column("horizon", "string", "Age of the posts: 24h or 7d"),
-        Column("scorer", "string", "champion (the score that ranked) or challenger (its shadow)"),
+        Column(
+            "scorer",
+            "string",
+            "champion (the score that ranked), challenger (its shadow), or less_variants (the champion, with what "
+            "variants of decided experiments brought taken off the outcomes)",
+        ),
         Column(
             "measure",
             "string",

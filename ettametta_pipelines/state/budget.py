@@ -1,13 +1,17 @@
-"""Daily budgets for models' answers: the most a question can cost is claimed before it is asked, and settled after.
+"""Money for paid calls: the most one can cost is claimed before it is made, and settled after.
 
-One conditional UPDATE per budget decides, in one transaction with the claim's row, so racing processes never claim more
-than a limit. A claim ends once: *settled* at what the answer says it cost, *parked* when the answer was lost (all of it
-counts as spent), *released* when nothing was charged. A process that dies in between leaves it *reserved*, which counts
-against its day like spent money. Days are business days. Called by `scoring/chain.py`; nothing here calls a vendor.
+Models' answers have daily budgets; everything an account buys has a monthly cap. One conditional UPDATE per limit
+decides, in one transaction with the claim's row, so racing processes never claim more than a limit. A claim ends once:
+*settled* at what the answer says it cost, *parked* when the answer was lost (all of it counts as spent), *released*
+when nothing was charged. A process that dies in between leaves it *reserved*, which counts against its day and month
+like spent money. Days are business days, months calendar months of theirs. Whoever buys anything goes through here,
+with `Wallet.pay` or as `scoring/chain.py` does; the claims are the ledger that costs per video are made from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from typing import Any, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -15,49 +19,83 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ettametta_pipelines.clock import Clock, business_day_bounds, business_day_of
-from ettametta_pipelines.failures import PermanentError, TransientError
-from ettametta_pipelines.state.models import ModelClaim, ModelSpending
+from ettametta_pipelines.failures import (
+    FailureKind,
+    OutcomeUnknownError,
+    PermanentError,
+    PipelineError,
+    TransientError,
+)
+from ettametta_pipelines.state.models import AccountSpending, ModelClaim, ModelSpending
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 
 EVERYBODY = "*"
 RESERVED, SETTLED, PARKED, RELEASED = "reserved", "settled", "parked", "released"
+
+T = TypeVar("T")
 
 
 class BudgetSpent(TransientError):
     """Too little is left of a budget today. `retry_after_s` runs to the next business day."""
 
 
+class SpendCapReached(BudgetSpent):
+    """The account's cap for the month leaves too little. Waiting for days is no retry, so a person is asked."""
+
+    kind = FailureKind.NEEDS_PERSON
+
+
+@dataclass(frozen=True)
+class Cap:
+    """What an account may spend in a calendar month on all paid work, and by whose word."""
+
+    microusd: int
+    why: str
+    remedy: str = "Set ETTAMETTA_ACCOUNT_SPEND_CAPS_USD."
+
+
 @dataclass(frozen=True)
 class Budget:
-    """Whose money, and how much of it a day, in millionths of a US dollar. `mode` is sandbox or live."""
+    """Whose money, and how much of it, in millionths of a US dollar. `mode` is sandbox or live.
+
+    The two limits are of a day and for models' answers; what is bought from a budget without them meets the cap alone.
+    """
 
     mode: str
     account: str
-    account_limit_microusd: int
-    overall_limit_microusd: int
+    account_limit_microusd: int | None
+    overall_limit_microusd: int | None
     timezone: ZoneInfo
+    cap: Cap | None = None
 
 
 @dataclass(frozen=True)
 class Purchase:
-    """What is about to be bought: the most it can cost, from whom, and what for."""
+    """What is about to be bought: the most it can cost, from whom, what for, and whose cost it is as far as known."""
 
     highest_microusd: int
     provider: str
     model: str
     purpose: str
     subject: str
+    niche: str | None = None
+    source_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Money set aside for one purchase."""
+    """Money set aside for one purchase. `is_daily` where it counts against the day's budgets too."""
 
     id: str
     mode: str
     account: str
     day: date
     reserved_microusd: int
+    is_daily: bool = True
+
+    @property
+    def month(self) -> date:
+        return self.day.replace(day=1)
 
 
 @dataclass(frozen=True)
@@ -69,18 +107,59 @@ class Spending:
     reserved_microusd: int
 
 
+@dataclass(frozen=True)
+class Wallet:
+    """An account's money in the hands of whoever buys."""
+
+    db: StateDatabase
+    budget: Budget
+    clock: Clock
+
+    def pay(self, purchase: Purchase, buy: Callable[[], T], cost_microusd: Callable[[T], int]) -> T:
+        """Buy with money set aside, at what `cost_microusd` reads from the answer.
+
+        Raises BudgetSpent or SpendCapReached before buying, else what `buy` raises: after an OutcomeUnknownError, or
+        anything that is no PipelineError, it counts as bought; after any other PipelineError as not charged.
+        """
+        made = claim(self.db, self.budget, purchase, self.clock)
+        try:
+            bought = buy()
+        except OutcomeUnknownError as error:
+            park(self.db, made, error.code)
+            raise
+        except PipelineError as error:
+            release(self.db, made, error.code)
+            raise
+        except BaseException as error:
+            park(self.db, made, type(error).__name__)
+            raise
+        settle(self.db, made, cost_microusd(bought))
+        return bought
+
+
 def claim(db: StateDatabase, budget: Budget, purchase: Purchase, clock: Clock) -> Claim:
-    """Set money aside, or raise BudgetSpent `budget_spent` and change nothing."""
+    """Set money aside, or raise BudgetSpent `budget_spent` or SpendCapReached `spend_cap_reached`, changing nothing."""
     now = clock()
     day = business_day_of(now, budget.timezone)
-    wait_s = (business_day_bounds(day, budget.timezone)[1] - now).total_seconds()
-    made = Claim(uuid4().hex, budget.mode, budget.account, day, purchase.highest_microusd)
+    daily = {EVERYBODY: budget.overall_limit_microusd, budget.account: budget.account_limit_microusd}
     # The overall budget first, always: two orders would let two runs wait for each other.
-    limits = {EVERYBODY: budget.overall_limit_microusd, budget.account: budget.account_limit_microusd}
+    limits = {account: limit for account, limit in daily.items() if limit is not None}
+    made = Claim(uuid4().hex, budget.mode, budget.account, day, purchase.highest_microusd, bool(limits))
+    wait_s = (business_day_bounds(day, budget.timezone)[1] - now).total_seconds()
     with db.session() as session:
         for account, limit in limits.items():
-            if not _reserve(session, made, account, limit):
+            key = {"mode": made.mode, "account_id": account, "day": day}
+            if not _reserve(session, ModelSpending, key, made.reserved_microusd, limit):
                 raise _spent(account, limit, purchase, day, wait_s)
+        key = {"mode": made.mode, "account_id": made.account, "month": made.month}
+        if not _reserve(
+            session,
+            AccountSpending,
+            key,
+            made.reserved_microusd,
+            budget.cap.microusd if budget.cap else None,
+        ):
+            raise _capped(session, budget, key, purchase, day)
         session.add(
             ModelClaim(
                 id=made.id,
@@ -91,6 +170,8 @@ def claim(db: StateDatabase, budget: Budget, purchase: Purchase, clock: Clock) -
                 model=purchase.model,
                 purpose=purchase.purpose,
                 subject=purchase.subject,
+                niche=purchase.niche,
+                source_id=purchase.source_id,
                 state=RESERVED,
                 reserved_microusd=made.reserved_microusd,
                 claimed_at=db.now(session),
@@ -125,18 +206,31 @@ def spending(db: StateDatabase, mode: str, day: date) -> dict[str, Spending]:
     }
 
 
-def _reserve(session: Session, made: Claim, account: str, limit: int) -> bool:
-    key = {"mode": made.mode, "account_id": account, "day": made.day}
-    insert_if_absent(session, ModelSpending, {**key, "spent_microusd": 0, "reserved_microusd": 0})
-    amount = made.reserved_microusd
-    granted = session.execute(
-        sa.update(ModelSpending)
-        .filter_by(**key)
-        .where(ModelSpending.spent_microusd + ModelSpending.reserved_microusd + amount <= limit)
-        .values(reserved_microusd=ModelSpending.reserved_microusd + amount)
-        .returning(ModelSpending.id)
-    ).first()
-    return granted is not None
+def month_spending(db: StateDatabase, mode: str, account: str, day: date) -> Spending:
+    """What an account has spent on all paid work in the month of a day."""
+    key = {"mode": mode, "account_id": account, "month": day.replace(day=1)}
+    with db.session(write=False) as session:
+        return _counted(session, key)
+
+
+def _counted(session: Session, key: dict[str, Any]) -> Spending:
+    row = session.scalars(sa.select(AccountSpending).filter_by(**key)).first()
+    return Spending(key["account_id"], *((row.spent_microusd, row.reserved_microusd) if row else (0, 0)))
+
+
+def _reserve(
+    session: Session,
+    counter: type[ModelSpending] | type[AccountSpending],
+    key: dict[str, Any],
+    amount: int,
+    limit: int | None,
+) -> bool:
+    insert_if_absent(session, counter, {**key, "spent_microusd": 0, "reserved_microusd": 0})
+    asked = sa.update(counter).filter_by(**key)
+    if limit is not None:
+        asked = asked.where(counter.spent_microusd + counter.reserved_microusd + amount <= limit)
+    asked = asked.values(reserved_microusd=counter.reserved_microusd + amount)
+    return session.execute(asked.returning(counter.id)).first() is not None
 
 
 def _close(db: StateDatabase, made: Claim, state: str, cost_microusd: int, reason_code: str | None) -> None:
@@ -155,15 +249,28 @@ def _close(db: StateDatabase, made: Claim, state: str, cost_microusd: int, reaso
                 code="claim_already_closed",
                 remedy="A claim is settled, parked or released once; look for a second end in the caller.",
             )
-        for account in (EVERYBODY, made.account):
-            session.execute(
-                sa.update(ModelSpending)
-                .filter_by(mode=made.mode, account_id=account, day=made.day)
-                .values(
-                    spent_microusd=ModelSpending.spent_microusd + cost_microusd,
-                    reserved_microusd=ModelSpending.reserved_microusd - made.reserved_microusd,
-                )
-            )
+        for account in (EVERYBODY, made.account) if made.is_daily else ():
+            key = {"mode": made.mode, "account_id": account, "day": made.day}
+            _book(session, ModelSpending, key, made, cost_microusd)
+        key = {"mode": made.mode, "account_id": made.account, "month": made.month}
+        _book(session, AccountSpending, key, made, cost_microusd)
+
+
+def _book(
+    session: Session,
+    counter: type[ModelSpending] | type[AccountSpending],
+    key: dict[str, Any],
+    made: Claim,
+    cost_microusd: int,
+) -> None:
+    session.execute(
+        sa.update(counter)
+        .filter_by(**key)
+        .values(
+            spent_microusd=counter.spent_microusd + cost_microusd,
+            reserved_microusd=counter.reserved_microusd - made.reserved_microusd,
+        )
+    )
 
 
 def _spent(account: str, limit: int, purchase: Purchase, day: date, wait_s: float) -> BudgetSpent:
@@ -175,4 +282,20 @@ def _spent(account: str, limit: int, purchase: Purchase, day: date, wait_s: floa
         code="budget_spent",
         remedy=f"It is new tomorrow; or raise {name}.",
         retry_after_s=wait_s,
+    )
+
+
+def _capped(
+    session: Session, budget: Budget, key: dict[str, Any], purchase: Purchase, day: date
+) -> SpendCapReached:
+    assert budget.cap is not None
+    counted = _counted(session, key)
+    held = f" and {counted.reserved_microusd / 1e6:.4f} set aside" if counted.reserved_microusd else ""
+    next_month = (key["month"] + timedelta(days=32)).replace(day=1)
+    return SpendCapReached(
+        f"Account {budget.account} may spend {budget.cap.microusd / 1e6:g} USD on paid work in {day:%B %Y} "
+        f"({budget.cap.why}) and has spent {counted.spent_microusd / 1e6:.4f}{held}, which leaves too little for "
+        f"{purchase.purpose} by {purchase.provider} that can cost {purchase.highest_microusd / 1e6:.4f} USD.",
+        code="spend_cap_reached",
+        remedy=f"It is new on {next_month:%-d %B}. {budget.cap.remedy}",
     )

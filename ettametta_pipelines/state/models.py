@@ -2,8 +2,8 @@
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
 moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing. A change here needs a revision under `migrations/versions`; a test
-compares the two.
+`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a
+revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -15,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -192,7 +193,18 @@ class OAuthConnection(Base):
     """An account's channel on a platform and the tokens to act for it, encrypted."""
 
     __tablename__ = "oauth_connections"
-    __table_args__ = (UniqueConstraint("account_id", "platform"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "platform"),
+        # Empty while the first consent is being stored.
+        Index(
+            "uq_oauth_connections_platform_channel_id",
+            "platform",
+            "channel_id",
+            unique=True,
+            sqlite_where=text("channel_id <> ''"),
+            postgresql_where=text("channel_id <> ''"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[str]
@@ -252,7 +264,10 @@ class OAuthConsent(Base):
 
 
 class WebhookEvent(Base):
-    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place."""
+    """One message of a vendor, stored before it is answered; `handled_at` is empty until its effect is in place.
+
+    `due_at` is when it may be taken next; one that failed too often has `parked_at`, and a person looks at it.
+    """
 
     __tablename__ = "webhook_events"
     __table_args__ = (UniqueConstraint("source", "event_id"), Index(None, "handled_at"))
@@ -265,6 +280,10 @@ class WebhookEvent(Base):
     received_at: Mapped[datetime]
     handled_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    due_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+    problem: Mapped[str | None]
 
 
 class Upload(Base):
@@ -428,10 +447,31 @@ class ModelSpending(Base):
     reserved_microusd: Mapped[int] = mapped_column(BigInteger)
 
 
+class AccountSpending(Base):
+    """Money an account has spent on all paid work in one calendar month (`month` is its first day), in micro-dollars.
+
+    Counts the same claims as `model_claims` holds, whatever was bought. The cap is a setting and not here.
+    """
+
+    __tablename__ = "account_spending"
+    __table_args__ = (
+        UniqueConstraint("mode", "account_id", "month"),
+        CheckConstraint("spent_microusd >= 0 AND reserved_microusd >= 0", name="not_negative"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    month: Mapped[date]
+    spent_microusd: Mapped[int] = mapped_column(BigInteger)
+    reserved_microusd: Mapped[int] = mapped_column(BigInteger)
+
+
 class ModelClaim(Base):
-    """One paid question, claimed before it is asked: reserved, then settled, parked or released.
+    """One paid call, claimed before it is made: reserved, then settled, parked or released. The ledger of spending.
 
     `cost_microusd` is what it cost by the answer's usage; of a parked claim, whose answer was lost, what was reserved.
+    `niche` and `source_id` say whose cost it is, as far as that is known when it is claimed.
     """
 
     __tablename__ = "model_claims"
@@ -445,6 +485,8 @@ class ModelClaim(Base):
     model: Mapped[str]
     purpose: Mapped[str]
     subject: Mapped[str]
+    niche: Mapped[str | None]
+    source_id: Mapped[str | None]
     state: Mapped[str]
     reserved_microusd: Mapped[int] = mapped_column(BigInteger)
     cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
@@ -604,3 +646,99 @@ class PublicationVariant(Base):
     shares: Mapped[dict[str, Any]]
     text: Mapped[str]
     assigned_at: Mapped[datetime]
+
+
+class AffiliateLink(Base):
+    """One link an account earns by: where it leads, and in posts of which niches it is offered.
+
+    `status` is active or retired. What was posted keeps its codes: a retired link's lead to `fallback_url`, where
+    there is one.
+    """
+
+    __tablename__ = "affiliate_links"
+    __table_args__ = (Index(None, "account_id", "status"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    label: Mapped[str]
+    network: Mapped[str]
+    target_url: Mapped[str]
+    fallback_url: Mapped[str | None]
+    commission_note: Mapped[str]
+    niches: Mapped[list[Any]]
+    status: Mapped[str]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    edited_at: Mapped[datetime | None]
+    edited_by: Mapped[str | None]
+    retired_at: Mapped[datetime | None]
+    retired_by: Mapped[str | None]
+
+
+class AffiliateLinkCode(Base):
+    """A code of the gateway's redirect, `/go/{code}`: of a link or a product, alone or in one post.
+
+    A product's code keeps its address (`target_url`), a link's leads where the link leads now. The code of a post
+    keeps what the post says (`words`), so that the post reads the same however often it is composed.
+    """
+
+    __tablename__ = "affiliate_link_codes"
+    __table_args__ = (
+        UniqueConstraint("account_id", "source_id", "platform", "intent_no"),
+        CheckConstraint("(link_id IS NULL) <> (product_id IS NULL)", name="of_one_thing"),
+        Index(None, "link_id"),
+        Index(None, "product_id"),
+    )
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    link_id: Mapped[str | None] = mapped_column(ForeignKey("affiliate_links.id"))
+    product_id: Mapped[str | None]
+    target_url: Mapped[str | None]
+    niche: Mapped[str | None]
+    source_id: Mapped[str | None]
+    platform: Mapped[str | None]
+    intent_no: Mapped[int | None]
+    words: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+
+
+class AffiliateClick(Base):
+    """One request of a code. Nothing here tells who clicked: no address, no agent, of the referrer its host alone.
+
+    `is_bot` is set for what nobody clicked (crawlers, previews, HEAD, repetition); such rows are not counted.
+    """
+
+    __tablename__ = "affiliate_clicks"
+    __table_args__ = (Index(None, "code", "day"), Index(None, "day"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    clicked_at: Mapped[datetime]
+    day: Mapped[date]
+    is_bot: Mapped[bool]
+    referrer_host: Mapped[str | None]
+
+
+class NicheOffer(Base):
+    """What posts of a niche offer until the next matching: the best product, or an account's best link.
+
+    `account_id` is empty for products, which every channel may offer that opted in. `statement` is what must be said
+    beside it. Written by commerce, read by publishing.
+    """
+
+    __tablename__ = "niche_offers"
+    __table_args__ = (UniqueConstraint("account_id", "niche", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    niche: Mapped[str]
+    kind: Mapped[str]
+    link_id: Mapped[str | None]
+    product_id: Mapped[str | None]
+    label: Mapped[str]
+    target_url: Mapped[str | None]
+    statement: Mapped[str]
+    score: Mapped[float] = mapped_column(Double)
+    day: Mapped[date]
+    chosen_at: Mapped[datetime]

@@ -19,7 +19,7 @@ from zlib import crc32
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError, TransientError
@@ -32,6 +32,15 @@ LOCK_WAIT_S = 60
 # Arbitrary, but the same in every process that migrates.
 MIGRATION_LOCK = 7_238_115_402
 BEGIN_OPTION = "ettametta_begin"
+# Milliseconds on Postgres, in every transaction but a migration's: how long a run waits for what a stuck peer holds,
+# how long a statement may take, and after how long the server ends a peer that holds locks and says nothing. A refresh
+# of a token is silent over its call, which takes less. Said in the transaction, since a pooler passes on no options.
+POSTGRES_PATIENCE = {
+    "lock_timeout": LOCK_WAIT_S * 1000,
+    "statement_timeout": 2 * LOCK_WAIT_S * 1000,
+    "idle_in_transaction_session_timeout": 5 * LOCK_WAIT_S * 1000,
+}
+WITHOUT_HASTE = "ettametta_without_haste"
 WAL_RETRY_S = 0.02
 _SQLITE_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -61,7 +70,7 @@ class StateDatabase:
         try:
             with maker() as session, session.begin():
                 yield session
-        except OperationalError as error:
+        except (InternalError, OperationalError) as error:
             if (explained := _explained(error)) is None:
                 raise
             raise explained from error
@@ -87,12 +96,12 @@ class StateDatabase:
         if self.dialect == "sqlite":
             self._turn_on_wal()
         try:
-            with self._engine.begin() as connection:
+            with self._engine.execution_options(**{WITHOUT_HASTE: True}).begin() as connection:
                 # On SQLite the transaction itself is the lock: it began immediate.
                 if self.dialect == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 migrations.upgrade(connection)
-        except OperationalError as error:
+        except (InternalError, OperationalError) as error:
             if (explained := _explained(error)) is None:
                 raise
             raise explained from error
@@ -156,12 +165,12 @@ def _shared_state(url: str) -> StateDatabase:
 
 def insert_if_absent(session: Session, model: type[Base], row: Mapping[str, object]) -> bool:
     """Insert unless a unique key is taken; waits for a racing transaction to decide. True when it was inserted."""
-    insert = _INSERTS[session.get_bind().dialect.name]
+    insert = INSERTS[session.get_bind().dialect.name]
     statement = insert(model).values(row).on_conflict_do_nothing().returning(sa.literal_column("1"))
     return session.execute(statement).first() is not None
 
 
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def _sqlite_engine(url: str) -> sa.Engine:
@@ -187,14 +196,26 @@ def _sqlite_engine(url: str) -> sa.Engine:
 def _postgres_engine(url: str) -> sa.Engine:
     # A transaction pooler in between (PgBouncer) hands every transaction another server connection, where statements
     # prepared on the last one do not exist.
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         connect_args={"prepare_threshold": None, "connect_timeout": 10, "application_name": "ettametta"},
         pool_pre_ping=True,
         hide_parameters=True,
     )
 
+    @event.listens_for(engine, "begin")
+    def limit_waiting(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get(WITHOUT_HASTE):
+            return
+        settings = ", ".join(f"set_config('{name}', '{ms}', true)" for name, ms in POSTGRES_PATIENCE.items())
+        connection.exec_driver_sql(f"SELECT {settings}")
 
+    return engine
+
+
+# Waited too long for a lock, or for a statement.
+_POSTGRES_LOCKED = frozenset({"55P03", "57014"})
+ENDED_WHILE_SILENT = "25P03"
 # SQLite's primary result codes that are about the machine, not about the statement.
 _SQLITE_TROUBLE: dict[int, tuple[type[PipelineError], str, str, str]] = {
     5: (TransientError, "state_locked", "is locked by another process", "Try again; find the process if it stays."),
@@ -206,7 +227,7 @@ _SQLITE_TROUBLE: dict[int, tuple[type[PipelineError], str, str, str]] = {
 }  # fmt: skip
 
 
-def _explained(error: OperationalError) -> PipelineError | None:
+def _explained(error: InternalError | OperationalError) -> PipelineError | None:
     """The taxonomy's view of a database that did not do its work; None for a faulty statement."""
     if isinstance(error.orig, sqlite3.Error):
         trouble = _SQLITE_TROUBLE.get(error.orig.sqlite_errorcode & 0xFF)
@@ -214,6 +235,16 @@ def _explained(error: OperationalError) -> PipelineError | None:
             return None
         kind, code, what, remedy = trouble
         return kind(f"The state database {what}.", code=code, remedy=remedy)
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate in _POSTGRES_LOCKED:
+        return TransientError(
+            f"Another process holds what is needed of the state database ({type(error.orig).__name__}).",
+            code="state_locked",
+            remedy="Try again; if it stays, `select * from pg_stat_activity where state <> 'idle'` shows who holds it.",
+            retry_after_s=5,
+        )
+    if isinstance(error, InternalError) and sqlstate != ENDED_WHILE_SILENT:
+        return None
     return TransientError(
         f"The state database did not answer ({type(error.orig).__name__}).",
         code="state_unavailable",

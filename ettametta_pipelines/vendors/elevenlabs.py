@@ -166,6 +166,10 @@ class ElevenLabsClient:
             request_id=response.headers.get("request-id", "")[:80],
         )
 
+    def highest_cost(self, text: str) -> int:
+        """The list price of a text in millionths of a US dollar; reckoned before it is spoken."""
+        return len(text) * self._terms.microusd_per_character
+
     def check_model(self) -> None:
         """A free question that shows whether key and model work. Raises as `speak` does."""
         doing = "list its models"

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
 VENDOR = "Shopify"
 API_VERSION = "2026-10"
-# One page costs up to 2 + 100 x 4 of the 1000 points a single query may cost.
+# One page costs up to 2 + 100 x 5 of the 1000 points a single query may cost.
 PAGE_SIZE = 100
 
 _SCOPE_REMEDY = (
-    "Give the app the scope read_shopify_payments_payouts, install it again and set its new token."
+    "Give the app the scopes read_shopify_payments_payouts and read_orders, install it again and set its "
+    "new token."
 )
 _TOKEN_REMEDY = (
     "Set SHOPIFY_SHOP_URL and SHOPIFY_ACCESS_TOKEN to a store and the token of an app installed there."
@@ -75,6 +76,7 @@ query Ledger($first: Int!, $after: String, $query: String!) {
         amount { amount currencyCode }
         fee { amount currencyCode }
         net { amount currencyCode }
+        associatedOrder { id }
         associatedPayout { id status }
       }
       pageInfo { hasNextPage endCursor }

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.publishing.assets import PublicationConfig
-from ettametta_pipelines.publishing.connections import connect
+from ettametta_pipelines.publishing.connections import connect, require
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.tokens import open_envelope
@@ -38,7 +38,17 @@ def on_its_way(db: StateDatabase, settings: Settings, platform: str, intent: int
     ledger = Ledger(db, open_envelope(settings), clock=utc_now)
     row = ledger.plan(
         Intent(
-            platform, "acme", "channel", SOURCE, "key", "sha", 3, "title", "private", intent, wishes=wishes
+            platform,
+            "acme",
+            require(db, "acme", platform).channel_id,
+            SOURCE,
+            "key",
+            "sha",
+            3,
+            "title",
+            "private",
+            intent,
+            wishes=wishes,
         )
     )
     with ledger.claimed(row.id) as claim:

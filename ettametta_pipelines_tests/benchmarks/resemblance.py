@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,13 +200,25 @@ def measure(earlier: Sequence[Posting], later: Sequence[Posting], rooms: dict[st
         for post, likeness in zip(
             earlier, compare(one.imprint, [post.imprint for post in earlier]), strict=True
         ):
-            in_room = post.film != one.film and rooms.get(one.film, 0) == rooms.get(post.film, 0) != 0
+            in_room = rooms.get(one.film, 0) == rooms.get(post.film, 0) != 0
             pairs.append(
                 Pair(
                     one.change, one.preset, one.format, post.format, post.film == one.film, in_room, likeness
                 )
             )
     return pairs
+
+
+def groups_of(pair: Pair) -> list[str]:
+    """Rows of the table a pair counts in."""
+    if not pair.same_film:
+        return ["another film, same room" if pair.one_room else "another film"]
+    if CHANGES[pair.change].known_by != ("picture", "sound"):
+        return [] if pair.one_room else [pair.change]
+    if pair.one_room:
+        return ["the same film, of one room"]
+    format = "in the same format" if pair.format == pair.earlier_format else "in another format"
+    return [pair.change, format, f"by {pair.preset}"]
 
 
 def known(pair: Pair) -> dict[str, bool]:
@@ -270,20 +281,10 @@ def main(files: Sequence[str]) -> None:
         title="Known again (recall)",
         title_justify="left",
     )
-    groups: dict[str, list[Pair]] = defaultdict(list)
+    groups: dict[str, list[Pair]] = {change: [] for change in CHANGES}
     for pair in pairs:
-        if pair.same_film:
-            groups[pair.change].append(pair)
-            whole = CHANGES[pair.change].known_by == ("picture", "sound")
-            if whole:
-                groups[
-                    "in the same format" if pair.format == pair.earlier_format else "in another format"
-                ].append(pair)
-                groups[f"by {pair.preset}"].append(pair)
-        elif pair.one_room:
-            groups["another film, same room"].append(pair)
-        else:
-            groups["another film"].append(pair)
+        for name in groups_of(pair):
+            groups.setdefault(name, []).append(pair)
     for name, group in groups.items():
         found = shares(group)
         kind = "false_alarms" if name.startswith("another film") else "recall"

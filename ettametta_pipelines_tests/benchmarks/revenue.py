@@ -1,4 +1,4 @@
-"""A million Stripe balance transactions read, booked, reconciled and marted; a day on top of them; a year in one run.
+"""A million Stripe balance transactions read, booked, reconciled and marted; a day on top; a year in one run.
 
 `make bench` runs it and keeps the figures in `bench/revenue.json`. Each figure is that of a fresh process held to two
 processors, its peak memory included. What Stripe would answer is made once, by seed, below `bench/revenue`: pages of
@@ -186,10 +186,14 @@ def cut(line: str, start: float, end: float) -> str:
 
 
 def books(root: Path, days: list[date], now: datetime) -> dict[str, Any]:
-    """Read, book, mart and reconcile these days as the assets do, in one go; seconds by stage."""
+    """Read, book, reconcile, attribute and mart these days as the assets do, in one go; seconds by stage."""
+    from ettametta_pipelines.revenue.attributing import make_attribution
+    from ettametta_pipelines.revenue.attribution import Policy
     from ettametta_pipelines.revenue.contracts import CONTRACTS
     from ettametta_pipelines.revenue.daily import make_daily_revenue
     from ettametta_pipelines.revenue.ledger import book_ledger
+    from ettametta_pipelines.revenue.margin import make_margin
+    from ettametta_pipelines.revenue.posts import Posts
     from ettametta_pipelines.revenue.reading import read_stripe
     from ettametta_pipelines.revenue.reconcile import LEDGER_CHECKS, reconcile, store_reconciliation
     from ettametta_pipelines.storage.lake import Lake
@@ -220,7 +224,17 @@ def books(root: Path, days: list[date], now: datetime) -> dict[str, Any]:
         found = reconcile(store, lake, days, ZONE)
         store_reconciliation(store, found, days)
     timed("reconciliation", started)
-    findings = [*booked.findings(LEDGER_CHECKS), *made.findings, *found.findings]
+    started = time.perf_counter()
+    with Lake.over(store, contracts) as lake:
+        attributed = make_attribution(store, lake, days, Policy(), Posts(), {})
+    timed("attribution", started)
+    started = time.perf_counter()
+    with Lake.over(store, contracts) as lake:
+        margins = make_margin(store, lake, days, Posts(), window_days=90)
+    timed("margin", started)
+    findings = [
+        *booked.findings(LEDGER_CHECKS), *made.findings, *found.findings, *attributed.findings, *margins.findings,
+    ]  # fmt: skip
     wrong = [f"{finding.name}: {finding.problem}" for finding in findings if not finding.passed]
     assert not wrong, wrong
     standings = found.rows["standing"].to_pylist()

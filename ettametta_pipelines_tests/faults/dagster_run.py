@@ -30,7 +30,7 @@ SOURCE_MEDIA = TableContract(
     "",
     tuple(
         Column(name, "string", "")
-        for name in ("source_id", "account", "upload_key", "title", "rights", "attribution")
+        for name in ("source_id", "account", "niche", "upload_key", "title", "rights", "attribution")
     ),
     key=("source_id",),
 )
@@ -80,7 +80,8 @@ def main(platform: str, place: str) -> None:
     store = StoreResource()
     store.open().put(KEY, video)
     source = {
-        "source_id": SOURCE, "account": "acme", "upload_key": "uploads/acme/cooking/2026/11/22/a.mp4",
+        "source_id": SOURCE, "account": "acme", "niche": "cooking",
+        "upload_key": "uploads/acme/cooking/2026/11/22/a.mp4",
         "title": "Knife skills", "rights": "owned", "attribution": "",
     }  # fmt: skip
     rendition = {

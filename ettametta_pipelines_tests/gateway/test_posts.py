@@ -156,3 +156,30 @@ def test_a_published_post_cannot_be_answered_for(browser: Browser, post: Any, db
     row = post(*DOUBT[:2], State.PUBLISHED, remote_id="a" * 11)
     assert browser.post(f"/publications/{row.id}/live", found="dQw4w9WgXcQ").status_code == 400
     assert history(db, row.id)["remote_id"] == "a" * 11
+
+
+def test_what_the_platform_said_of_a_post_in_doubt_is_at_hand(browser: Browser, post: Any) -> None:
+    states = (*DOUBT[:2], State.PROCESSING, State.NEEDS_REVIEW)
+    row = post(*states, remote_id="dQw4w9WgXcQ", url="https://www.youtube.com/watch?v=dQw4w9WgXcQ")
+    page = browser.get(f"/publications/{row.id}").text
+    assert 'value="dQw4w9WgXcQ"' in page
+    assert '<a href="https://www.youtube.com/watch?v=dQw4w9WgXcQ" rel="noreferrer">look at it</a>' in page
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("invalid_tags", "nothing was posted"),
+        ("youtube_rejected", "YouTube Studio"),
+        ("declared_not_live", "Nothing is left to do here"),
+        ("channel_replaced", "nothing is left to do"),
+    ],
+)
+def test_a_post_that_failed_says_what_to_do_about_it(
+    browser: Browser, post: Any, code: str, says: str
+) -> None:
+    row = post(State.FAILED_DEFINITE, error_code=code, error_message="It was refused.")
+    page = browser.get(f"/publications/{row.id}").text
+    assert "It was refused." in page
+    assert says in page
+    assert "materialize the publication in Dagster" in page or "left to do" in page

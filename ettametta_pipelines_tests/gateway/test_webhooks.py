@@ -1,4 +1,4 @@
-"""TikTok's messages: signed, fresh, stored once, applied after the answer."""
+"""TikTok's messages: signed, fresh, stored once, applied when the inbox is worked off."""
 
 import hashlib
 import hmac
@@ -17,6 +17,7 @@ from ettametta_pipelines.publishing.connections import find, require
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import WebhookEvent
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.webhook_effects import apply_inbox
 from ettametta_pipelines_tests.gateway.conftest import Browser
 
 SECRET = "sandbox-tiktok-client-secret"
@@ -51,11 +52,16 @@ def stored(db: StateDatabase) -> list[Any]:
 
 
 def test_a_removed_authorization_stops_the_channel_and_raises_one_alert(
-    browser: Browser, db: StateDatabase, open_id: str, caplog: pytest.LogCaptureFixture
+    browser: Browser,
+    db: StateDatabase,
+    open_id: str,
+    settings_env: Settings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     body = message(open_id)
     for _ in range(3):
         assert send(browser, body).status_code == 200
+    apply_inbox(settings_env, db)
     with pytest.raises(NeedsPersonError) as failure:
         require(db, "acme", "tiktok")
     assert failure.value.code == "reauth_required"
@@ -96,28 +102,32 @@ def test_what_is_not_signed_is_refused_and_not_stored(
 
 
 def test_a_message_from_before_the_present_consent_does_not_end_it(
-    browser: Browser, db: StateDatabase, open_id: str
+    browser: Browser, db: StateDatabase, open_id: str, settings_env: Settings
 ) -> None:
     assert send(browser, message(open_id, at=time.time() - 3600)).status_code == 200
+    apply_inbox(settings_env, db)
     assert require(db, "acme", "tiktok").status == "active"
     assert [event.outcome for event in stored(db)] == ["older than the present consent"]
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"[]", 400), (b'{"event": 3}', 400), (b"\xff\xfe", 400), (b"[" * 60_000, 400), (b" " * 70_000, 413)],
+    [(b"[]", 400), (b'{"event": 3}', 400), (b"\xff\xfe", 400), (b"[" * 60_000, 400), (b" " * 1_000_001, 413)],
 )
 def test_what_is_no_message_is_refused(browser: Browser, db: StateDatabase, body: bytes, status: int) -> None:
     assert send(browser, body).status_code == status
     assert stored(db) == []
 
 
-def test_other_events_are_stored_and_left_alone(browser: Browser, db: StateDatabase, open_id: str) -> None:
+def test_other_events_are_stored_and_left_alone(
+    browser: Browser, db: StateDatabase, open_id: str, settings_env: Settings
+) -> None:
     assert send(browser, message(open_id, event="post.publish.complete")).status_code == 200
     assert send(browser, json.dumps({"event": "authorization.removed"}).encode()).status_code == 200
-    assert sorted(str(event.outcome) for event in stored(db)) == [
-        "of no concern here",
-        "unreadable (KeyError)",
+    apply_inbox(settings_env, db)
+    assert [(event.outcome, event.problem) for event in stored(db)] == [
+        ("of no concern here", None),
+        (None, "KeyError: 'user_openid'"),
     ]
     assert send(browser, b"{}", source="nobody").status_code == 404
     channel = find(db, "acme", "tiktok")

@@ -41,8 +41,8 @@ NOW = utc_now().replace(microsecond=0)
 
 def source(**fields: Any) -> dict[str, Any]:
     return {
-        "source_id": SOURCE, "account": "acme", "upload_key": "uploads/a.mp4", "title": "Knife skills",
-        "rights": "owned", "attribution": None, "accepted_at": NOW - timedelta(days=1),
+        "source_id": SOURCE, "account": "acme", "niche": "cooking", "upload_key": "uploads/a.mp4",
+        "title": "Knife skills", "rights": "owned", "attribution": None, "accepted_at": NOW - timedelta(days=1),
     } | fields  # fmt: skip
 
 

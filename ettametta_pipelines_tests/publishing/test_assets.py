@@ -31,7 +31,7 @@ SOURCE_MEDIA = TableContract(
     "",
     tuple(
         Column(name, "string", "", nullable=name == "attribution")
-        for name in ("source_id", "account", "upload_key", "title", "rights", "attribution")
+        for name in ("source_id", "account", "niche", "upload_key", "title", "rights", "attribution")
     ),
     key=("source_id",),
 )
@@ -68,7 +68,7 @@ def run(settings_env: Settings, instance: dg.DagsterInstance, video: bytes) -> R
     ) -> dg.ExecuteInProcessResult:
         source = {
             "source_id": SOURCE, "account": "acme", "upload_key": "uploads/acme/cooking/2026/11/22/a.mp4",
-            "title": "Knife skills", "rights": rights,
+            "title": "Knife skills", "rights": rights, "niche": "cooking",
         }  # fmt: skip
         rendition = {
             "object_key": KEY, "sha256": hashlib.sha256(video).hexdigest(), "size_bytes": len(video),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
+from ettametta_pipelines.publishing import connections
 from ettametta_pipelines.publishing.connections import connect, connected, disconnect, events, require
 from ettametta_pipelines.publishing.tokens import Envelope, access_token
 from ettametta_pipelines.settings import Settings
@@ -118,6 +119,18 @@ def test_another_channel_does_not_take_the_place_of_the_one_that_is_connected(
 
 
 def test_a_channel_belongs_to_one_account(database: StateDatabase, envelope: Envelope) -> None:
+    connect(database, App(tokens("first")), "acme", "youtube", "code", envelope=envelope)
+    with pytest.raises(NeedsPersonError) as failure:
+        connect(database, App(tokens("first")), "beta", "youtube", "code", envelope=envelope)
+    assert failure.value.code == "channel_taken"
+    assert [c.account for c in connected(database)] == ["acme"]
+
+
+def test_of_two_accounts_that_connect_one_channel_at_once_one_gets_it(
+    database: StateDatabase, envelope: Envelope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if both had looked before either was stored."""
+    monkeypatch.setattr(connections, "_check_identity", lambda *_: None)
     connect(database, App(tokens("first")), "acme", "youtube", "code", envelope=envelope)
     with pytest.raises(NeedsPersonError) as failure:
         connect(database, App(tokens("first")), "beta", "youtube", "code", envelope=envelope)

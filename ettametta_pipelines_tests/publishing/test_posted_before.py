@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ettametta_pipelines.media.imprint import Imprint
+from ettametta_pipelines.publishing.connections import connect, disconnect
 from ettametta_pipelines.publishing.evidence import gather
 from ettametta_pipelines.publishing.posted_before import LookBack, look_back, obtain_imprint
 from ettametta_pipelines.renders.library import imprint_key
@@ -116,3 +117,21 @@ def test_evidence_shows_rights_as_a_table_that_strangers_text_cannot_break(
     assert row.replace("\\|", "").count("|") == header.count("|")
     assert "](http" not in row
     assert evidence.look_back.compared == 1
+
+
+def test_what_a_channel_posted_for_another_account_counts_and_what_another_channel_did_not(
+    posted: Publisher, films: dict[str, bytes], tmp_path: Path
+) -> None:
+    db, app, envelope = posted.workshop.db, posted.youtube_app, posted.workshop.envelope
+    disconnect(db, app, lambda _: None, ACCOUNT, "youtube", envelope=envelope)
+    assert seen(posted, films["again"], tmp_path).compared == 1
+    connect(db, app, "beta", "youtube", f"sandbox-{ACCOUNT}", envelope=envelope)
+    connect(db, app, ACCOUNT, "youtube", "sandbox-elsewhere", envelope=envelope)
+    found = {
+        account: look_back(
+            db, posted.workshop.store, "youtube", account, NEW, f"media/renditions/{NEW}/9x16/new.mp4",
+            scratch=tmp_path,
+        ).compared
+        for account in ("beta", ACCOUNT)
+    }  # fmt: skip
+    assert found == {"beta": 1, ACCOUNT: 0}

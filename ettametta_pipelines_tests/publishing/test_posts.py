@@ -89,7 +89,7 @@ def test_cc_by_footage_without_a_credit_is_held(attribution: str | None) -> None
         ("youtube", {"privacy": "SELF_ONLY"}, "bad_privacy"),
         ("tiktok", {"title": "😀" * 1101}, "bad_title"),
         ("tiktok", {"privacy": "private"}, "bad_privacy"),
-        ("tiktok", {"privacy": "SELF_ONLY", "paid": True}, "bad_privacy"),
+        ("tiktok", {"privacy": "SELF_ONLY", "paid": True}, "paid_promotion_private"),
     ],
 )
 def test_what_a_platform_would_refuse_is_refused_before_it_is_asked(

@@ -20,13 +20,13 @@ from ettametta_pipelines.renders.contracts import RENDITIONS
 from ettametta_pipelines.resources import StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.session import open_state
-from ettametta_pipelines.storage.contracts import TableContract, plain_rows
+from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import read_table, write_table
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
+from ettametta_pipelines_tests.rows import a_row
 
 SOURCE = "acme--0123456789abcdef"
 KEY = f"media/renditions/{SOURCE}/9x16/x.mp4"
-BLANK = {"string": "x", "int64": 1, "float64": 1.0, "bool": False, "string_list": []}
 Run = Callable[..., dg.ExecuteInProcessResult]
 
 
@@ -34,12 +34,6 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 def definitions() -> dg.Definitions:
     """Built once: resources read the settings of the moment they are used."""
     return build_definitions(get_settings())
-
-
-def a_row(contract: TableContract, **known: Any) -> dict[str, Any]:
-    """A row with these values and something of the right type in every other column that needs one."""
-    blank = {c.name: BLANK[c.type] for c in contract.columns if not c.nullable and c.name not in known}
-    return blank | known
 
 
 @pytest.fixture
@@ -156,6 +150,20 @@ def test_what_is_asked_to_be_approved_is_shown_before_anything_is_decided(run: R
         assert said in seen["youtube"]
     assert "SELF\\_ONLY" in seen["tiktok"]
     assert seen["decisions"] == 0
+
+
+def test_a_post_one_channel_cannot_take_hides_not_the_others_and_is_not_approved_with_them(run: Run) -> None:
+    seen = facts(run(APPROVAL_JOB, "publication_approvals", paid_promotion=True))
+    assert "| paid promotion | yes |" in seen["youtube"]
+    assert seen["tiktok"].startswith("It cannot be posted: The privacy for tiktok is SELF")
+    assert "youtube" in seen["tiktok"]
+    refused = run(APPROVAL_JOB, "publication_approvals", paid_promotion=True, decision="approve")
+    assert not refused.success
+    assert failure(refused).metadata["code"].value == "paid_promotion_private"
+    allowed = run(
+        APPROVAL_JOB, "publication_approvals", paid_promotion=True, decision="approve", platforms=["youtube"]
+    )
+    assert facts(allowed)["decisions"] == 1
 
 
 def test_an_approved_post_is_started_by_the_sensor_in_the_approved_words(

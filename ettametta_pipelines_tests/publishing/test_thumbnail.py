@@ -1,15 +1,19 @@
 """The picture of a published video: set once a picture, after the post, and never a way back to posting."""
 
-from io import BytesIO
+from io import BytesIO, StringIO
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.thumbnail import Picture, choose_picture, show_by
+from ettametta_pipelines.publishing.trace import publication_chain
 from ettametta_pipelines.state.models import Publication, PublicationExtra
+from ettametta_pipelines.trace import print_trace
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
-from ettametta_pipelines_tests.publishing.conftest import Publisher, YouTubeSeen
+from ettametta_pipelines_tests.publishing.conftest import SOURCE, Publisher, YouTubeSeen
 
 SETS = "/thumbnails/set"
 
@@ -22,6 +26,12 @@ def jpeg(publisher: Publisher, shade: int = 90) -> Picture:
     key = f"media/thumbnails/{shade}.jpg"
     publisher.workshop.store.put(key, buffer.getvalue())
     return Picture(key, f"sha of {shade}")
+
+
+def refuse(sandbox: SandboxUnderTest) -> None:
+    sandbox.fault(
+        "youtube", path_regex=SETS, status=403, body={"error": {"errors": [{"reason": "forbidden"}]}}
+    )
 
 
 @pytest.fixture
@@ -46,9 +56,7 @@ def test_a_picture_is_set_once_and_another_one_replaces_it(
 def test_a_refused_picture_is_noted_and_leaves_the_publication_as_it_is(
     publisher: Publisher, sandbox: SandboxUnderTest, youtube_seen: YouTubeSeen, published: str
 ) -> None:
-    sandbox.fault(
-        "youtube", path_regex=SETS, status=403, body={"error": {"errors": [{"reason": "forbidden"}]}}
-    )
+    refuse(sandbox)
     with pytest.raises(PermanentError):
         show_by(publisher.workshop, publisher.youtube_app, published, jpeg(publisher))
     with publisher.workshop.db.session(write=False) as session:
@@ -99,3 +107,41 @@ def test_the_picture_is_chosen_by_rank_shape_and_title() -> None:
         choose_picture(rows, "9x16", rank=3)
     assert failure.value.code == "no_such_thumbnail"
     assert "2 headline" in failure.value.remedy
+
+
+def test_the_trace_shows_every_picture_and_what_became_of_it(
+    publisher: Publisher, sandbox: SandboxUnderTest, published: str
+) -> None:
+    shown, unused = jpeg(publisher), jpeg(publisher, 120)
+    show_by(publisher.workshop, publisher.youtube_app, published, shown)
+    (told,) = publication_chain(publisher.workshop.db, SOURCE)
+    assert [(extra["kind"], extra["sha256"], extra["error_code"]) for extra in told["extras"]] == [
+        ("thumbnail", shown.sha256, None)
+    ]
+    rows = [
+        {"shape": "9x16", "rank": rank, "variant": "plain", **vars(picture)}
+        for rank, picture in enumerate((shown, unused), start=1)
+    ]
+    text = printed([told], rows)
+    assert f"{shown.object_key}  shown on youtube" in text
+    assert f"{unused.object_key}  not used" in text
+    assert "thumbnail set" in text
+    refuse(sandbox)
+    with pytest.raises(PermanentError):
+        show_by(publisher.workshop, publisher.youtube_app, published, unused)
+    text = printed(publication_chain(publisher.workshop.db, SOURCE), rows)
+    assert f"{unused.object_key}  refused by youtube" in text
+    assert "youtube_forbidden" in text
+
+
+def printed(publications: list[dict[str, Any]], thumbnails: list[dict[str, Any]]) -> str:
+    console = Console(width=400, file=StringIO())
+    print_trace(
+        {
+            "source_id": SOURCE, "source": None, "analysis": None, "renditions": [], "metrics": [],
+            "thumbnails": thumbnails, "publications": publications,
+        },
+        console,
+    )  # fmt: skip
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return str(text)

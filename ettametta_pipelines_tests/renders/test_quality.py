@@ -10,6 +10,7 @@ from ettametta_pipelines.media.probe import require_probe
 from ettametta_pipelines.renders import playback
 from ettametta_pipelines.renders.engine import QualityFailure, frame_at, render
 from ettametta_pipelines.renders.formats import Format
+from ettametta_pipelines.renders.framing import Framed
 from ettametta_pipelines.renders.playback import PlaybackUnreadable, Stretch, play, read_events
 from ettametta_pipelines.renders.quality import (
     CHECK_NAMES,
@@ -265,3 +266,37 @@ def test_a_frame_is_a_small_jpeg_even_of_the_last_moment(good: Path, tmp_path: P
         data = frame_at(good, require_probe(good), at_s, tmp_path / "scratch")
         assert data[:3] == b"\xff\xd8\xff"
         assert len(data) <= 15 * 1024
+
+
+UPRIGHT = Format("upright", 100, 180, "tests")
+# What moves and is bright is at the edges; the middle is a still picture, or dark.
+EDGES = (
+    "testsrc2=s=320x180:r=30:d=4,drawbox=x=80:w=160:y=0:h=180:c={colour}:t=fill,"
+    "drawbox=x=130:w=60:y=60:h=60:c={mark}:t=fill"
+)
+
+
+def judged_part(path: Path, source: Path, recipe: Recipe) -> set[str]:
+    """Failed checks of an upright cut out of the middle of a wide source."""
+    wanted = Expectation(
+        UPRIGHT, 4.0, True, 0, Footage(source, require_probe(source)), framed=Framed(None, None, recipe)
+    )
+    return failed({finding.name: finding for finding in judge_rendition(path, wanted)[1]})
+
+
+@pytest.mark.parametrize(
+    ("check", "colour", "mark"),
+    [("no_frozen_stretch", "gray", "white"), ("no_black_stretch", "black", "black")],
+)
+def test_a_part_that_stands_still_or_is_black_in_a_source_that_is_not_is_no_fault(
+    check: str, colour: str, mark: str, tmp_path: Path
+) -> None:
+    recipe = Recipe.model_validate({"name": "part", "fit": "crop"})
+    source = made(tmp_path / "source.mp4", picture=EDGES.format(colour=colour, mark=mark))
+    path = made(tmp_path / "part.mp4", picture=EDGES.format(colour=colour, mark=mark) + ",crop=100:180:110:0")
+    assert check not in judged_part(path, source, recipe)
+    # The whole of it is shown by this one, and moves.
+    whole = Recipe.model_validate({"name": "whole", "fit": "blur"})
+    assert check in judged_part(path, source, whole)
+    moving = made(tmp_path / "moving.mp4", picture="testsrc2=s=320x180:r=30:d=4")
+    assert check in judged_part(path, moving, recipe)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from ettametta_pipelines.billing.spend_caps import open_wallet
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, PermanentError, TransientError
 from ettametta_pipelines.renders import local_voice, voiceover
@@ -24,6 +26,9 @@ from ettametta_pipelines.renders.voiceover import (
     speech_key,
 )
 from ettametta_pipelines.settings import Settings, load_settings
+from ettametta_pipelines.state.budget import SpendCapReached
+from ettametta_pipelines.state.models import ModelClaim
+from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
@@ -74,6 +79,25 @@ def test_with_a_key_elevenlabs_speaks_and_the_price_is_kept(
     assert first.fallback is None
     assert [w.text for w in first.speech.words] == TEXT.split()
     assert [o.key for o in paid.store.list("media/voices/") if "claim" in o.key] == []
+
+
+def test_a_voice_is_not_bought_beyond_the_accounts_cap_and_its_cost_is_the_videos(
+    paid: VoiceStudio, sandbox: SandboxUnderTest, settings_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = open_state(settings_env)
+    monkeypatch.setenv("ETTAMETTA_ACCOUNT_SPEND_CAPS_USD", f"acme={80 * len(TEXT) / 1e6:.6f}")
+    wallet = open_wallet(load_settings(), db, "acme", "live")
+    studio = replace(paid, wallet=wallet, source_id="acme--1", niche="baking")
+    narrate(studio, VoiceWish(TEXT), VoiceOver(), 20)
+    with pytest.raises(SpendCapReached, match="Account acme may spend"):
+        narrate(studio, VoiceWish("More bread."), VoiceOver(), 20)
+    assert asked(sandbox) == 1
+    assert not [o.key for o in paid.store.list("media/voices/") if "claim" in o.key]
+    with db.session(write=False) as session:
+        (claim,) = session.scalars(sa.select(ModelClaim))
+    assert (claim.purpose, claim.source_id, claim.niche, claim.cost_microusd) == (
+        "voice_over", "acme--1", "baking", 80 * len(TEXT),
+    )  # fmt: skip
 
 
 def test_another_voice_model_language_or_text_is_another_speech() -> None:

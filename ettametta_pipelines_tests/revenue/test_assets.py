@@ -11,7 +11,14 @@ import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
-from ettametta_pipelines.resources import ShopifyResource, StoreResource, StripeResource
+from ettametta_pipelines.resources import (
+    LakeResource,
+    ShopifyResource,
+    StateResource,
+    StoreResource,
+    StripeResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.revenue.assets import ASSETS
 from ettametta_pipelines.revenue.contracts import (
     BUSINESS_COLUMNS,
@@ -46,6 +53,9 @@ def book(instance: dg.DagsterInstance, day: str, *, raise_on_error: bool = True)
             "tables": ParquetTables(store.open, ALL_TABLES),
             "stripe": StripeResource(),
             "shopify": ShopifyResource(),
+            "youtube": YouTubeResource(),
+            "state": StateResource(),
+            "lake": LakeResource(),
         },
     )
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from ettametta_pipelines.catalog import ALL_TABLES
-from ettametta_pipelines.resources import LakeResource, StoreResource
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.scoring.blend import WEIGHTS
 from ettametta_pipelines.scoring.champions import read_contest, read_decisions
 from ettametta_pipelines.scoring.contracts import SCORED_CANDIDATES
@@ -36,6 +36,7 @@ def run(day: object = None, **config: str) -> dg.ExecuteInProcessResult:
         resources={
             "tables": ParquetTables(StoreResource().open, ALL_TABLES),
             "store": StoreResource(),
+            "state": StateResource(),
             "lake": LakeResource(),
         },
         raise_on_error=False,

@@ -96,3 +96,25 @@ def test_the_first_revision_can_be_taken_back(database: StateDatabase) -> None:
         command.downgrade(migrations.config(session.connection()), "base")
     with database.session(write=False) as session:
         assert sa.inspect(session.connection()).get_table_names() == [migrations.VERSION_TABLE]
+
+
+def test_of_two_accounts_on_one_channel_the_newest_consent_keeps_it(empty_database_url: str) -> None:
+    from alembic import command
+
+    database = StateDatabase(empty_database_url)
+    row = (
+        "INSERT INTO oauth_connections (account_id, platform, channel_id, channel_title, scopes, access_token, "
+        "expires_at, generation, status, connected_at, updated_at, refresh_failures) VALUES "
+        "(:account, 'youtube', 'UC1', 't', '', '', :at, 0, 'active', :at, :at, 0)"
+    )
+    with database.session() as session:
+        command.upgrade(migrations.config(session.connection()), "0009")
+    with database.session() as session:
+        session.execute(sa.text(row), {"account": "acme", "at": "2026-01-01 00:00:00"})
+        session.execute(sa.text(row), {"account": "beta", "at": "2026-02-01 00:00:00"})
+    database.migrate()
+    with database.session(write=False) as session:
+        query = sa.text("SELECT account_id, channel_id, status FROM oauth_connections ORDER BY account_id")
+        kept = [tuple(found) for found in session.execute(query)]
+    assert kept == [("acme", "", "reauth_required"), ("beta", "UC1", "active")]
+    database.close()

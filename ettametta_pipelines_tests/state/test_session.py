@@ -198,3 +198,59 @@ def test_only_one_process_at_a_time_is_alone_with_a_name(open_database: Callable
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(enter, range(8)))
+
+
+@pytest.mark.postgres
+def test_a_peer_that_holds_a_row_for_ever_makes_others_say_so_instead_of_hanging(
+    open_database: Callable[[], StateDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, waiting = open_database(), open_database()
+    if stuck.dialect != "postgresql":
+        pytest.skip("on SQLite the busy timeout says it")
+    with stuck.session() as session:
+        session.add(upload("1", datetime.now(UTC)))
+    monkeypatch.setitem(session_module.POSTGRES_PATIENCE, "lock_timeout", 100)
+    with stuck.session() as holding:
+        holding.execute(sa.update(Upload).values(reason="held"))
+        with pytest.raises(TransientError) as failure, waiting.session() as session:
+            session.execute(sa.update(Upload).values(reason="wanted"))
+    assert failure.value.code == "state_locked"
+    with waiting.session() as session:
+        session.execute(sa.update(Upload).values(reason="wanted"))
+
+
+@pytest.mark.postgres
+def test_a_peer_that_falls_silent_with_a_lock_is_ended_by_the_server(
+    open_database: Callable[[], StateDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, waiting = open_database(), open_database()
+    if silent.dialect != "postgresql":
+        pytest.skip("on SQLite the lock ends with the process")
+    with silent.session() as session:
+        session.add(upload("1", datetime.now(UTC)))
+    monkeypatch.setitem(session_module.POSTGRES_PATIENCE, "idle_in_transaction_session_timeout", 100)
+
+    def hold_for_long() -> None:
+        with silent.session() as holding:
+            holding.execute(sa.update(Upload).values(reason="held"))
+            with waiting.session() as session:
+                session.execute(sa.update(Upload).values(reason="wanted"))
+            holding.execute(sa.update(Upload).values(reason="too late"))
+
+    with pytest.raises(TransientError) as failure:
+        hold_for_long()
+    assert failure.value.code == "state_unavailable"
+    with waiting.session(write=False) as session:
+        assert session.scalars(sa.select(Upload.reason)).all() == ["wanted"]
+
+
+@pytest.mark.postgres
+def test_a_statement_that_takes_too_long_is_given_up(
+    database: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.dialect != "postgresql":
+        pytest.skip("SQLite has no such limit")
+    monkeypatch.setitem(session_module.POSTGRES_PATIENCE, "statement_timeout", 50)
+    for write in (True, False):
+        with pytest.raises(TransientError), database.session(write=write) as session:
+            session.execute(sa.text("SELECT pg_sleep(5)"))

@@ -1,11 +1,14 @@
 -- Where the mart and the ledgers it was made from differ. Grain: one row per check that fails.
--- Inputs: daily_revenue, stripe_ledger, shopify_ledger; parameters $first_day, $last_day; currencies; macro shown.
+-- Inputs: daily_revenue, stripe_ledger, shopify_ledger, youtube_revenue; parameters $first_day, $last_day; currencies; macro shown.
 WITH entries AS (
     SELECT day, source, currency, net_minor, booking_class FROM stripe_ledger
     WHERE day BETWEEN $first_day AND $last_day
     UNION ALL
     SELECT day, source, currency, net_minor, booking_class FROM shopify_ledger
     WHERE day BETWEEN $first_day AND $last_day
+    UNION ALL
+    SELECT day, 'youtube', currency, booked_minor, 'revenue' FROM youtube_revenue
+    WHERE day BETWEEN $first_day AND $last_day AND basis = 'finalised' AND valid_to IS NULL
 ),
 
 booked AS (

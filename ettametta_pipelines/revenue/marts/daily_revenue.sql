@@ -2,7 +2,8 @@
 --
 -- Grain: one row per day, source and currency with any ledger row on that day.
 -- Key: (day, source, currency).
--- Inputs: stripe_ledger and shopify_ledger (same columns); parameters $first_day, $last_day.
+-- Inputs: stripe_ledger and shopify_ledger (same columns); youtube_revenue, of which what is finalised and holds is
+--   booked; parameters $first_day, $last_day.
 -- Invariants:
 --   net_minor = gross_minor - fee_minor
 --   net_minor + transfers_minor = sum of the ledger's net_minor, per source and currency (test rows left out)
@@ -14,6 +15,20 @@ WITH entries AS (
     SELECT * FROM stripe_ledger WHERE day BETWEEN $first_day AND $last_day
     UNION ALL BY NAME
     SELECT * FROM shopify_ledger WHERE day BETWEEN $first_day AND $last_day
+    UNION ALL BY NAME
+    SELECT
+        day,
+        'youtube' AS source,
+        'revenue' AS booking_class,
+        'youtube_revenue' AS reporting_category,
+        booked_minor AS amount_minor,
+        0 AS fee_minor,
+        currency,
+        exponent,
+        'America/Los_Angeles' AS business_timezone,
+        livemode
+    FROM youtube_revenue
+    WHERE day BETWEEN $first_day AND $last_day AND basis = 'finalised' AND valid_to IS NULL
 ),
 
 placed AS (

@@ -26,7 +26,8 @@ entries AS (
             payload,
             '{"type":"VARCHAR","test":"BOOLEAN","sourceId":"VARCHAR",
               "amount":{"amount":"VARCHAR","currencyCode":"VARCHAR"},"fee":{"amount":"VARCHAR"},
-              "net":{"amount":"VARCHAR"},"associatedPayout":{"id":"VARCHAR","status":"VARCHAR"}}'
+              "net":{"amount":"VARCHAR"},"associatedPayout":{"id":"VARCHAR","status":"VARCHAR"},
+              "associatedOrder":{"id":"VARCHAR"}}'
         ) AS said
     FROM latest
     WHERE payload IS NOT NULL
@@ -59,7 +60,8 @@ SELECT
     NULL::TIMESTAMPTZ AS available_on,
     said.associatedPayout.status AS status,
     said.associatedPayout.id AS payout_id,
-    entries.fetched_at
+    entries.fetched_at,
+    said.associatedOrder.id AS order_id
 FROM entries
 LEFT JOIN currencies ON currencies.currency = said.amount.currencyCode
 LEFT JOIN shopify_categories ON shopify_categories.type = said.type

@@ -84,7 +84,8 @@ SELECT
         WHEN 'payout' THEN coalesce(said.source.id, source_id)
         ELSE paid.payout_id
     END AS payout_id,
-    entries.fetched_at
+    entries.fetched_at,
+    NULL::VARCHAR AS order_id
 FROM entries
 LEFT JOIN currencies ON currencies.currency = upper(said.currency)
 LEFT JOIN booking_classes ON booking_classes.reporting_category = said.reporting_category

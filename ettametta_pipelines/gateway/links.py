@@ -1,0 +1,255 @@
+"""Pages of the affiliate links: list, create, edit, retire, import. The logic is in `commerce/`.
+
+Whoever is named in ETTAMETTA_OPERATOR_ACCOUNTS sees and changes the links of those accounts alone; a link of another
+account is answered like one that does not exist.
+"""
+
+from collections.abc import Collection
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from ettametta_pipelines.commerce import links
+from ettametta_pipelines.commerce.networks import Networks, load_networks
+from ettametta_pipelines.commerce.performance import Clicks, clicks_by_code, earned_by, earnings_by_code
+from ettametta_pipelines.discovery.niches import load_niches
+from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageRefused, PostedForm
+from ettametta_pipelines.gateway.pages import page, see
+from ettametta_pipelines.gateway.redirects import FollowedLinks
+from ettametta_pipelines.publishing.connections import check_names, connected
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.state.models import AffiliateLink
+from ettametta_pipelines.state.session import StateDatabase
+
+EMPTY = {
+    "label": "",
+    "network": "",
+    "target_url": "",
+    "niches": "",
+    "commission_note": "",
+    "fallback_url": "",
+}
+SHOWN_CODES = 50
+# Links are of no platform; names of accounts are checked beside one.
+ANY_PLATFORM = "youtube"
+
+
+def link_routes(
+    settings: Settings, db: StateDatabase, door: OperatorsDoor, followed: FollowedLinks
+) -> APIRouter:
+    """`/links` and what is under it."""
+    routes = APIRouter()
+    Admitted = Annotated[Operator, Depends(door.admit)]
+    Posted = Annotated[PostedForm, Depends(door.form)]
+    PostedFile = Annotated[PostedForm, Depends(door.file_form)]
+    figures = Figures(settings, db)
+
+    def own(operator: Operator, link_id: str) -> AffiliateLink:
+        link = links.find(db, link_id)
+        if not may(settings, operator, link.account_id):
+            raise links.unknown_link(link_id)
+        return link
+
+    def account_of(form: PostedForm) -> str:
+        account = form.fields.get("account", "").strip()
+        check_names(account, ANY_PLATFORM)
+        if not may(settings, form.operator, account):
+            raise PageRefused(403, "Not your account", f"You may not change links of {account}.")
+        return account
+
+    def form_page(
+        operator: Operator, fields: dict[str, Any], *, status: int = 200, **values: Any
+    ) -> Response:
+        defaults = {"problem": None, "link": None, "account": ""}
+        return page(
+            "link_form.html", operator, status=status, fields=fields, networks=load_networks(settings).by_name,
+            niches=load_niches(settings.niches_file), accounts=known_accounts(operator), **(defaults | values),
+        )  # fmt: skip
+
+    def known_accounts(operator: Operator) -> list[str]:
+        known = {channel.account for channel in connected(db)} | {
+            link.account_id for link in links.listed(db)
+        }
+        return sorted(account for account in known if may(settings, operator, account))
+
+    @routes.get("/links")
+    def overview(operator: Admitted, account: str = "") -> Response:
+        found = [
+            link for link in links.listed(db)
+            if may(settings, operator, link.account_id) and account in ("", link.account_id)
+        ]  # fmt: skip
+        return page(
+            "links.html", operator, rows=figures.of(found), account=account, accounts=known_accounts(operator),
+            networks=load_networks(settings).by_name, url=door.url,
+        )  # fmt: skip
+
+    @routes.get("/links/new")
+    def ask(operator: Admitted, account: str = "") -> Response:
+        return form_page(operator, EMPTY, account=account if _is_account(account) else "")
+
+    @routes.post("/links")
+    def create(form: Posted) -> Response:
+        try:
+            account = account_of(form)
+            fields = links.checked_fields(_said(form), *_vocabulary(settings))
+        except PipelineError as error:
+            return form_page(
+                form.operator, _said(form), status=400, problem=error, account=form.fields.get("account", "")
+            )
+        made = links.create(db, account, fields, by=form.operator.actor)
+        return see(f"/links/{made.id}")
+
+    @routes.get("/links/import")
+    def ask_for_file(operator: Admitted, account: str = "") -> Response:
+        return page(
+            "link_import.html", operator, account=account if _is_account(account) else "", problem=None,
+            accounts=known_accounts(operator), required=links.REQUIRED, optional=links.OPTIONAL,
+        )  # fmt: skip
+
+    @routes.post("/links/import")
+    def preview(form: PostedFile) -> Response:
+        text = form.fields.get("file") or form.fields.get("text", "")
+        try:
+            account = account_of(form)
+            planned = links.plan_import(db, account, text.encode(), *_vocabulary(settings))
+        except PipelineError as error:
+            return page(
+                "link_import.html", form.operator, status=400, account=form.fields.get("account", ""), problem=error,
+                accounts=known_accounts(form.operator), required=links.REQUIRED, optional=links.OPTIONAL,
+            )  # fmt: skip
+        return page(
+            "link_preview.html", form.operator, account=account, planned=planned, text=text,
+            bad=sum(line.fields is None for line in planned),
+            changes=sum(line.does in ("create", "update") for line in planned),
+        )  # fmt: skip
+
+    @routes.post("/links/import/confirm")
+    def import_all(form: PostedFile) -> Response:
+        account = account_of(form)
+        # Planned anew: what was shown may have changed since, and nothing that a form says is believed.
+        planned = links.plan_import(db, account, form.fields.get("text", "").encode(), *_vocabulary(settings))
+        links.carry_out(db, account, planned, by=form.operator.actor)
+        followed.redirects.forget()
+        return see(f"/links?account={quote(account)}")
+
+    @routes.get("/links/{link_id}")
+    def one(operator: Admitted, link_id: str) -> Response:
+        link = own(operator, link_id)
+        (row,) = figures.of([link])
+        return page(
+            "link.html", operator, row=row, codes=figures.codes(link)[:SHOWN_CODES], url=door.url,
+            networks=load_networks(settings).by_name, niches=load_niches(settings.niches_file),
+        )  # fmt: skip
+
+    @routes.get("/links/{link_id}/edit")
+    def ask_to_edit(operator: Admitted, link_id: str) -> Response:
+        link = own(operator, link_id)
+        said = {name: getattr(link, name) or "" for name in EMPTY} | {"niches": " ".join(link.niches)}
+        return form_page(operator, said, link=link, account=link.account_id)
+
+    @routes.post("/links/{link_id}")
+    def edit(form: Posted, link_id: str) -> Response:
+        link = own(form.operator, link_id)
+        try:
+            fields = links.checked_fields(_said(form), *_vocabulary(settings))
+        except PipelineError as error:
+            return form_page(
+                form.operator, _said(form), status=400, problem=error, link=link, account=link.account_id
+            )
+        links.edit(db, link_id, fields, by=form.operator.actor)
+        followed.redirects.forget()
+        return see(f"/links/{link_id}")
+
+    @routes.get("/links/{link_id}/retire")
+    def ask_to_retire(operator: Admitted, link_id: str) -> Response:
+        return page("link_retire.html", operator, link=own(operator, link_id))
+
+    @routes.post("/links/{link_id}/retire")
+    def retire(form: Posted, link_id: str) -> Response:
+        own(form.operator, link_id)
+        links.retire(db, link_id, by=form.operator.actor)
+        followed.redirects.forget()
+        return see(f"/links/{link_id}")
+
+    return routes
+
+
+def may(settings: Settings, operator: Operator, account: str) -> bool:
+    """Whether an operator may see and change links of an account."""
+    if not settings.operator_accounts:
+        return True
+    allowed = settings.operator_accounts.get(operator.name, "").split()
+    return account in allowed or "*" in allowed
+
+
+def _is_account(account: str) -> bool:
+    try:
+        check_names(account, ANY_PLATFORM)
+    except PermanentError:
+        return False
+    return True
+
+
+def _said(form: PostedForm) -> dict[str, str]:
+    """Fields of the form about one link; each niche has a box of its own."""
+    ticked = [name.removeprefix("niche-") for name in form.fields if name.startswith("niche-")]
+    return EMPTY | form.fields | {"niches": " ".join(ticked)}
+
+
+def _vocabulary(settings: Settings) -> tuple[Networks, Collection[str]]:
+    return load_networks(settings), load_niches(settings.niches_file)
+
+
+class Figures:
+    """Clicks and commissions of links, as the pages show them."""
+
+    def __init__(self, settings: Settings, db: StateDatabase) -> None:
+        self._settings = settings
+        self._db = db
+
+    def of(self, found: Collection[AffiliateLink]) -> list[dict[str, Any]]:
+        """One row per link: the link, its code for use outside of posts, clicks, sales and commissions."""
+        codes = links.codes_of(self._db, [link.id for link in found])
+        clicks, earnings = clicks_by_code(self._db), self._earnings()
+        rows = []
+        for link in found:
+            of_link = [code.code for code in codes[link.id]]
+            counted = [clicks.get(code, Clicks()) for code in of_link]
+            rows.append(
+                {
+                    "link": link,
+                    "code": of_link[0],
+                    "posts": len(of_link) - 1,
+                    "people": sum(one.people for one in counted),
+                    "machines": sum(one.machines for one in counted),
+                    "earned": None if earnings is None else earned_by([*of_link, link.id], earnings),
+                }
+            )
+        return rows
+
+    def codes(self, link: AffiliateLink) -> list[dict[str, Any]]:
+        """One row per code of a link, with its clicks and commissions, most clicked first."""
+        clicks, earnings = clicks_by_code(self._db), self._earnings()
+        rows = [
+            {
+                "code": code,
+                "clicks": clicks.get(code.code, Clicks()),
+                "earned": None if earnings is None else earned_by([code.code], earnings),
+            }
+            for code in links.codes_of(self._db, [link.id])[link.id]
+        ]
+        return sorted(rows, key=lambda row: -row["clicks"].people)
+
+    def _earnings(self) -> dict[str, list[dict[str, object]]] | None:
+        """None while the lake cannot be read: the links themselves are in the state and are shown all the same."""
+        from ettametta_pipelines.catalog import ALL_TABLES
+        from ettametta_pipelines.storage.lake import open_lake
+
+        try:
+            with open_lake(self._settings, ALL_TABLES) as lake:
+                return earnings_by_code(lake)
+        except PipelineError:
+            return None

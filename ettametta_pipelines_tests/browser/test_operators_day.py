@@ -1,0 +1,207 @@
+"""A day of an operator in the browser, against a real `ettametta dev`: UI, daemon, gateway and sandbox.
+
+The steps build on one another and share one home, so they run in this order and in one process. With HANDBOOK_PICTURES
+set to a directory, each leaves the picture that the operator's handbook shows.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines_tests.browser.dev import Dev
+from ettametta_pipelines_tests.end_to_end.clips import make_clip
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("operators-day"),
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for left-over processes under /proc"),
+]
+ACCOUNT, TITLE = "studio", "A walk by the sea"
+RUN_WAIT_MS = 90_000
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """Running, with one video that was uploaded and rendered, and one file that is no video."""
+    home = tmp_path_factory.mktemp("operators-day")
+    running = Dev(home)
+    try:
+        running.wait_until_ready()
+        about = ("--account", ACCOUNT, "--niche", "travel", "--rights", "owned")
+        running.run("upload", str(make_clip(home / "clip.mp4", seed=7)), *about, "--title", TITLE)
+        noise = home / "noise.mp4"
+        noise.write_bytes(os.urandom(20_000))
+        running.run("upload", str(noise), *about)
+        running.wait_for("three renditions", lambda: len(running.renditions()) == 3)
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def ui(page: "Page", dev: Dev) -> "Ui":
+    return Ui(page, dev)
+
+
+class Ui:
+    """The Dagster UI as far as an operator's hands reach."""
+
+    def __init__(self, page: "Page", dev: Dev) -> None:
+        self.page = page
+        self.dev = dev
+
+    @property
+    def source(self) -> str:
+        """Partition of the uploaded video."""
+        return self.dev.renditions()[0].parts[2]
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.dev.ui + path)
+
+    def shows(self, text: str) -> None:
+        """Wait until the page shows the text."""
+        self.page.get_by_text(text).first.wait_for(timeout=RUN_WAIT_MS)
+
+    def open_partition(self, asset: str) -> None:
+        self.open(f"/assets/{asset}?view=partitions&partition={self.source}")
+        self.shows("Latest materialization")
+
+    def launch(self, job: str, config: str | None = None) -> None:
+        """Launch a job for the uploaded video from its launchpad and watch the run to its end."""
+        self.open(f"/locations/ettametta_pipelines/jobs/{job}/playground")
+        self.page.get_by_placeholder("Partition").fill(self.source)
+        self.page.get_by_text(self.source).first.click()
+        self.shows("partition_set")
+        if config is not None:
+            self.page.locator(".CodeMirror-lines").first.click()
+            self.page.keyboard.press("Control+a")
+            self.page.keyboard.insert_text(config)
+        self.shows("No errors")
+        self.page.get_by_role("button", name="Launch Run").click()
+        self.page.wait_for_url("**/runs/**")
+        ended = self.page.get_by_text(re.compile("^(Success|Failure|Canceled)$")).first
+        ended.wait_for(timeout=RUN_WAIT_MS)
+        assert ended.inner_text() == "Success", self.page.inner_text("body")
+
+    def picture(self, name: str) -> None:
+        """Keep what is seen now as a picture of the handbook, when pictures are asked for."""
+        folder = os.environ.get("HANDBOOK_PICTURES")
+        if folder:
+            self.page.wait_for_timeout(1500)
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_a_backfill_of_three_days_is_launched_from_an_assets_page(ui: Ui) -> None:
+    ui.open("/assets/stripe_raw")
+    ui.page.get_by_role("button", name="Materialize").first.click()
+    first = utc_now().date() - timedelta(days=30)
+    chosen = f"[{first}...{first + timedelta(days=2)}]"
+    ui.page.get_by_placeholder("No matching partitions").fill(chosen)
+    ui.page.keyboard.press("Enter")
+    ui.shows("3 partitions")
+    ui.shows("Backfills all partitions in a single run")
+    ui.picture("backfill")
+    ui.page.get_by_role("button", name="Launch backfill").click()
+    ui.open("/runs?view=backfills")
+    ui.shows("Manually launched")
+
+
+def test_the_lineage_shows_every_room_and_how_they_hang_together(ui: Ui) -> None:
+    ui.open("/")
+    ui.page.get_by_role("link", name="Lineage").click()
+    for group in ("discovery", "media", "renders", "publishing", "revenue"):
+        ui.shows(group)
+    ui.picture("lineage")
+
+
+def test_a_rendition_is_seen_on_its_page_and_plays_from_its_link(ui: Ui) -> None:
+    ui.open_partition("rendition_9x16")
+    ui.picture("rendition")
+    watch = ui.page.locator("a", has_text="/9x16/").first.get_attribute("href")
+    answer = ui.page.request.get(str(watch), headers={"Range": "bytes=0-99"})
+    assert (answer.status, len(answer.body())) == (206, 100)
+    ui.page.get_by_text("[Show Markdown]").first.click()
+    poster = ui.page.get_by_role("dialog").locator("img").first
+    poster.wait_for()
+    assert poster.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    ui.picture("poster")
+
+
+def test_an_upload_that_is_no_video_fails_its_check_with_a_sentence_that_helps(
+    ui: Ui, tmp_path: Path
+) -> None:
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(os.urandom(20_000))
+    ui.dev.run("upload", str(noise), "--account", ACCOUNT, "--niche", "travel", "--rights", "owned")
+    ui.open("/assets/source_media?view=checks")
+    ui.shows("noise.mp4 is not a video file. Upload MP4, MOV, MKV or WebM, whatever the file is called.")
+    ui.picture("failed-check")
+
+
+def test_a_channel_is_connected_on_the_gateways_pages(ui: Ui) -> None:
+    page = ui.page
+    page.goto(f"{ui.dev.gateway}/accounts")
+    page.get_by_label("Account").fill(ACCOUNT)
+    page.get_by_label("YouTube").check()
+    ui.picture("connect")
+    page.get_by_role("button", name="Connect").click()
+    page.get_by_role("textbox", name="Account").fill(ACCOUNT)
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{ui.dev.gateway}/**")
+    ui.shows("post videos and thumbnails")
+    ui.picture("channel")
+    ui.dev.run("connect", "--account", ACCOUNT, "--platform", "tiktok")
+
+
+def test_a_post_is_approved_in_the_launchpad_and_then_made_once(ui: Ui) -> None:
+    ui.launch("decide_publication")
+    ui.open_partition("publication_approvals")
+    ui.shows("only shown; nothing was decided")
+    ui.shows(TITLE)
+    ui.picture("proposal")
+    decision = "ops:\n  publication_approvals:\n    config:\n      decision: approve\n"
+    ui.launch("decide_publication", decision)
+    ui.picture("approval-run")
+
+    ui.launch("publish_video")
+    ui.open_partition("youtube_publications")
+    ui.shows("PUBLISHED")
+    ui.picture("post")
+    address = ui.page.locator("a", has_text="/youtube/watch").first.get_attribute("href")
+    assert ui.page.request.get(str(address)).status == 200
+    ui.launch("publish_video")
+    assert posts_on_youtube(ui) == 1
+
+
+def posts_on_youtube(ui: Ui) -> int:
+    asked = ui.page.request.get(f"{ui.dev.sandbox}/_control/requests?vendor=youtube")
+    opened = [
+        r for r in asked.json() if r["method"] == "POST" and r["path"].endswith("/upload/youtube/v3/videos")
+    ]
+    return len(opened)
+
+
+def test_the_posts_page_of_the_gateway_shows_what_was_posted(ui: Ui) -> None:
+    ui.page.goto(f"{ui.dev.gateway}/publications")
+    ui.page.get_by_text(re.compile(TITLE)).first.wait_for()
+    ui.picture("posts")
+
+
+def test_the_backfill_was_one_run_and_ended_well(ui: Ui) -> None:
+    ui.open("/runs?view=backfills")
+    ui.shows("stripe_raw")
+    ui.page.get_by_text("Success", exact=True).first.wait_for(timeout=RUN_WAIT_MS)
+
+
+def test_nothing_is_left_running_after_ctrl_c(dev: Dev) -> None:
+    assert dev.stop() == 0, dev.log.read_text()
+    assert dev.processes() == []
