@@ -17,6 +17,9 @@ ACCEPTED = "accepted"
 REFUSED = "refused"
 # Keys in one statement; SQLite takes 32,766, and beyond a few hundred nothing is gained.
 AT_ONCE = 500
+LOOKED_BACK = 10_000
+# Written out as the index of open arrivals has it: with a parameter in it the index is not used.
+_IS_OPEN = sa.and_(Upload.settled_at.is_(None), Upload.status == sa.literal_column("'accepted'"))
 # Of a video beside `clip.srt`. Captions of others are met with their video in a listing.
 VIDEO_ENDINGS = ("mp4", "mov", "mkv", "webm", "m4v", "avi", "MP4", "MOV", "MKV", "M4V")
 
@@ -145,10 +148,7 @@ def open_arrivals(session: Session, *, limit: int = AT_ONCE) -> list[Upload]:
     A daemon killed between the seen-table and the run leaves its arrivals here, however long it is away.
     """
     waiting = session.scalars(
-        sa.select(Upload.source_id)
-        .where(Upload.status == ACCEPTED, Upload.settled_at.is_(None))
-        .order_by(Upload.seen_at)
-        .limit(limit)
+        sa.select(Upload.source_id).where(_IS_OPEN).order_by(Upload.seen_at).limit(limit)
     ).all()
     rows = session.scalars(
         sa.select(Upload)
@@ -184,15 +184,15 @@ def accounts_seen(session: Session, accounts: Sequence[str]) -> set[str]:
 
 def active_folders(session: Session, since: datetime, *, limit: int) -> list[tuple[str, str]]:
     """(Account, niche) of uploads seen since then, the latest first."""
-    latest = sa.func.max(Upload.seen_at)
+    # Grouped here: to group, SQLite reads by account, which is every row there ever was.
     rows = session.execute(
         sa.select(Upload.account_id, Upload.niche)
-        .where(Upload.seen_at >= since, Upload.account_id.is_not(None), Upload.niche.is_not(None))
-        .group_by(Upload.account_id, Upload.niche)
-        .order_by(latest.desc())
-        .limit(limit)
+        .where(Upload.seen_at >= since)
+        .order_by(Upload.seen_at.desc())
+        .limit(LOOKED_BACK)
     )
-    return [(str(account), str(niche)) for account, niche in rows]
+    latest_first = dict.fromkeys((str(account), str(niche)) for account, niche in rows if account and niche)
+    return list(latest_first)[:limit]
 
 
 def _record(session: Session, object_key: str, etag: str, **columns: object) -> Upload:

@@ -1,7 +1,10 @@
 """The seen-table of uploads."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import event, text
 
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase
@@ -93,3 +96,17 @@ def test_words_are_laid_to_the_upload_they_speak_of(database: StateDatabase) -> 
     with database.session(write=False) as session:
         found = uploads.newest_beside(session, [f"{folder}/{name}" for name in names])
     assert {key.rpartition("/")[2] for key in found} == {"a.mp4.json", "a.mp4.srt", "a.vtt", "english.vtt"}
+
+
+def test_what_every_tick_asks_is_answered_from_an_index_of_the_few(tmp_path: Path) -> None:
+    with StateDatabase(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        database.migrate()
+        with database.session(write=False) as session:
+            asked: list[str] = []
+            event.listen(session.get_bind(), "before_cursor_execute", lambda *a: asked.append(a[2]))
+            uploads.open_arrivals(session)
+            uploads.active_folders(session, T0, limit=5)
+            selects = [one.replace("?", "1") for one in asked if one.startswith("SELECT")]
+            plans = [str(session.execute(text(f"EXPLAIN QUERY PLAN {one}")).all()) for one in selects]
+    assert "USING INDEX ix_uploads_open" in plans[0]
+    assert "USING INDEX ix_uploads_seen_at (seen_at>?)" in plans[-1]
