@@ -88,6 +88,8 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed $(GPU)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.resemblance
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.cinematic
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.uploads
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.automation
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.webhooks
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.gpu_worker

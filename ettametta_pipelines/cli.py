@@ -313,6 +313,17 @@ def upload(
 
 
 @app.command()
+def restore(
+    source_ids: Annotated[list[str], typer.Argument(help="Source ids, as in archived_videos.")],
+) -> None:
+    """Call archived source videos back, so that they can be rendered or posted anew."""
+    from ettametta_pipelines.automation.restoring import restore_from_command
+
+    restore_from_command(get_settings(), source_ids)
+    out.print(Text(f"{', '.join(source_ids)}: back among the partitions of source_video."), soft_wrap=True)
+
+
+@app.command()
 def connect(
     account: Annotated[str, typer.Option(help="Account slug.")],
     platform: Annotated[str, typer.Option(help="youtube or tiktok.")],

@@ -211,6 +211,17 @@ def _check_store(settings: Settings) -> str:
     return store.url
 
 
+def _check_upload_queue(settings: Settings) -> str:
+    from ettametta_pipelines.storage.notifications import open_queue
+
+    queue = open_queue(settings)
+    if queue is None:
+        return "none configured: the upload sensor lists the last days' folders"
+    found = queue.standing()
+    dead = "" if found.has_dead_letters else "; it has no dead-letter queue"
+    return f"{queue.url}: {found.waiting} messages wait, {found.in_flight} are being worked on{dead}"
+
+
 def _check_state(settings: Settings) -> str:
     from ettametta_pipelines.state.session import open_state
 
@@ -306,6 +317,7 @@ def _check_alerts(settings: Settings) -> str:
 
 PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
+    "upload queue": _check_upload_queue,
     "state database": _check_state,
     "ffmpeg": _check_ffmpeg,
     "video encoder": _check_encoder,

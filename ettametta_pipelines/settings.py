@@ -22,6 +22,7 @@ from ettametta_pipelines.failures import PermanentError
 
 VendorMode = Literal["sandbox", "live"]
 QuotaBucket = Literal["search", "videos_insert", "batch_get_stats", "units"]
+ExpirablePrefix = Literal["uploads", "media/analysis", "media/renditions"]
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 
@@ -302,6 +303,19 @@ class Settings(BaseSettings):
     aws_storage_bucket_name: str = ""
     aws_endpoint_url: str = ""
     aws_region: str = "us-east-1"
+    # What leaves the store, and when; see docs/uploads.md. 0 is never.
+    abort_uploads_days: int = Field(default=7, ge=0, le=365, alias="ETTAMETTA_ABORT_UPLOADS_DAYS")
+    expire_days: Annotated[dict[ExpirablePrefix, Annotated[int, Field(ge=7, le=3650)]], NoDecode] = Field(
+        default={}, alias="ETTAMETTA_EXPIRE_DAYS"
+    )
+    cold_sources_days: int = Field(default=0, ge=0, le=3650, alias="ETTAMETTA_COLD_SOURCES_DAYS")
+    # Only classes whose objects are read like any other: a source may be rendered again at any time.
+    cold_sources_class: Literal["STANDARD_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] = Field(
+        default="STANDARD_IA", alias="ETTAMETTA_COLD_SOURCES_CLASS"
+    )
+    archive_after_days: int = Field(default=90, ge=7, le=3650, alias="ETTAMETTA_ARCHIVE_AFTER_DAYS")
+    # Address of the SQS queue that the bucket tells of new uploads; see docs/uploads.md.
+    upload_queue: str = Field(default="", alias="ETTAMETTA_UPLOAD_QUEUE", pattern="^(https?://[^ ]+)?$")
 
     @field_validator("business_timezone")
     @classmethod
@@ -328,6 +342,20 @@ class Settings(BaseSettings):
     @classmethod
     def _quota_by_bucket(cls, value: Any) -> Any:
         return _pairs(value, "must be bucket=amount, with commas between, such as search=500,units=50000")
+
+    @field_validator("expire_days", mode="before")
+    @classmethod
+    def _days_by_prefix(cls, value: Any) -> Any:
+        return _pairs(
+            value, "must be prefix=days, with commas between, such as uploads=90,media/analysis=180"
+        )
+
+    @field_validator("cold_sources_days")
+    @classmethod
+    def _old_enough_for_s3(cls, value: int) -> int:
+        if 0 < value < 30:
+            raise ValueError("S3 moves objects to colder classes after 30 days at the earliest")
+        return value
 
     @field_validator("production_domain")
     @classmethod

@@ -32,6 +32,9 @@ SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
 OVERVIEW_JOB = "morning_page"
 CATALOG_JOB = "catalog_videos"
+LIFECYCLE_JOB = "apply_storage_lifecycle"
+INVENTORY_JOB = "count_storage"
+ARCHIVE_JOB = "archive_videos"
 SHELF_JOB = "read_shop"
 MATCHING_JOB = "match_products"
 SYNTHESIS_JOB = "synthesize_clips"
@@ -248,5 +251,21 @@ JOBS = [
             }
         ),
         description="Make one clip from a prompt: put it into the configuration, with account and engine.",
+    ),
+    dg.define_asset_job(
+        LIFECYCLE_JOB,
+        selection=dg.AssetSelection.assets("storage_lifecycle"),
+        description="Count what is due to leave the store, and let it leave; set the bucket's rules.",
+    ),
+    dg.define_asset_job(
+        INVENTORY_JOB,
+        selection=dg.AssetSelection.assets("storage_inventory"),
+        partitions_def=DAY,
+        description="Count what lies in the store, by prefix and account.",
+    ),
+    dg.define_asset_job(
+        ARCHIVE_JOB,
+        selection=dg.AssetSelection.assets("archived_videos"),
+        description="Take finished old videos out of the live partitions, or call some back.",
     ),
 ]

@@ -69,6 +69,52 @@ VIDEO_CATALOG = TableContract(
     ),
     key=("source_id",),
 )  # fmt: skip
+STORAGE_LIFECYCLE = TableContract(
+    "storage_lifecycle",
+    "What leaves the object store, and when: one row per rule, and what is due by it.",
+    columns=(
+        Column("rule", "string", "abort uploads, cold sources, or expire and a prefix"),
+        Column("after_days", "int64", "Days after which it takes effect; 0 when it is not configured"),
+        Column("carried_out_by", "string", "The bucket's rule, or this job"),
+        Column("what", "string", "Which objects may go"),
+        Column("due_objects", "int64", "Objects due now; empty where only S3 knows", nullable=True),
+        Column("due_bytes", "int64", "Their size", nullable=True),
+        Column("removed", "int64", "Removed by this run"),
+        Column(
+            "known_since", "timestamp", "When a run first saw the rule like this; the next run applies it"
+        ),
+    ),
+    key=("rule",),
+)
+
+STORAGE_INVENTORY = TableContract(
+    "storage_inventory",
+    "Objects and bytes in the store by prefix and account, once a day.",
+    columns=(
+        Column("day", "date", "Business day"),
+        Column("prefix", "string", "First part of the keys, of media the first two", few_values=True),
+        Column("account", "string", "Whose they are; empty where the keys do not tell", few_values=True),
+        Column("objects", "int64", "Objects"),
+        Column("bytes", "int64", "Their size"),
+        Column(
+            "objects_grown", "int64", "More than on the day counted before; empty on the first", nullable=True
+        ),
+        Column("bytes_grown", "int64", "Bytes more than on the day counted before", nullable=True),
+    ),
+    key=("day", "prefix", "account"),
+    partitioned_by=("day",),
+)
+
+ARCHIVED_VIDEOS = TableContract(
+    "archived_videos",
+    "Source videos that left the live partitions: finished, and old.",
+    columns=(
+        Column("source_id", "string", "The source video"),
+        Column("account", "string", "Account it belongs to"),
+        Column("archived_at", "timestamp", "When it was archived (UTC)"),
+    ),
+    key=("source_id",),
+)
 
 WEBHOOK_MESSAGES = TableContract(
     "webhook_messages",
@@ -90,4 +136,5 @@ WEBHOOK_MESSAGES = TableContract(
 
 CONTRACTS: tuple[TableContract, ...] = (
     API_QUOTA_USAGE, TABLE_PACKS, WEBHOOK_MESSAGES, OPERATIONS_OVERVIEW, VIDEO_CATALOG,
+    STORAGE_LIFECYCLE, STORAGE_INVENTORY, ARCHIVED_VIDEOS,
 )  # fmt: skip

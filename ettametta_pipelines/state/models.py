@@ -287,13 +287,26 @@ class WebhookEvent(Base):
 
 
 class Upload(Base):
-    """One version of one object the upload sensor has seen, and what became of it."""
+    """One version of one object the upload sensor has seen, and what became of it.
+
+    `captions_key` is empty text for an upload without captions, and null where nobody has looked. `settled_at` is when
+    its run was seen to exist; until then every tick asks for it.
+    """
 
     __tablename__ = "uploads"
     __table_args__ = (
         UniqueConstraint("object_key", "etag"),
         Index(None, "source_id"),
         Index(None, "seen_at"),
+        Index(None, "account_id"),
+        Index(None, "captions_key"),
+        # The few a sensor may still have to ask a run for, among millions.
+        Index(
+            "ix_uploads_open",
+            "seen_at",
+            sqlite_where=text("settled_at IS NULL AND status = 'accepted'"),
+            postgresql_where=text("settled_at IS NULL AND status = 'accepted'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -309,7 +322,21 @@ class Upload(Base):
     reason: Mapped[str | None]
     sidecar_etag: Mapped[str | None]
     sidecar_sha256: Mapped[str | None]
+    captions_key: Mapped[str | None]
+    captions_etag: Mapped[str | None]
+    captions_sha256: Mapped[str | None]
     seen_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+
+
+class ArchivedSource(Base):
+    """A source video that left the live partitions: when, and when it was called back, if it was."""
+
+    __tablename__ = "archived_sources"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    archived_at: Mapped[datetime]
+    restored_at: Mapped[datetime | None]
 
 
 class ApiQuota(Base):
