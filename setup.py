@@ -25,6 +25,7 @@ setup(
         "alembic",
         "av",
         "boto3",
+        "celery[redis]",
         "cryptography",
         "dagster",
         "dagster-aws",
@@ -51,6 +52,7 @@ setup(
         "opencv-python",
         "pandas",
         "pillow",
+        "prometheus-client",
         "psycopg[binary]",
         "pyarrow",
         "pydantic",
@@ -67,7 +69,27 @@ setup(
         "uvicorn",
     ],
     extras_require={
+        # What the GPU worker needs, in an environment of its own: see scripts/install_gpu_worker.sh. Its versions are
+        # those of constraints-gpu.txt; the code location has none of it.
+        "gpu": [
+            "accelerate",
+            "av",
+            "boto3",
+            "dagster-pipes",
+            "diffusers",
+            "ftfy",
+            "numpy",
+            "obstore",
+            "pillow",
+            "pydantic-settings",
+            "requests",
+            "sentencepiece",
+            "torch",
+            "transformers",
+            "tzdata",
+        ],
         "dev": [
+            "aiosmtpd",
             "boto3-stubs[s3]",
             "hypothesis",
             "jsonschema",

@@ -10,6 +10,7 @@ from ettametta_pipelines.renders.contracts import CONTRACTS as RENDERS
 from ettametta_pipelines.revenue.contracts import CONTRACTS as REVENUE
 from ettametta_pipelines.scoring.contracts import CONTRACTS as SCORING
 from ettametta_pipelines.storage.contracts import TableContract
+from ettametta_pipelines.synthesis.contracts import CONTRACTS as SYNTHESIS
 
 ALL_TABLES: dict[str, TableContract] = {
     contract.name: contract
@@ -23,5 +24,6 @@ ALL_TABLES: dict[str, TableContract] = {
         *OPERATIONS,
         *BILLING,
         *COMMERCE,
+        *SYNTHESIS,
     )
 }

@@ -319,6 +319,17 @@ def upload(
 
 
 @app.command()
+def restore(
+    source_ids: Annotated[list[str], typer.Argument(help="Source ids, as in archived_videos.")],
+) -> None:
+    """Call archived source videos back, so that they can be rendered or posted anew."""
+    from ettametta_pipelines.automation.restoring import restore_from_command
+
+    restore_from_command(get_settings(), source_ids)
+    out.print(Text(f"{', '.join(source_ids)}: back among the partitions of source_video."), soft_wrap=True)
+
+
+@app.command()
 def connect(
     account: Annotated[str, typer.Option(help="Account slug.")],
     platform: Annotated[str, typer.Option(help="youtube or tiktok.")],
@@ -413,6 +424,26 @@ def plan(
 
 
 @app.command()
+def alert_test(
+    route: Annotated[str | None, typer.Option(help="Only this route; every one if not given.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send a test message along the routes of alerts, and say which targets took it."""
+    from ettametta_pipelines.operations.alert_check import send_test
+
+    tried = send_test(get_settings(), route)
+    if as_json:
+        print_json([vars(one) for one in tried])
+    else:
+        table = Table("route", "target", "")
+        for one in tried:
+            said = Text(one.problem, style="red") if one.problem else Text("took it", style="green")
+            table.add_row(Text(one.route), Text(one.target), said)
+        out.print(table)
+    raise typer.Exit(1 if any(one.problem for one in tried) else 0)
+
+
+@app.command()
 def retry_webhooks() -> None:
     """Let messages of vendors that were parked be tried again, once their cause is mended."""
     from ettametta_pipelines.state.inbox import retry_parked
@@ -485,6 +516,36 @@ def gateway(host: Host = "127.0.0.1", port: Port = None) -> None:
 
     settings = get_settings()
     serve_gateway(settings, host, port if port is not None else settings.gateway_port)
+
+
+@app.command()
+def render_node(host: Host = "127.0.0.1", port: Port = None) -> None:
+    """Serve a render node: takes jobs for this machine's GPUs over HTTP, queues them on Redis, keeps the clips."""
+    from ettametta_pipelines.synthesis.render_node.server import serve_render_node
+
+    settings = get_settings()
+    serve_render_node(settings, host, port if port is not None else settings.render_node_port)
+
+
+@app.command()
+def gpu_pods(
+    sweep: Annotated[bool, typer.Option("--sweep", help="Delete those whose run is over.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the GPU pods of the cluster, and remove those that outlived their run."""
+    from ettametta_pipelines.automation.gpu_janitor import pods_of_cluster
+
+    found = pods_of_cluster(get_settings(), remove=sweep)
+    if as_json:
+        print_json([pod.as_dict() for pod in found])
+        return
+    table = Table("pod", "run", "stage", "minutes", "")
+    for pod in found:
+        note = ("removed" if sweep else "outlived its run") if pod.is_leaked else ""
+        table.add_row(
+            Text(pod.name), Text(pod.run_id), pod.stage, f"{pod.age.total_seconds() / 60:.0f}", note
+        )
+    out.print(table)
 
 
 def main() -> None:

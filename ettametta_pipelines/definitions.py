@@ -18,6 +18,8 @@ from ettametta_pipelines.commerce.assets import ASSETS as COMMERCE
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
+from ettametta_pipelines.operations.overview_assets import OVERVIEW_ASSETS as OVERVIEW
+from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
 from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
 from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
 from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
@@ -41,6 +43,7 @@ from ettametta_pipelines.scoring.assets import SOURCE_ASSETS
 from ettametta_pipelines.scoring.quality_assets import QUALITY_ASSETS as CALIBRATION
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.tables import ParquetTables
+from ettametta_pipelines.synthesis.assets import ASSETS as SYNTHESIS
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -72,9 +75,12 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *FIGURES,
             *REVENUE,
             *OPERATIONS,
+            *OVERVIEW,
+            *STORAGE,
             *WEBHOOKS,
             *BILLING,
             *COMMERCE,
+            *SYNTHESIS,
         ],
         jobs=JOBS,
         schedules=build_schedules(settings),

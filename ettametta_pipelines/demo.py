@@ -36,6 +36,7 @@ from ettametta_pipelines.automation.jobs import (
     NICHE_OVERVIEW_JOB,
     PUBLISH_JOB,
     REVENUE_JOB,
+    SYNTHESIS_JOB,
 )
 from ettametta_pipelines.automation.sensors import tick_upload_sensor
 from ettametta_pipelines.catalog import ALL_TABLES
@@ -190,6 +191,7 @@ def run_demo(settings: Settings, videos: list[Path], console: Console) -> int:
             stages: tuple[tuple[str, StageFunction], ...] = (
                 ("Preparing", partial(prepare_stage, videos=videos)),
                 ("Discovering", discover_stage),
+                ("Synthesising", synthesis_stage),
                 ("Taking uploads", upload_stage),
                 ("Rendering", render_stage),
                 ("Publishing", publish_stage),
@@ -287,6 +289,32 @@ def discover_stage(demo: Demo, say: Say) -> str:
     return found if fresh else f"{found}, all from before"
 
 
+def synthesis_stage(demo: Demo, say: Say) -> str:
+    """One clip for the best brief of the first niche, by what costs nothing; it is handed in like an upload."""
+    niche = demo.niches[0]
+    say(niche.title)
+    partition = day_niche_key(demo.today.isoformat(), niche.slug)
+    config = {"account": DEMO_ACCOUNT, "engine": "cinematic", "top": 1, "seconds": 4.0, "fallback": False}
+    outcome = demo.run(
+        SYNTHESIS_JOB,
+        partition,
+        tags={ACCOUNT_TAG: DEMO_ACCOUNT, NICHE_TAG: niche.slug},
+        run_config={"ops": {"synthesis_plans": {"config": config}}},
+    )
+    made = demo.rows(_SYNTHESIZED, {"day": demo.today, "account": DEMO_ACCOUNT})
+    new = int(outcome.metadata.get("synthesized_clips", {}).get("handed_in", 0) or 0)
+    if new:
+        demo.dropped_at = time.monotonic()
+    if not made:
+        demo.report.problems.append(f"No clip was synthesised for {niche.title}.")
+    for row in made:
+        with demo.state.session(write=False) as session:
+            known = uploads.for_source(session, row["source_id"])
+        if known is not None and row["source_id"] not in demo.report.source_ids:
+            demo.report.source_ids.append(row["source_id"])
+    return f"{new} new clips, {len(made)} in all"
+
+
 def upload_stage(demo: Demo, say: Say) -> str:
     """Evaluate the upload sensor once, as the daemon would; its run requests are executed by the next stage."""
     if demo.dropped_at is not None:
@@ -382,6 +410,10 @@ def _open_to_all(settings: Settings) -> dict[str, Any]:
     return {"ops": ops}
 
 
+_SYNTHESIZED = (
+    "select * from synthesized_clips where day = $day and account = $account and status = 'made'"
+    " order by plan_id"
+)
 _RENDITIONS_OF = " union all by name ".join(
     f"select * from {table} where list_contains($sources, source_id)"  # noqa: S608
     for table in RENDITIONS
@@ -417,6 +449,13 @@ def print_summary(demo: Demo) -> None:
         console.print(f"[bold]Rising in {escape(niche.title)}[/]")
         for row in best:
             console.print(f"  {row['score']:.2f}  {escape(row['title'])}")
+    console.print("[bold]Clips[/]")
+    for row in demo.rows(_SYNTHESIZED, {"day": demo.today, "account": DEMO_ACCOUNT}):
+        cost = f"{row['cost_microusd'] / 1e6:.2f} USD" if row["cost_microusd"] else "free"
+        console.print(
+            f"  {row['engine']:<10} {row['frames'] / row['fps']:.1f} s  {cost}  {escape(row['title'])}",
+            soft_wrap=True,
+        )
     console.print("[bold]Files[/]")
     for row in demo.rows(_RENDITIONS_OF, {"sources": report.source_ids}):
         place = demo.store.local_path(row["object_key"]) or f"{demo.store.url}/{row['object_key']}"

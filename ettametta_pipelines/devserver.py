@@ -23,7 +23,9 @@ from ettametta_pipelines.ports import listen_on
 from ettametta_pipelines.settings import VENDORS, Settings
 
 STOP_WAIT_S = 20.0
-POOL_LIMITS = {"renders": 1, "publish_youtube": 1, "publish_tiktok": 1}
+POOL_LIMITS = {
+    "renders": 1, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2, "siliconflow": 2,
+}  # fmt: skip
 
 
 def project_root() -> Path:

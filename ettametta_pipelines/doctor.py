@@ -167,6 +167,19 @@ def _probe_elevenlabs(settings: Settings) -> str:
     return f"answers and has {settings.elevenlabs_model}"
 
 
+def _probe_siliconflow(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.siliconflow import SiliconFlowClient
+
+    SiliconFlowClient(settings.endpoint("siliconflow")).check_key()
+    return "answers"
+
+
+def _probe_vertex(settings: Settings) -> str:
+    from ettametta_pipelines.vendors.google_video import check_credentials
+
+    return f"signs in as {check_credentials()}; models are first asked when a clip is ordered"
+
+
 PROBES: dict[str, Callable[[Settings], str]] = {
     "youtube": _probe_youtube,
     "google": _probe_google,
@@ -178,6 +191,8 @@ PROBES: dict[str, Callable[[Settings], str]] = {
     "shopify": _probe_shopify,
     "pexels": _probe_pexels,
     "elevenlabs": _probe_elevenlabs,
+    "siliconflow": _probe_siliconflow,
+    "vertex": _probe_vertex,
 }
 
 
@@ -194,6 +209,17 @@ def _check_store(settings: Settings) -> str:
     store = open_store(settings)
     store.check_reachable()
     return store.url
+
+
+def _check_upload_queue(settings: Settings) -> str:
+    from ettametta_pipelines.storage.notifications import open_queue
+
+    queue = open_queue(settings)
+    if queue is None:
+        return "none configured: the upload sensor lists the last days' folders"
+    found = queue.standing()
+    dead = "" if found.has_dead_letters else "; it has no dead-letter queue"
+    return f"{queue.url}: {found.waiting} messages wait, {found.in_flight} are being worked on{dead}"
 
 
 def _check_state(settings: Settings) -> str:
@@ -283,8 +309,15 @@ def _check_encryption(settings: Settings) -> str:
     )
 
 
+def _check_alerts(settings: Settings) -> str:
+    from ettametta_pipelines.operations.alert_check import describe
+
+    return describe(settings)
+
+
 PARTS: dict[str, Callable[[Settings], str]] = {
     "object store": _check_store,
+    "upload queue": _check_upload_queue,
     "state database": _check_state,
     "ffmpeg": _check_ffmpeg,
     "video encoder": _check_encoder,
@@ -294,4 +327,5 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "tiers": _check_tiers,
     "webhooks": _check_webhooks,
     "encryption": _check_encryption,
+    "alerts": _check_alerts,
 }

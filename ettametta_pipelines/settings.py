@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -21,6 +22,7 @@ from ettametta_pipelines.failures import PermanentError
 
 VendorMode = Literal["sandbox", "live"]
 QuotaBucket = Literal["search", "videos_insert", "batch_get_stats", "units"]
+ExpirablePrefix = Literal["uploads", "media/analysis", "media/renditions"]
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 
@@ -87,6 +89,14 @@ VENDORS: dict[str, VendorSpec] = {
         VendorSpec(
             "elevenlabs", "https://api.elevenlabs.io/", ("elevenlabs_api_key",), "elevenlabs_base_url", "elevenlabs",
             "voice-over", stand_in="the local voice espeak-ng speaks instead, and says so",
+        ),
+        VendorSpec(
+            "siliconflow", "https://api.siliconflow.com/v1/", ("silicon_flow_api_key",), "silicon_flow_base_url",
+            "siliconflow/v1", "Wan2.2 clips",
+        ),
+        VendorSpec(
+            "vertex", "https://{location}-aiplatform.googleapis.com/", ("vertex_project",), "vertex_base_url",
+            "vertex", "Veo clips, for models that are asked on Vertex",
         ),
     )
 }  # fmt: skip
@@ -157,6 +167,14 @@ class Settings(BaseSettings):
     channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
     networks_file: Path | None = Field(default=None, alias="ETTAMETTA_NETWORKS")
     encryption_keys: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ENCRYPTION_KEYS")
+    # Who is alerted by what; see docs/alerts.md. Addresses that hold passwords or tokens are secrets.
+    alerts_file: Path | None = Field(default=None, alias="ETTAMETTA_ALERTS")
+    smtp_url: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_SMTP_URL")
+    alert_from: str = Field(default="", alias="ETTAMETTA_ALERT_FROM")
+    alert_to: str = Field(default="", alias="ETTAMETTA_ALERT_TO")
+    alert_webhooks: SecretStr = Field(default=SecretStr(""), alias="ETTAMETTA_ALERT_WEBHOOKS")
+    # Where people open the Dagster UI, for links in messages; this machine's port if not set.
+    ui_address: str = Field(default="", alias="ETTAMETTA_UI_URL", pattern=r"^(https?://[^\s]+)?$")
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
@@ -212,6 +230,44 @@ class Settings(BaseSettings):
     )
     attribution_window_days: int = Field(default=30, ge=1, le=365, alias="ETTAMETTA_ATTRIBUTION_WINDOW_DAYS")
     margin_window_days: int = Field(default=90, ge=1, le=730, alias="ETTAMETTA_MARGIN_WINDOW_DAYS")
+    engines_file: Path | None = Field(default=None, alias="ETTAMETTA_ENGINES")
+    # Models of clips other than those engines.yaml names first; see docs/synthesis.md.
+    veo_model: str = ""
+    silicon_flow_model: str = ""
+    ltx_model: str = ""
+    wan_model: str = ""
+    silicon_flow_api_key: SecretStr | None = None
+    vertex_project: SecretStr | None = None
+    vertex_location: str = Field(default="us-central1", pattern="^[a-z]+(-[a-z]+[0-9]+)?$")
+    # Where clips are made on a GPU; see docs/gpu.md. `auto` takes the first of node, pod and local that is configured.
+    gpu_runner: Literal["auto", "node", "pod", "local"] = Field(default="auto", alias="ETTAMETTA_GPU_RUNNER")
+    gpu_models_dir: Path | None = Field(default=None, alias="ETTAMETTA_GPU_MODELS_DIR")
+    gpu_memory: Literal["auto", "resident", "model_offload", "group_offload", "fp8"] = Field(
+        default="auto", alias="ETTAMETTA_GPU_MEMORY"
+    )
+    # A file the worker keeps its newest figures in, for whoever started it.
+    gpu_progress: Path | None = Field(default=None, alias="ETTAMETTA_GPU_PROGRESS")
+    # Interpreter of an environment with the `gpu` extra, for GPU work on this machine.
+    gpu_python: Path | None = Field(default=None, alias="ETTAMETTA_GPU_PYTHON")
+    gpu_image: str = Field(default="", alias="ETTAMETTA_GPU_IMAGE")
+    gpu_pod_template: Path | None = Field(default=None, alias="ETTAMETTA_GPU_POD_TEMPLATE")
+    gpu_namespace: str = Field(default="", alias="ETTAMETTA_GPU_NAMESPACE")
+    # Seconds a GPU pod may wait for a node, load its image, and work.
+    gpu_schedule_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_SCHEDULE_S")
+    gpu_pull_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_PULL_S")
+    gpu_run_s: float = Field(default=3600, gt=0, alias="ETTAMETTA_GPU_RUN_S")
+    # Of the pod this process runs in, by the downward API: what it makes is then removed with it.
+    pod_name: str = ""
+    pod_uid: str = ""
+    pod_namespace: str = ""
+    render_node_url: str = ""
+    render_node_port: int = Field(default=8500, ge=1, le=65535, alias="ETTAMETTA_RENDER_NODE_PORT")
+    # On the node itself: its Redis, who is told when a job is finished, and how many GPUs work.
+    render_node_redis: str = Field(default="redis://127.0.0.1:6379/0", alias="ETTAMETTA_RENDER_NODE_REDIS")
+    render_node_webhook_url: str = Field(default="", alias="ETTAMETTA_RENDER_NODE_WEBHOOK")
+    # Seconds after which a worker that is not heard of is taken for lost.
+    render_node_lease_s: float = Field(default=30, gt=0, alias="ETTAMETTA_RENDER_NODE_LEASE_S")
+    render_node_gpus: int = Field(default=1, ge=0, le=16, alias="ETTAMETTA_RENDER_NODE_GPUS")
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")
     # Of accounts that never subscribed; empty takes the dearest while Stripe is the sandbox, and free when it is live.
@@ -248,6 +304,8 @@ class Settings(BaseSettings):
     shopify_base_url: str = ""
     pexels_base_url: str = ""
     elevenlabs_base_url: str = ""
+    silicon_flow_base_url: str = ""
+    vertex_base_url: str = ""
 
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None
@@ -255,6 +313,19 @@ class Settings(BaseSettings):
     aws_storage_bucket_name: str = ""
     aws_endpoint_url: str = ""
     aws_region: str = "us-east-1"
+    # What leaves the store, and when; see docs/uploads.md. 0 is never.
+    abort_uploads_days: int = Field(default=7, ge=0, le=365, alias="ETTAMETTA_ABORT_UPLOADS_DAYS")
+    expire_days: Annotated[dict[ExpirablePrefix, Annotated[int, Field(ge=7, le=3650)]], NoDecode] = Field(
+        default={}, alias="ETTAMETTA_EXPIRE_DAYS"
+    )
+    cold_sources_days: int = Field(default=0, ge=0, le=3650, alias="ETTAMETTA_COLD_SOURCES_DAYS")
+    # Only classes whose objects are read like any other: a source may be rendered again at any time.
+    cold_sources_class: Literal["STANDARD_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] = Field(
+        default="STANDARD_IA", alias="ETTAMETTA_COLD_SOURCES_CLASS"
+    )
+    archive_after_days: int = Field(default=90, ge=7, le=3650, alias="ETTAMETTA_ARCHIVE_AFTER_DAYS")
+    # Address of the SQS queue that the bucket tells of new uploads; see docs/uploads.md.
+    upload_queue: str = Field(default="", alias="ETTAMETTA_UPLOAD_QUEUE", pattern="^(https?://[^ ]+)?$")
 
     @field_validator("business_timezone")
     @classmethod
@@ -291,6 +362,20 @@ class Settings(BaseSettings):
     def _quota_by_bucket(cls, value: Any) -> Any:
         return _pairs(value, "must be bucket=amount, with commas between, such as search=500,units=50000")
 
+    @field_validator("expire_days", mode="before")
+    @classmethod
+    def _days_by_prefix(cls, value: Any) -> Any:
+        return _pairs(
+            value, "must be prefix=days, with commas between, such as uploads=90,media/analysis=180"
+        )
+
+    @field_validator("cold_sources_days")
+    @classmethod
+    def _old_enough_for_s3(cls, value: int) -> int:
+        if 0 < value < 30:
+            raise ValueError("S3 moves objects to colder classes after 30 days at the earliest")
+        return value
+
     @field_validator("production_domain")
     @classmethod
     def _bare_domain(cls, value: str) -> str:
@@ -299,6 +384,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 "must be a host name in lower case, such as studio.example.com, without https://"
             )
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _known_mail_server(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        try:
+            known = not url or (url.startswith(("smtp://", "smtps://")) and bool(urlsplit(url).hostname))
+            _ = urlsplit(url).port
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("must be smtp://user:password@host:587 or smtps://user:password@host:465")
         return value
 
     @field_validator("store_url")
@@ -360,6 +458,11 @@ class Settings(BaseSettings):
         return f"http://127.0.0.1:{self.sandbox_port}"
 
     @property
+    def ui_url(self) -> str:
+        """Address of the Dagster UI, without a slash at its end."""
+        return self.ui_address.rstrip("/") or f"http://127.0.0.1:{self.ui_port}"
+
+    @property
     def gateway_url(self) -> str:
         if self.production_domain:
             return f"https://{self.production_domain}"
@@ -395,7 +498,7 @@ class Settings(BaseSettings):
         if override:
             return VendorEndpoint(vendor, "live", override, f"{spec.base_url_field.upper()} is set", secrets)
         if secrets:
-            url = spec.live_url
+            url = spec.live_url.replace("{location}", self.vertex_location)
             if "{shop}" in url:
                 url = url.format(shop=secrets["shopify_shop_url"].get_secret_value().removeprefix("https://"))
             return VendorEndpoint(

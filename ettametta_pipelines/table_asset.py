@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ettametta_pipelines.freshness import freshness_of
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.tables import table_metadata
 
@@ -29,6 +30,7 @@ def table_asset(
             io_manager_key="tables",
             dagster_type=pd.DataFrame,
             metadata=table_metadata(contract),
+            freshness_policy=freshness_of(contract.name),
             **options,
         )(body)
         assert isinstance(made, dg.AssetsDefinition)

@@ -45,7 +45,10 @@ EXPECTED_ASSETS = {
         "publication_analytics",
         "variant_results",
     },
-    "operations": {"api_quota_usage", "table_packs", "webhook_messages"},
+    "operations": {
+        "api_quota_usage", "table_packs", "webhook_messages", "operations_overview", "video_catalog",
+        "storage_lifecycle", "storage_inventory", "archived_videos",
+    },
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
         "affiliate_raw", "affiliate_earnings", "youtube_revenue", "shopify_orders", "content_costs",
@@ -53,6 +56,7 @@ EXPECTED_ASSETS = {
     },
     "billing": {"account_entitlements", "video_slots"},
     "commerce": {"shopify_products", "affiliate_links", "product_matches"},
+    "synthesis": {"synthesis_plans", "synthesized_clips"},
 }  # fmt: skip
 
 HEAVY = (
@@ -113,10 +117,13 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "calibrate_score",
         "pack_tables",
         "reconcile_plans", "return_video_slots",
+        "apply_storage_lifecycle", "count_storage", "archive_videos",
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
+        "morning_page", "catalog_videos",
         "read_shop", "match_products",
         "read_youtube_revenue", "book_late_commissions",
+        "synthesize_clips", "synthesize_from_prompt",
     }  # fmt: skip
     schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
     assert schedules == {
@@ -141,13 +148,20 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "daily_publication_analytics": "0 7 * * *",
         "daily_youtube_revenue": "30 7 * * *",
         "nightly_variant_results": "45 1 * * *",
+        "morning_page": "30 6 * * *",
+        "half_hourly_catalog": "20,50 * * * *",
         "nightly_shop": "15 4 * * *",
         "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
+        "clip_followup": "*/10 * * * *",
+        "nightly_storage_inventory": "40 5 * * *",
+        "nightly_storage_lifecycle": "55 5 * * *",
+        "weekly_archiving": "15 4 * * 0",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [
-        "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor", "webhook_inbox",
+        "alerts", "gpu_pod_janitor", "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
+        "webhook_inbox",
     ]  # fmt: skip
 
 

@@ -9,12 +9,25 @@ import pytest
 import ettametta_pipelines
 
 PACKAGE = Path(ettametta_pipelines.__file__).parent
-ROOMS = {"discovery", "scoring", "media", "renders", "publishing", "revenue", "billing", "commerce"}
+ROOMS = {
+    "discovery", "scoring", "media", "renders", "synthesis", "publishing", "commerce", "revenue", "billing",
+}  # fmt: skip
 # Where Dagster is spoken: assets beside their logic, and what sits on top of the rooms or binds them to it.
 DAGSTER_SPOKEN = {
     "automation", "catalog.py", "channels.py", "definitions.py", "demo.py", "devserver.py", "failure_policy.py",
-    "partitions.py", "range_runs.py", "resources.py", "table_asset.py",
+    "freshness.py", "partitions.py", "range_runs.py", "resources.py", "run_titles.py", "table_asset.py",
 }  # fmt: skip
+
+SPEAKING_FILES = {
+    "storage/tables.py",
+    "synthesis/local.py",
+    "synthesis/pipes.py",
+    "synthesis/pod.py",
+    "synthesis/runners.py",
+}
+# Run in the GPU image, by an interpreter of its own, and imported by nothing of the code location.
+GPU_SIDE = {"synthesis/worker.py", "synthesis/diffusion.py"}
+GPU_PACKAGES = {"torch", "diffusers", "transformers", "accelerate"}
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -39,11 +52,7 @@ def room_of(module: str) -> str | None:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_domain_code_knows_nothing_of_dagster(path: Path) -> None:
     place = path.relative_to(PACKAGE)
-    if (
-        place.parts[0] in DAGSTER_SPOKEN
-        or place.name.endswith("assets.py")
-        or str(place) == "storage/tables.py"
-    ):
+    if place.parts[0] in DAGSTER_SPOKEN or place.name.endswith("assets.py") or str(place) in SPEAKING_FILES:
         return
     assert not [name for name in imports_of(path) if name.split(".")[0] == "dagster"]
 
@@ -53,6 +62,16 @@ def test_lower_floors_know_no_room(floor: str) -> None:
     above = ROOMS | {"gateway", "automation", "sandbox"} | ({"vendors", "storage", "state"} - {floor})
     known = {(path.name, room_of(name)) for path in modules(floor) for name in imports_of(path)}
     assert not {(file, room) for file, room in known if room in above}
+
+
+def test_the_gpu_side_and_its_packages_are_imported_by_the_gpu_side_only() -> None:
+    gpu_modules = {f"ettametta_pipelines.{place.removesuffix('.py').replace('/', '.')}" for place in GPU_SIDE}
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if any(name in gpu_modules or name.split(".")[0] in GPU_PACKAGES for name in imports_of(path))
+    }
+    assert users == GPU_SIDE
 
 
 def test_the_sandbox_is_imported_by_its_entry_points_only() -> None:

@@ -11,6 +11,7 @@ from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.tags import TITLE_TAG
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.followup import DueLook
@@ -57,4 +58,7 @@ def build_followup(**on: Any) -> dg.ScheduleDefinition:
 
 
 def _request(look: "DueLook") -> dg.RunRequest:
-    return publish_run(look.key, look.platform, look.account, look.source_id, look.wishes)
+    # An empty wish takes the video's own title, which is not known here.
+    title = str(look.wishes.get("title") or "")[:80]
+    tags = {TITLE_TAG: title} if title else {}
+    return publish_run(look.key, look.platform, look.account, look.source_id, look.wishes, tags)

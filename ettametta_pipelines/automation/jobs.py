@@ -31,8 +31,16 @@ PACK_JOB = "pack_tables"
 PLANS_JOB = "reconcile_plans"
 SLOTS_JOB = "return_video_slots"
 CHANNELS_JOB = "check_channels"
+OVERVIEW_JOB = "morning_page"
+CATALOG_JOB = "catalog_videos"
+LIFECYCLE_JOB = "apply_storage_lifecycle"
+INVENTORY_JOB = "count_storage"
+ARCHIVE_JOB = "archive_videos"
 SHELF_JOB = "read_shop"
 MATCHING_JOB = "match_products"
+SYNTHESIS_JOB = "synthesize_clips"
+PROMPT_JOB = "synthesize_from_prompt"
+_SYNTHESIS = dg.AssetSelection.assets("synthesis_plans", "synthesized_clips")
 WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
@@ -219,5 +227,53 @@ JOBS = [
         selection=dg.AssetSelection.assets("connected_channels"),
         tags=UPLOAD_PRIORITY,
         description="Renew the channels' tokens that are due, and show how every channel stands.",
+    ),
+    dg.define_asset_job(
+        OVERVIEW_JOB,
+        selection=dg.AssetSelection.assets("operations_overview"),
+        tags=UPLOAD_PRIORITY,
+        description="Make the morning page as things stand now. Only reads.",
+    ),
+    dg.define_asset_job(
+        CATALOG_JOB,
+        selection=dg.AssetSelection.assets("video_catalog"),
+        description="List every source video by title, with where it stands. Only reads.",
+    ),
+    dg.define_asset_job(
+        SYNTHESIS_JOB,
+        selection=_SYNTHESIS,
+        partitions_def=DAY_NICHE,
+        tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
+        description="Plan a clip for each brief of a day and niche, make it, and hand it in. Orders nothing twice.",
+    ),
+    dg.define_asset_job(
+        PROMPT_JOB,
+        selection=_SYNTHESIS,
+        partitions_def=DAY_NICHE,
+        tags=UPLOAD_PRIORITY | {"dagster/max_retries": "0"},
+        config=dg.RunConfig(
+            ops={
+                "synthesis_plans": {
+                    "config": {"prompt": "What is to be seen, in your words", "account": "agency"}
+                }
+            }
+        ),
+        description="Make one clip from a prompt: put it into the configuration, with account and engine.",
+    ),
+    dg.define_asset_job(
+        LIFECYCLE_JOB,
+        selection=dg.AssetSelection.assets("storage_lifecycle"),
+        description="Count what is due to leave the store, and let it leave; set the bucket's rules.",
+    ),
+    dg.define_asset_job(
+        INVENTORY_JOB,
+        selection=dg.AssetSelection.assets("storage_inventory"),
+        partitions_def=DAY,
+        description="Count what lies in the store, by prefix and account.",
+    ),
+    dg.define_asset_job(
+        ARCHIVE_JOB,
+        selection=dg.AssetSelection.assets("archived_videos"),
+        description="Take finished old videos out of the live partitions, or call some back.",
     ),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
-from ettametta_pipelines.automation.publish_runs import publish_run
+from ettametta_pipelines.automation.publish_runs import calling_back, publish_run
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.tags import TITLE_TAG, USER_TAG
 
@@ -35,7 +35,8 @@ def ordered_posts(
     orders = ordered_again(state.open())
     if not orders:
         return dg.SkipReason("No post was ordered again.")
-    return dg.SensorResult(run_requests=[_run_request(order, by) for order, by in orders])
+    requests = [_run_request(order, by) for order, by in orders]
+    return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=calling_back(requests))
 
 
 def _run_request(order: "Publication", ordered_by: str) -> dg.RunRequest:

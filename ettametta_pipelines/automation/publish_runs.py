@@ -3,11 +3,12 @@
 Priority and the ban on retries come from the job. Used by `publish_sensor.py`, `ordered_posts.py` and `followup.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG
 
 # What is run for a platform: its post, and what is set on it once it is published.
@@ -31,3 +32,8 @@ def publish_run(
         run_config={"ops": {assets[0]: {"config": dict(config)}}} if config else None,
         tags={ACCOUNT_TAG: account, PLATFORM_TAG: platform, **(tags or {})},
     )
+
+
+def calling_back(requests: Sequence[dg.RunRequest]) -> list[dg.AddDynamicPartitionsRequest]:
+    """The partitions of these runs, asked for with them: a video may have been archived since it was planned."""
+    return [SOURCE_VIDEO.build_add_request(sorted({str(request.partition_key) for request in requests}))]

@@ -8,7 +8,7 @@ twice is the ledger's work.
 import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
-from ettametta_pipelines.automation.publish_runs import publish_run
+from ettametta_pipelines.automation.publish_runs import calling_back, publish_run
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
@@ -57,7 +57,7 @@ def publish_sensor(
         request(claim) for claim in recent_claims(database, now) if not _has_run(context, claim.run_key)
     ]
     if requests:
-        return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=calling_back(requests))
     if not possible:
         return dg.SkipReason(
             "No post is approved and no channel is automatic; publish_queue shows what waits."

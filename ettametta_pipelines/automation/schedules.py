@@ -9,16 +9,22 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.clip_followup import build_clip_followup
 from ettametta_pipelines.automation.followup import build_followup
 from ettametta_pipelines.automation.jobs import (
     ANALYTICS_JOB,
+    ARCHIVE_JOB,
     CALIBRATION_JOB,
+    CATALOG_JOB,
     CHANNELS_JOB,
     COMMISSIONS_JOB,
     DISCOVERY_JOB,
+    INVENTORY_JOB,
+    LIFECYCLE_JOB,
     MATCHING_JOB,
     METRICS_JOB,
     NICHE_OVERVIEW_JOB,
+    OVERVIEW_JOB,
     PACK_JOB,
     PLANS_JOB,
     QUEUE_JOB,
@@ -397,6 +403,57 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     @dg.schedule(
+        name="morning_page",
+        job_name=OVERVIEW_JOB,
+        cron_schedule="30 6 * * *",
+        description="06:30, before people come: the night's finds, failures with their remedy, today's posts, money.",
+        **on,
+    )
+    def morning_page(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="half_hourly_catalog",
+        job_name=CATALOG_JOB,
+        cron_schedule="20,50 * * * *",
+        description="Every half hour: the list of videos by title, for whoever looks for one.",
+        **on,
+    )
+    def half_hourly_catalog(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="nightly_storage_inventory",
+        job_name=INVENTORY_JOB,
+        cron_schedule="40 5 * * *",
+        description="05:40, after the night's writing: what lies in the store, and how much more than yesterday.",
+        **on,
+    )
+    def nightly_storage_inventory(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = _local_day(context, zone, days_ago=0)
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    @dg.schedule(
+        name="nightly_storage_lifecycle",
+        job_name=LIFECYCLE_JOB,
+        cron_schedule="55 5 * * *",
+        description="05:55, after the inventory: what is due leaves the store; unasked, only broken-off uploads.",
+        **on,
+    )
+    def nightly_storage_lifecycle(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
+        name="weekly_archiving",
+        job_name=ARCHIVE_JOB,
+        cron_schedule="15 4 * * 0",
+        description="Sundays 04:15, when little runs: finished old videos leave the live partitions, not the tables.",
+        **on,
+    )
+    def weekly_archiving(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
         name="nightly_shop",
         job_name=SHELF_JOB,
         cron_schedule="15 4 * * *",
@@ -439,7 +496,13 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         daily_publication_analytics,
         daily_youtube_revenue,
         nightly_variant_results,
+        morning_page,
+        half_hourly_catalog,
         nightly_shop,
         morning_matches,
         build_followup(**on),
+        build_clip_followup(**on),
+        nightly_storage_inventory,
+        nightly_storage_lifecycle,
+        weekly_archiving,
     ]

@@ -4,11 +4,12 @@ The decision what is new lives in `media/inbox.py`; here its answer becomes part
 tick says in words what was looked at, what was refused and what waits.
 """
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from ettametta_pipelines.automation.alerts import alerts
+from ettametta_pipelines.automation.gpu_janitor import gpu_pod_janitor
 from ettametta_pipelines.automation.jobs import INGEST_JOB
 from ettametta_pipelines.automation.ordered_posts import ordered_posts
 from ettametta_pipelines.automation.priority import plan_tags, queue_aging
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.state.models import Upload
     from ettametta_pipelines.state.session import StateDatabase
 
-# A daemon killed between the seen-table and the run leaves an accepted upload without a run. Arrivals of the last day
-# are therefore checked against the run storage on every tick; older ones are told by their missing partition.
-RECOVERY_WINDOW = timedelta(days=1)
+RUN_KEY_TAG = "dagster/run_key"
 
 
 @dg.sensor(
@@ -36,58 +35,67 @@ RECOVERY_WINDOW = timedelta(days=1)
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Looks under `uploads/{account}/{niche}/{yyyy}/{mm}/{dd}/` every 30 seconds and starts one run per new "
-        "content. Keys it cannot use are named in the tick's log with the remedy; they are not touched."
+        "content: at what the queue tells of, or at the last days' folders, and bit by bit at everything else. Keys it "
+        "cannot use are named in the tick's log with the remedy; they are not touched. Resetting the cursor has "
+        "everything looked at again and repeats no run."
     ),
 )
 def upload_sensor(
     context: dg.SensorEvaluationContext, store: StoreResource, state: StateResource
-) -> dg.SensorResult | dg.SkipReason:
-    from ettametta_pipelines.media.inbox import scan_inbox
+) -> dg.SensorResult:
+    from ettametta_pipelines.media.inbox import Position, scan_inbox
+    from ettametta_pipelines.storage.notifications import open_queue
 
-    database = state.open()
-    scan = scan_inbox(store.open(), database, NICHE.get_partition_keys())
+    database, settings = state.open(), get_settings()
+    position = Position.load(context.cursor)
+    scan = scan_inbox(
+        store.open(), database, NICHE.get_partition_keys(), position=position, queue=open_queue(settings),
+        timezone=settings.timezone,
+    )  # fmt: skip
     for trouble in (*scan.refusals, *scan.failures):
         context.log.warning(f"{trouble.object_key}: {trouble.message}")
-    existing = frozenset(context.instance.get_dynamic_partitions(str(SOURCE_VIDEO.name)))
-    requests = [
-        request
-        for request in _wanted_runs(_unfinished_arrivals(database, existing))
-        if not _has_run(context.instance, request.run_key)
-    ]
+    requests = _wanted_runs(database, context.instance)
     if not requests:
-        return dg.SkipReason(scan.in_words())
+        return dg.SensorResult(skip_reason=scan.in_words(), cursor=position.dump())
     context.log.info(scan.in_words())
     partitions = sorted({str(request.partition_key) for request in requests})
     return dg.SensorResult(
         run_requests=_by_plan(requests, database),
         dynamic_partitions_requests=[SOURCE_VIDEO.build_add_request(partitions)],
+        cursor=position.dump(),
     )
 
 
-def _unfinished_arrivals(database: "StateDatabase", existing: frozenset[str]) -> "list[Upload]":
-    """Arrivals that may lack a run: those of the last day, and any older one that never got its partition."""
+def _wanted_runs(database: "StateDatabase", instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    """One request per source video whose newest upload has no run yet; those that have one are settled.
+
+    A daemon killed between the seen-table and the run leaves an arrival open, and each tick asks again.
+    """
     from ettametta_pipelines.state import uploads
 
     with database.session(write=False) as session:
-        recent = uploads.accepted_since(session, utc_now() - RECOVERY_WINDOW)
-        lost = [
-            upload
-            for source_id in uploads.accepted_sources(session)
-            if source_id not in existing and (upload := uploads.for_source(session, source_id)) is not None
-        ]
-    return [*lost, *recent]
+        arrivals = uploads.open_arrivals(session)
+    wanted = {_run_key(upload): upload for upload in arrivals}
+    if not wanted:
+        return []
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: list(wanted)}))
+    started = [wanted[key] for run in runs if (key := run.tags[RUN_KEY_TAG]) in wanted]
+    if started:
+        with database.session() as session:
+            uploads.settle(session, started, utc_now())
+    return [_run_request(upload) for upload in arrivals if upload not in started]
 
 
-def _wanted_runs(arrivals: "list[Upload]") -> list[dg.RunRequest]:
-    """One request per source video, for its newest upload: the same content under two names is one source."""
-    newest = {upload.source_id: upload for upload in sorted(arrivals, key=lambda upload: upload.seen_at)}
-    return [_run_request(upload) for upload in newest.values()]
+def _run_key(upload: "Upload") -> str:
+    """One run per content and words: the same bytes again with corrected rights, title or captions run again."""
+    said = (upload.sidecar_sha256 or "no-sidecar")[:12]
+    captions = f":{upload.captions_sha256[:12]}" if upload.captions_sha256 else ""
+    return f"{upload.source_id}:{said}{captions}"
 
 
 def _run_request(upload: "Upload") -> dg.RunRequest:
-    """One run per content and sidecar: the same bytes again with corrected rights or title run again."""
     return dg.RunRequest(
-        run_key=f"{upload.source_id}:{(upload.sidecar_sha256 or 'no-sidecar')[:12]}",
+        run_key=_run_key(upload),
         partition_key=upload.source_id,
         tags={
             ACCOUNT_TAG: str(upload.account_id),
@@ -112,17 +120,13 @@ def _by_plan(requests: list[dg.RunRequest], database: "StateDatabase") -> list[d
     ]
 
 
-def _has_run(instance: dg.DagsterInstance, run_key: str | None) -> bool:
-    filters = dg.RunsFilter(tags={"dagster/run_key": str(run_key)})
-    return instance.get_runs_count(filters) > 0
-
-
 def tick_upload_sensor(
-    instance: dg.DagsterInstance, definitions: dg.Definitions
+    instance: dg.DagsterInstance, definitions: dg.Definitions, cursor: list[str] | None = None
 ) -> tuple[list[dg.RunRequest], str]:
     """Evaluate `upload_sensor` once without a daemon and add its partitions; its run requests, or why there are none.
 
-    The caller launches the runs, tagged `dagster/run_key` as the daemon would.
+    The caller launches the runs, tagged `dagster/run_key` as the daemon would. `cursor` holds the last one, and is
+    moved on; without it everything is looked at.
     """
     resources = {name: (definitions.resources or {})[name] for name in upload_sensor.required_resource_keys}
     with dg.build_sensor_context(
@@ -130,12 +134,17 @@ def tick_upload_sensor(
         definitions=definitions,
         sensor_name=upload_sensor.name,
         resources=resources,
+        cursor=cursor[-1] if cursor else None,
     ) as context:
         tick = upload_sensor.evaluate_tick(context)
+    if cursor is not None:
+        cursor[:] = [str(tick.cursor)]
     for added in tick.dynamic_partitions_requests or []:
         if isinstance(added, dg.AddDynamicPartitionsRequest):
             instance.add_dynamic_partitions(added.partitions_def_name, list(added.partition_keys))
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [upload_sensor, publish_sensor, ordered_posts, queue_aging, webhook_inbox]
+SENSORS = [
+    upload_sensor, publish_sensor, ordered_posts, queue_aging, webhook_inbox, alerts, gpu_pod_janitor,
+]  # fmt: skip

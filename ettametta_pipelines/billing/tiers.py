@@ -32,6 +32,10 @@ class Feature(StrEnum):
 
     FULL_DISCOVERY = "full_discovery"
     STUDIO_VOICE = "studio_voice"
+    # Engines that make clips; a still that moves is in every tier.
+    ENGINE_VEO = "engine_veo"
+    ENGINE_SILICONFLOW = "engine_siliconflow"
+    ENGINE_GPU = "engine_gpu"
 
 
 class Tier(BaseModel):

@@ -5,7 +5,7 @@ on one day, so a niche can be run again alone and a range of days backfilled.
 """
 
 from collections import Counter
-from datetime import date, timedelta
+from datetime import date
 from time import monotonic
 
 import dagster as dg
@@ -37,14 +37,6 @@ from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "discovery"
 PREVIEW_PICTURES = 8
-# Discovery runs at 02:00; what has not come by six will not be there for the morning look. Any partition counts, so a
-# backfill hides a missing night from this; `every_niche_was_discovered` does not let it.
-FRESH_BY_MORNING = dg.FreshnessPolicy.cron(
-    deadline_cron="0 6 * * *",
-    lower_bound_delta=timedelta(hours=6),
-    timezone=get_settings().business_timezone,
-)
-
 # With checks declared an asset has several outputs: Dagster then refuses a subscripted result annotation.
 
 
@@ -83,7 +75,6 @@ class YouTubeConfig(dg.Config):
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     kinds={"youtube", "python"},
-    freshness_policy=FRESH_BY_MORNING,
     check_specs=[
         dg.AssetCheckSpec(
             "statistics_were_read",
@@ -172,7 +163,6 @@ def youtube_candidates(
     partitions_def=DAY_NICHE,
     group_name=GROUP,
     kinds={"tiktok", "python"},
-    freshness_policy=FRESH_BY_MORNING,
     description="""
 Posts of our own connected TikTok accounts, published on the partition day, with their statistics at the moment of
 the run. An account belongs to a niche when the niches file lists it under `tiktok_accounts`.
@@ -241,7 +231,6 @@ class TrendConfig(dg.Config):
     group_name=GROUP,
     kinds={"python", "parquet"},
     deps=["video_snapshots"],
-    freshness_policy=FRESH_BY_MORNING,
     backfill_policy=RANGE_POLICY,
     check_specs=[
         dg.AssetCheckSpec(
@@ -346,7 +335,6 @@ def _why_missing(instance: dg.DagsterInstance, day: str, niche: str) -> str:
     kinds={"duckdb", "sql"},
     deps=["trend_candidates"],
     backfill_policy=dg.BackfillPolicy.single_run(),
-    freshness_policy=FRESH_BY_MORNING,
     check_specs=[
         dg.AssetCheckSpec(
             "every_niche_was_discovered",

@@ -24,7 +24,13 @@ from ettametta_pipelines.state.session import open_state
 
 # Stripe's own addresses of the checkout and the portal.
 LIVE_ORIGINS = ("https://checkout.stripe.com", "https://billing.stripe.com")
-FEATURE_WORDS = {Feature.FULL_DISCOVERY: "all searches", Feature.STUDIO_VOICE: "studio voice"}
+FEATURE_WORDS = {
+    Feature.FULL_DISCOVERY: "all searches",
+    Feature.STUDIO_VOICE: "studio voice",
+    Feature.ENGINE_VEO: "clips by Veo",
+    Feature.ENGINE_SILICONFLOW: "clips by Wan",
+    Feature.ENGINE_GPU: "clips on a GPU",
+}
 # What a button on an account's page asks for -> how its question is put.
 QUESTIONS = ("upgrade", "downgrade", "cancel")
 

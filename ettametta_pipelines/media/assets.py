@@ -11,6 +11,7 @@ from ettametta_pipelines.failures import FailureKind, PermanentError
 from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.table_asset import table_asset
 
@@ -59,6 +60,7 @@ def source_media(
         upload = _find_upload(state, context.partition_key)
         scratch = get_settings().home_dir / "scratch"
         row = accept_upload(store.open(), upload, scratch=scratch, clock=utc_now)
+        name_run(context, row)
     accepted = row["verdict"] == "accepted"
     if not accepted:
         stamp_run(context.instance, context.run_id, row["reason_code"], FailureKind.PERMANENT)

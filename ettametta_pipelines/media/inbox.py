@@ -1,23 +1,36 @@
-"""The inbox: what lies under `uploads/`, what is new in it, and how a file gets there.
+"""The inbox: what lies under `uploads/`, where to look for what is new in it, and how a file gets there.
 
-The upload sensor calls `scan_inbox`; `ettametta upload` and the demo call `drop_upload`. Judging the content of a
-file is intake's work (`intake.py`), not the inbox's: here an object is only placed, read once for its hash, and
-written into the seen-table, so that a tick never does the same object twice.
+The upload sensor calls `scan_inbox`; `ettametta upload` and the demo call `drop_upload`. A look costs what is new,
+not what lies there: a queue's notices or the folders of the last days, and of everything else a part in each tick
+(the sweep). What is found is taken in by `arrivals.py`; judging the content of a file is intake's work (`intake.py`).
 """
 
-import hashlib
 import json
 import mimetypes
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import date, timedelta
-from itertools import chain, count
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
+from time import monotonic
+from zoneinfo import ZoneInfo
 
-from ettametta_pipelines.clock import Clock, utc_now
+from ettametta_pipelines.clock import Clock, business_day_of, utc_now
 from ettametta_pipelines.failures import PermanentError, PipelineError
-from ettametta_pipelines.media.intake import UploadKey, UploadRefused, keep_sidecar, parse_upload_key
-from ettametta_pipelines.media.probe import POLICY
+from ettametta_pipelines.media.arrivals import (
+    PARALLEL_READS,
+    SETTLE,
+    Arrival,
+    InboxScan,
+    TakeIn,
+    Trouble,
+    hash_object,
+    head_or_none,
+    source_id_of,
+)
+from ettametta_pipelines.media.intake import ACCOUNT, parse_upload_key
 from ettametta_pipelines.media.sidecar import (
     SUFFIX,
     WORDS_SUFFIX,
@@ -27,75 +40,73 @@ from ettametta_pipelines.media.sidecar import (
 )
 from ettametta_pipelines.renders.captions import read_captions_file
 from ettametta_pipelines.state import uploads
-from ettametta_pipelines.state.models import Upload
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.storage.addressing import is_key, key_problem
+from ettametta_pipelines.storage.notifications import NotificationQueue
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectStore
 
+__all__ = [
+    "SETTLE", "Arrival", "InboxScan", "Position", "Trouble", "drop_upload", "hash_object", "scan_inbox",
+    "source_id_of",
+]  # fmt: skip
+
 UPLOADS_PREFIX = "uploads/"
-# A file copied into a directory store by hand grows while it is listed; one that was just touched waits a tick.
-SETTLE = timedelta(seconds=2)
-# `ettametta upload` puts the sidecar first; only one that stays alone is a mistake worth naming.
-STRAY_AFTER = timedelta(minutes=10)
-STANDING_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """One accepted upload: `source_id` names its partition. `known_content`: the same bytes came before."""
-
-    object_key: str
-    source_id: str
-    known_content: bool
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """An object that was not taken: refused for good, or not readable this time."""
-
-    object_key: str
-    code: str
-    message: str
+# Keys are dated where the uploader is: any day that is today somewhere, and two more for uploads that take long.
+HOT_DAYS = 3
+ACTIVE_FOR = timedelta(days=1)
+# Requests of one tick that look for news; folders that had any lately and new accounts come first, the others in turn.
+LISTINGS = 120
+NEW_ACCOUNTS = 20
+KEYS_PER_FOLDER = 2_000
+PARALLEL_LISTINGS = 8
+SWEEP_KEYS = 20_000
+SWEEP_BATCH = 1_000
+SWEEP_SECONDS = 8.0
+# An inbox that is swept within one tick is swept often, a larger one each night.
+SMALL_SWEEP_EVERY = timedelta(minutes=10)
+NIGHT_BEGINS = timedelta(hours=1)
+AWAY_FOR = timedelta(hours=12)
+ODD_NAMED = 50
 
 
 @dataclass
-class InboxScan:
-    """What one look at the inbox found.
+class Position:
+    """Where looking goes on: what the sensor's cursor holds.
 
-    `deferred` counts new objects left for the next look; `standing` names those refused before and still there.
+    Nothing hangs on it but work: what is known of uploads is in the state database, so that losing or resetting it,
+    or two daemons that take turns with it, only has the sweep begin again.
     """
 
-    looked_at: int = 0
-    arrivals: list[Arrival] = field(default_factory=list)
-    refusals: list[Trouble] = field(default_factory=list)
-    failures: list[Trouble] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    deferred: int = 0
-    standing: list[str] = field(default_factory=list)
+    account: str = ""
+    folders: dict[str, str] = field(default_factory=dict)
+    ticked_at: datetime | None = None
+    sweep_at: str = ""
+    sweep_began: datetime | None = None
+    sweep_ended: datetime | None = None
+    swept: int = 0
 
-    def in_words(self) -> str:
-        """One sentence for the tick's page."""
-        known = sum(arrival.known_content for arrival in self.arrivals)
-        new = f"{len(self.arrivals)} new" + (f" ({known} with content that came before)" if known else "")
-        parts = [f"looked at {self.looked_at} uploads", new]
-        if self.refusals:
-            parts.append(f"{len(self.refusals)} refused (see the tick's log)")
-        if self.failures:
-            parts.append(f"{len(self.failures)} could not be read (see the tick's log)")
-        if self.waiting:
-            parts.append(f"{len(self.waiting)} still being written")
-        if self.deferred:
-            parts.append(f"{self.deferred} left for the next tick")
-        said = ", ".join(parts).capitalize() + "."
-        if self.standing:
-            shown = ", ".join(self.standing[:STANDING_SHOWN])
-            more = len(self.standing) - STANDING_SHOWN
-            said += f" Refused before and still there: {shown}" + (f" and {more} more." if more > 0 else ".")
-        return said
+    @classmethod
+    def load(cls, cursor: str | None) -> "Position":
+        """The position a cursor holds; the beginning for none, or one that is not ours."""
+        from pydantic import TypeAdapter
 
+        try:
+            return TypeAdapter(cls).validate_json(cursor or "{}")
+        except ValueError:
+            return cls()
 
-def source_id_of(account: str, sha256: str) -> str:
-    """Partition key of a source video: the account and the first 16 hex digits of the content's hash."""
-    return f"{account}--{sha256[:16]}"
+    def dump(self) -> str:
+        return json.dumps(asdict(self), default=lambda instant: instant.isoformat())
+
+    def sweep_is_due(self, now: datetime, timezone: ZoneInfo) -> bool:
+        if self.sweep_began is None or self.sweep_ended is None:
+            return True
+        if self.ticked_at is not None and now - self.ticked_at > AWAY_FOR:
+            return True
+        if self.swept <= SWEEP_KEYS and now - self.sweep_ended >= SMALL_SWEEP_EVERY:
+            return True
+        nights = [business_day_of(at - NIGHT_BEGINS, timezone) for at in (self.sweep_began, now)]
+        return nights[0] < nights[1]
 
 
 def drop_upload(
@@ -165,117 +176,176 @@ def scan_inbox(
     state: StateDatabase,
     niches: Collection[str],
     *,
+    position: Position | None = None,
+    queue: NotificationQueue | None = None,
     clock: Clock = utc_now,
-    max_arrivals: int = 20,
+    timezone: ZoneInfo = ZoneInfo("UTC"),
+    max_arrivals: int = 100,
     max_bytes: int = 4 << 30,
 ) -> InboxScan:
-    """Record every new upload in the seen-table, up to `max_arrivals` objects or `max_bytes` read.
+    """Record new uploads in the seen-table, up to `max_arrivals` objects or `max_bytes` read.
 
-    An upload is new again when its bytes change or its sidecar does. A key outside the layout, an unknown niche or
-    a file over the size limit is recorded as refused, with its reason; an unknown niche is looked at again once it
-    exists. Unfinished files wait for the next look, and one that cannot be read does not hold up the others.
+    News is what the `queue` tells or, without one, what a listing of the last days' folders shows; the sweep, a part
+    of it in a call, goes through everything. `position` is moved on. An upload is new again when its bytes change or
+    its sidecar or captions do. A key outside the layout, an unknown niche or a file over the size limit is recorded as
+    refused, with its reason; an unknown niche is looked at again once it exists. Unfinished files wait for the next
+    look, and one that cannot be read does not hold up the others.
     """
-    scan = InboxScan()
+    position = position or Position()
     now = clock()
-    read = 0
-    for look in list(_new_looks(scan, store, state, niches)):
-        age = now - look.info.modified_at
-        if age < SETTLE:
-            scan.waiting.append(look.info.key)
-        elif look.stray and age < STRAY_AFTER:
-            continue
-        elif len(scan.arrivals) + len(scan.refusals) >= max_arrivals or (scan.arrivals and read >= max_bytes):
-            scan.deferred += 1
-        else:
-            read += look.info.size
-            try:
-                scan.arrivals.append(look.record(store, state, niches, clock))
-            except UploadRefused as refused:
-                look.record_refusal(state, refused, clock)
-                scan.refusals.append(Trouble(look.info.key, refused.code, str(refused)))
-            except PipelineError as error:
-                scan.failures.append(Trouble(look.info.key, error.code, str(error)))
-    return scan
+    desk = TakeIn(store, state, niches, now, max_arrivals=max_arrivals, max_bytes=max_bytes)
+    if queue is None or not _take_notices(desk, store, queue, max_arrivals):
+        _look_at_news(desk, store, state, position, now)
+    if position.sweep_at or position.sweep_is_due(now, timezone):
+        _sweep(desk, store, position, now)
+    position.ticked_at = now
+    return desk.scan
 
 
-@dataclass(frozen=True)
-class _Look:
-    """One object of the inbox that is not in the seen-table as it is now."""
-
-    info: ObjectInfo
-    sidecar: ObjectInfo | None
-    stray: bool = False
-
-    def record(
-        self, store: ObjectStore, state: StateDatabase, niches: Collection[str], clock: Clock
-    ) -> Arrival:
-        upload = self._key(niches)
-        sha256 = hash_object(store, self.info.key)
-        source_id = source_id_of(upload.account, sha256)
-        sidecar_sha256 = keep_sidecar(store, self.sidecar.key) if self.sidecar else None
-        with state.session() as session:
-            known = uploads.for_source(session, source_id)
-            uploads.record_arrival(
-                session, object_key=self.info.key, etag=self.info.etag, size=self.info.size,
-                account_id=upload.account, niche=upload.niche, sha256=sha256, source_id=source_id,
-                sidecar_etag=self.sidecar.etag if self.sidecar else None,
-                sidecar_sha256=sidecar_sha256,
-                seen_at=clock(),
-            )  # fmt: skip
-        return Arrival(self.info.key, source_id, known is not None)
-
-    def record_refusal(self, state: StateDatabase, refused: UploadRefused, clock: Clock) -> None:
-        with state.session() as session:
-            uploads.record_refusal(
-                session, object_key=self.info.key, etag=self.info.etag, size=self.info.size,
-                account_id=refused.account, niche=refused.niche,
-                reason_code=refused.code, reason=refused.message, seen_at=clock(),
-            )  # fmt: skip
-
-    def _key(self, niches: Collection[str]) -> UploadKey:
-        key = self.info.key
-        if self.stray:
-            raise UploadRefused("stray_sidecar", key, "")
-        upload = parse_upload_key(key, niches)
-        if self.info.size > POLICY.max_bytes:
-            raise UploadRefused(
-                "too_large_file",
-                key,
-                f"{self.info.size / 1e9:.1f} GB",
-                account=upload.account,
-                niche=upload.niche,
-            )
-        return upload
+def _take_notices(desk: TakeIn, store: ObjectStore, queue: NotificationQueue, most: int) -> bool:
+    """Take in what the queue tells of; False when it cannot be read, and listing has to do."""
+    try:
+        notices = queue.receive(most)
+        done = [notice for notice in notices if not notice.is_poison]
+        keys = dict.fromkeys(key for notice in done for key in notice.keys if key.startswith(UPLOADS_PREFIX))
+        left = _take_keys(desk, store, list(keys))
+        for notice in notices:
+            if notice.is_poison:
+                fate = (
+                    "it is taken off the queue" if notice.given_up else "it is left for the dead-letter queue"
+                )
+                desk.scan.failures.append(
+                    Trouble(f"message {notice.message_id}", "poison_message", f"It {notice.problem}; {fate}.")
+                )
+        # Only now: whatever ends this tick before, its messages come again.
+        queue.take_off([n for n in notices if n.given_up or not (n.is_poison or left.intersection(n.keys))])
+    except PipelineError as error:
+        desk.scan.notes.append(f"The folders of the last days were listed instead: {error}")
+        return False
+    return True
 
 
-def _new_looks(
-    scan: InboxScan, store: ObjectStore, state: StateDatabase, niches: Collection[str]
-) -> Iterator[_Look]:
-    listed = {info.key: info for info in store.list(UPLOADS_PREFIX)}
+def _take_keys(desk: TakeIn, store: ObjectStore, keys: Sequence[str]) -> set[str]:
+    """Take in the uploads these objects are or speak of; the keys that have to be told of again."""
+    odd = [(key, problem) for key in keys if (problem := key_problem(key)) and not key.endswith("/")]
+    if odd:
+        desk.name_odd(odd)
+    valid = [key for key in keys if is_key(key)]
+    videos = dict.fromkeys(
+        key.removesuffix(SUFFIX) for key in valid if not is_captions(key) and not key.endswith("/")
+    )
+    wanted = dict.fromkeys([*valid, *(name for key in videos for name in (key, key + SUFFIX))])
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        there = dict(zip(wanted, pool.map(partial(head_or_none, store), wanted), strict=True))
+    failed_before = len(desk.scan.failures)
+    desk.take([info for info in there.values() if info is not None], listed=False)
+    untaken = {trouble.object_key for trouble in desk.scan.failures[failed_before:]} | set(desk.untaken)
+    return {key for key in valid if key in untaken or key.removesuffix(SUFFIX) in untaken}
+
+
+def _look_at_news(
+    desk: TakeIn, store: ObjectStore, state: StateDatabase, position: Position, now: datetime
+) -> None:
+    """List the last days of every folder, or of as many as a tick's requests allow."""
+    odd: list[tuple[str, str]] = []
+    names, stray = store.folders(UPLOADS_PREFIX)
+    _take_in_batches(desk, stray)
+    first_day = (now - timedelta(days=HOT_DAYS)).date()
+    with ThreadPoolExecutor(PARALLEL_LISTINGS) as pool:
+
+        def list_folder(folder: str) -> list[ObjectInfo]:
+            start = position.folders.get(folder, f"{folder}{first_day:%Y/%m/%d}")
+            listed = store.list(folder, after=start, odd=lambda *found: odd.append(found))
+            return list(islice(listed, KEYS_PER_FOLDER))
+
+        folders = _folders_to_list(desk, store, state, position, now, names, pool)
+        found = dict(zip(folders, pool.map(list_folder, folders), strict=True))
+    for folder, objects in found.items():
+        put_off = _take_in_batches(desk, objects)
+        position.folders.pop(folder, None) if not put_off else None
+        if len(objects) == KEYS_PER_FOLDER and not put_off:
+            position.folders[folder] = objects[-1].key
+    desk.name_odd(odd[:ODD_NAMED])
+
+
+def _folders_to_list(
+    desk: TakeIn,
+    store: ObjectStore,
+    state: StateDatabase,
+    position: Position,
+    now: datetime,
+    names: Sequence[str],
+    pool: ThreadPoolExecutor,
+) -> list[str]:
+    """Folders of account and niche: those with news of the last day, those of new accounts, then the others in turn."""
+    accounts = [name.removeprefix(UPLOADS_PREFIX).rstrip("/") for name in names]
     with state.session(write=False) as session:
-        for key, info in listed.items():
-            belongs_to = key.removesuffix(SUFFIX)
-            if is_captions(key) or (belongs_to != key and belongs_to in listed):
-                continue
-            scan.looked_at += 1
-            sidecar = listed.get(key + SUFFIX)
-            seen = uploads.find(session, key, info.etag)
-            if seen is None or _is_new_again(seen, sidecar, niches):
-                yield _Look(info, sidecar, stray=belongs_to != key)
-            elif seen.status == uploads.REFUSED:
-                scan.standing.append(f"{key} ({seen.reason_code})")
+        active = uploads.active_folders(session, now - ACTIVE_FOR, limit=LISTINGS // 2)
+        fresh = set(accounts) - uploads.accounts_seen(session, accounts)
+    wanted = dict.fromkeys(f"{UPLOADS_PREFIX}{account}/{niche}/" for account, niche in active)
+    fresh_first = sorted(
+        fresh, key=lambda account: (not ACCOUNT.match(account), account <= position.account, account)
+    )
+    in_turn = sorted(set(accounts) - fresh, key=lambda account: (account <= position.account, account))
+    left = LISTINGS - len(wanted)
+    order = [*fresh_first[:NEW_ACCOUNTS], *in_turn, *fresh_first[NEW_ACCOUNTS:]]
+    for start in range(0, len(order), PARALLEL_LISTINGS):
+        some = order[start : start + PARALLEL_LISTINGS]
+        if left < len(some):
+            position.account = order[start - 1] if start else position.account
+            return list(wanted)
+        for niches, stray in pool.map(lambda account: store.folders(f"{UPLOADS_PREFIX}{account}"), some):
+            _take_in_batches(desk, stray)
+            wanted |= dict.fromkeys(niches)
+            left -= 1 + len(niches)
+    position.account = ""
+    return list(wanted)
 
 
-def _is_new_again(seen: Upload, sidecar: ObjectInfo | None, niches: Collection[str]) -> bool:
-    """A niche that exists by now, or a sidecar that came or changed; one that was tidied away changes nothing."""
-    if seen.status == uploads.REFUSED:
-        return seen.reason_code == "unknown_niche" and seen.niche in niches
-    return sidecar is not None and sidecar.etag != seen.sidecar_etag
+def _sweep(desk: TakeIn, store: ObjectStore, position: Position, now: datetime) -> None:
+    """Go through a part of everything: what no notice and no listing of the last days has shown."""
+    if not position.sweep_at:
+        position.sweep_began, position.sweep_ended, position.swept = now, None, 0
+    odd: list[tuple[str, str]] = []
+    listed = store.list(UPLOADS_PREFIX, after=position.sweep_at or None, odd=lambda *found: odd.append(found))
+    swept, at_end, started = 0, True, monotonic()
+    for batch in in_batches(listed, SWEEP_BATCH):
+        put_off = desk.take(batch)
+        taken = batch if put_off is None else [info for info in batch if info.key < put_off]
+        swept += len(taken)
+        position.sweep_at = taken[-1].key if taken else position.sweep_at
+        if put_off is not None or swept >= SWEEP_KEYS or monotonic() - started > SWEEP_SECONDS:
+            at_end = False
+            break
+    desk.name_odd(odd[:ODD_NAMED])
+    position.swept += swept
+    if at_end:
+        position.sweep_at, position.sweep_ended = "", now
+    else:
+        desk.scan.notes.append(f"The sweep of everything goes on after {position.swept:,} objects.")
 
 
-def hash_object(store: ObjectStore, key: str) -> str:
-    """SHA-256 of an object's bytes as lower-case hex, read once in chunks."""
-    digest = hashlib.sha256()
-    for chunk in store.iter_chunks(key):
-        digest.update(chunk)
-    return digest.hexdigest()
+def _take_in_batches(desk: TakeIn, objects: Sequence[ObjectInfo]) -> str | None:
+    put_off = [desk.take(batch) for batch in in_batches(objects, SWEEP_BATCH)]
+    return next((key for key in put_off if key is not None), None)
+
+
+def in_batches(objects: Iterable[ObjectInfo], size: int) -> Iterator[list[ObjectInfo]]:
+    """Objects in key order, about `size` at a time, an upload never parted from its sidecar and captions.
+
+    Those are `clip.*` of the same folder, which follow each other. Only a name without a dot may have its sidecar in
+    the batch after, where it is told as what it is all the same.
+    """
+    batch: list[ObjectInfo] = []
+    for info in objects:
+        if len(batch) >= size and (_group(info.key) != _group(batch[-1].key) or len(batch) >= 2 * size):
+            yield batch
+            batch = []
+        batch.append(info)
+    if batch:
+        yield batch
+
+
+def _group(key: str) -> tuple[str, str]:
+    folder, _, name = key.rpartition("/")
+    return folder, name.split(".", 1)[0]

@@ -68,6 +68,14 @@ REASONS: dict[str, Reason] = {
         "{name} is a sidecar without its video{detail}.",
         "Name it after the video: clip.mp4 has the sidecar clip.mp4.json.",
     ),
+    "unfinished_upload": Reason(
+        "{name} has the name of an upload that never finished{detail}.",
+        "Delete it and upload again, or rename it if it is whole.",
+    ),
+    "odd_name": Reason(
+        "{name} has a name that cannot be used: {detail}.",
+        "Rename it: plain segments with single slashes between, no control characters.",
+    ),
     "bad_account": Reason(
         "{name} names an account that cannot be one: {detail}.",
         "An account is 1 to 40 lower-case letters, digits and dashes.",

@@ -34,6 +34,88 @@ TABLE_PACKS = TableContract(
     key=("table_name", "month"),
 )
 
+OPERATIONS_OVERVIEW = TableContract(
+    "operations_overview",
+    "The morning page: one row per section, in words and as a number, as of the last look.",
+    columns=(
+        Column(
+            "section", "string", "finds, failures, waiting, queue, quota, spend, revenue, storage or alerts"
+        ),
+        Column("position", "int64", "Place on the page"),
+        Column("count", "int64", "What there is of it", nullable=True),
+        Column("says", "string", "The section in one sentence"),
+        Column("page", "string", "The section as Markdown"),
+        Column("observed_at", "timestamp", "When this was read (UTC)"),
+    ),
+    key=("section",),
+)
+
+VIDEO_CATALOG = TableContract(
+    "video_catalog",
+    "One row per source video: whose, where it stands, where it can be watched, what it cost and earned.",
+    columns=(
+        Column("source_id", "string", "Source video"),
+        Column("title", "string", "Its title; the file's name until it was accepted"),
+        Column("account", "string", "Account it belongs to", nullable=True),
+        Column("niche", "string", "Niche it was uploaded under", nullable=True),
+        Column("arrived_at", "timestamp", "When it was accepted, or first seen (UTC)", nullable=True),
+        Column("state", "string", "In one word: arrived, rejected, failed, accepted, rendered, waiting, planned, "
+               "posting, posted, review", few_values=True),
+        Column("says", "string", "Where it stands, in words"),
+        Column("renditions", "string_list", "Format and address of every finished file"),
+        Column("posts", "string_list", "Platform and address of every post that has one"),
+        Column("cost_microusd", "int64", "What models and footage cost, in millionths of a dollar", nullable=True),
+        Column("revenue", "string_list", "What it earned, by currency; empty where nothing is known"),
+    ),
+    key=("source_id",),
+)  # fmt: skip
+STORAGE_LIFECYCLE = TableContract(
+    "storage_lifecycle",
+    "What leaves the object store, and when: one row per rule, and what is due by it.",
+    columns=(
+        Column("rule", "string", "abort uploads, cold sources, or expire and a prefix"),
+        Column("after_days", "int64", "Days after which it takes effect; 0 when it is not configured"),
+        Column("carried_out_by", "string", "The bucket's rule, or this job"),
+        Column("what", "string", "Which objects may go"),
+        Column("due_objects", "int64", "Objects due now; empty where only S3 knows", nullable=True),
+        Column("due_bytes", "int64", "Their size", nullable=True),
+        Column("removed", "int64", "Removed by this run"),
+        Column(
+            "known_since", "timestamp", "When a run first saw the rule like this; the next run applies it"
+        ),
+    ),
+    key=("rule",),
+)
+
+STORAGE_INVENTORY = TableContract(
+    "storage_inventory",
+    "Objects and bytes in the store by prefix and account, once a day.",
+    columns=(
+        Column("day", "date", "Business day"),
+        Column("prefix", "string", "First part of the keys, of media the first two", few_values=True),
+        Column("account", "string", "Whose they are; empty where the keys do not tell", few_values=True),
+        Column("objects", "int64", "Objects"),
+        Column("bytes", "int64", "Their size"),
+        Column(
+            "objects_grown", "int64", "More than on the day counted before; empty on the first", nullable=True
+        ),
+        Column("bytes_grown", "int64", "Bytes more than on the day counted before", nullable=True),
+    ),
+    key=("day", "prefix", "account"),
+    partitioned_by=("day",),
+)
+
+ARCHIVED_VIDEOS = TableContract(
+    "archived_videos",
+    "Source videos that left the live partitions: finished, and old.",
+    columns=(
+        Column("source_id", "string", "The source video"),
+        Column("account", "string", "Account it belongs to"),
+        Column("archived_at", "timestamp", "When it was archived (UTC)"),
+    ),
+    key=("source_id",),
+)
+
 WEBHOOK_MESSAGES = TableContract(
     "webhook_messages",
     "One row per sender and kind of message of the last 30 days, and of whatever still waits or is parked.",
@@ -52,4 +134,7 @@ WEBHOOK_MESSAGES = TableContract(
     key=("source", "kind"),
 )
 
-CONTRACTS: tuple[TableContract, ...] = (API_QUOTA_USAGE, TABLE_PACKS, WEBHOOK_MESSAGES)
+CONTRACTS: tuple[TableContract, ...] = (
+    API_QUOTA_USAGE, TABLE_PACKS, WEBHOOK_MESSAGES, OPERATIONS_OVERVIEW, VIDEO_CATALOG,
+    STORAGE_LIFECYCLE, STORAGE_INVENTORY, ARCHIVED_VIDEOS,
+)  # fmt: skip

@@ -30,7 +30,7 @@ APPROVE, REJECT, HOLD = "approve", "reject", "hold"
 UNDECIDED_STATES = frozenset({State.PLANNED, State.SESSION_OPEN})
 _WORDS_OF = {"sha256": "the file"}
 # What an offer can make too long, or may not stand in at all.
-_OFFER_DOES_NOT_FIT = frozenset({"bad_title", "bad_description", "bad_privacy"})
+_OFFER_DOES_NOT_FIT = frozenset({"bad_title", "bad_description", "bad_privacy", "paid_promotion_private"})
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
+from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
@@ -192,6 +193,7 @@ def renditions(
     ]
     with failure_policy(context):
         wanted = _for_platform(wanted, config.platform)
+        name_run(context, plain_rows(source_media)[0])
         order = _order(source_media, media_analysis, config)
         scratch = get_settings().home_dir / "scratch"
         report = _progress_log(context, ", ".join(wanted))

@@ -1,12 +1,12 @@
 """What videos cost: every paid call, from the claims on accounts' money, by source video, niche, or unassigned.
 
 A claim that names its source video is its cost. One about a candidate that a brief was written for is shared by the
-videos made after that brief; else it is its niche's. So nothing is lost, and the sum is the spending to the micro-unit.
-Not here: flat fees of vendors, and work on our own machines. Called by the asset `content_costs`.
+videos made after that brief, one for a clip that was ordered is that of the video it became; else it is its niche's. So
+nothing is lost, and the sum is the spending to the micro-unit. Not here: flat fees of vendors, and work on our own
+machines. Called by the asset `content_costs`.
 
-Whoever buys something new (clips of a synthesis engine, say) has it counted here by paying through
-`state.budget.Wallet.pay`, with the `cost_microusd` of the answer and a purchase that names `niche`, `source_id`, or as
-its subject a `brief_id` or `platform:video_id`.
+Whoever buys something new has it counted here by paying through `state.budget.Wallet.pay`, with the `cost_microusd` of
+the answer and a purchase that names `niche`, `source_id`, or as its subject a `brief_id` or `platform:video_id`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,11 +77,13 @@ def read_claims(db: StateDatabase, first: date, last: date) -> list[Row]:
 
 
 def videos_made(lake: "Lake") -> dict[tuple[str, str | None], list[str]]:
-    """Source videos by what they were made of: a brief's id, or the candidate and niche it was written for."""
+    """Source videos by what they were made of: a brief's id, the candidate and niche it was for, a clip's name."""
     made: dict[tuple[str, str | None], list[str]] = {}
     for row in lake.rows((MARTS / "videos_of_briefs.sql").read_text()):
         for key in ((row["brief_id"], None), (row["subject"], row["niche"])):
             made.setdefault(key, []).append(row["source_id"])
+    for row in lake.rows("select request_key, source_id from synthesized_clips where source_id is not null"):
+        made.setdefault((row["request_key"], None), []).append(row["source_id"])
     return {key: sorted(set(sources)) for key, sources in made.items()}
 
 

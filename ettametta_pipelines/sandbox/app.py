@@ -8,7 +8,18 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from ettametta_pipelines.clock import Clock, utc_now
-from ettametta_pipelines.sandbox import elevenlabs, gemini, openai, pexels, shopify, stripe, tiktok, youtube
+from ettametta_pipelines.sandbox import (
+    elevenlabs,
+    gemini,
+    google_video,
+    openai,
+    pexels,
+    shopify,
+    siliconflow,
+    stripe,
+    tiktok,
+    youtube,
+)
 from ettametta_pipelines.sandbox.core import FaultMiddleware, Faults, SandboxStore, control_router
 from ettametta_pipelines.sandbox.webhooks import webhook_control
 
@@ -24,6 +35,8 @@ VENDOR_ROUTERS = {
     "shopify": shopify.router,
     "pexels": pexels.router,
     "elevenlabs": elevenlabs.router,
+    "siliconflow": siliconflow.router,
+    "vertex": google_video.vertex_router,
 }
 
 
@@ -47,5 +60,9 @@ def create_app(
         app.include_router(
             make_router(store, public_url=public_url, clock=clock, seed=seed), prefix=f"/{name}"
         )
+    app.include_router(
+        google_video.interactions_router(store, public_url=public_url, clock=clock, seed=seed),
+        prefix="/gemini",
+    )
     app.add_middleware(FaultMiddleware, store=store, faults=faults, clock=clock, latency_s=latency_s)
     return app

@@ -1,4 +1,4 @@
-"""Sandbox of Pexels' video API: search, one video, and the files themselves.
+"""Sandbox of Pexels' API: search for videos and photos, one video, and the files themselves.
 
 Every query finds the same videos on every machine: ids, names and pictures follow from its words. Files are drawn by
 ffmpeg's generators when first asked for and kept in the sandbox's home. A query in whose words no vowel stands finds
@@ -7,6 +7,7 @@ nothing, and the third video of every search is the first one uploaded again und
 
 import asyncio
 import hashlib
+import io
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -66,6 +67,29 @@ def router(store: SandboxStore, *, public_url: str, clock: Clock, seed: int) -> 
             following = urlencode({**asked, "page": page + 1})
             body["next_page"] = f"{public_url}/pexels/v1/videos/search?{following}"
         return JSONResponse(body, headers=_limits(store, clock()))
+
+    @api.get("/v1/search")
+    async def search_photos(request: Request) -> Response:
+        refusal = _refusal(request)
+        if refusal is not None:
+            return refusal
+        asked = request.query_params
+        query, shape = (
+            " ".join(asked.get("query", "").casefold().split()),
+            asked.get("orientation", "landscape"),
+        )
+        per_page = min(_number(asked, "per_page", 15), MAX_PER_PAGE)
+        photos = find_photos(query, shape, seed, public_url)[:per_page]
+        body = {"page": 1, "per_page": per_page, "photos": photos, "total_results": len(photos)}
+        return JSONResponse(body, headers=_limits(store, clock()))
+
+    @api.get("/photos/{picture}/{size}.jpeg")
+    async def photo(picture: str, size: str) -> Response:
+        wanted = re.fullmatch(r"(\d{3,4})x(\d{3,4})", size)
+        if not re.fullmatch(r"[0-9a-f]{12}", picture) or wanted is None:
+            return Response("Not Found", 404)
+        sides = int(wanted[1]), int(wanted[2])
+        return Response(await asyncio.to_thread(draw_photo, picture, sides), media_type="image/jpeg")
 
     @api.get("/v1/videos/videos/{video_id}")
     async def one(video_id: str, request: Request) -> Response:
@@ -153,6 +177,70 @@ def _video(query: str, place: int, shape: str, seed: int, public_url: str) -> Js
         "user": {"id": rng.randint(1000, 999_999), "name": name, "url": f"https://www.pexels.com/@{handle}"},
         "video_files": files, "video_pictures": [],
     }  # fmt: skip
+
+
+def find_photos(query: str, shape: str, seed: int, public_url: str) -> list[Json]:
+    """Photos a query finds; drawn when they are fetched, the same for the same words."""
+    if not any(VOWEL.search(word) for word in query.split()):
+        return []
+    photos = []
+    for place in range(8):
+        rng = seeded_rng(seed, "pexels photo", query, shape, place)
+        name, number = rng.choice(NAMES), rng.randint(1_000_000, 29_999_999)
+        width, height = (1300, 1880) if shape == "portrait" else (1880, 1300)
+        picture = hashlib.sha256(f"{seed} photo {query} {place}".encode()).hexdigest()[:12]
+        link = f"{public_url}/pexels/photos/{picture}/{width}x{height}.jpeg"
+        photos.append(
+            {
+                "id": number, "width": width * 3, "height": height * 3, "photographer": name, "alt": query,
+                "url": f"https://www.pexels.com/photo/{re.sub(r'[^a-z0-9]+', '-', query)}-{number}/",
+                "photographer_url": f"https://www.pexels.com/@{number % 999_999}", "src": {"large2x": link},
+            }
+        )  # fmt: skip
+    return photos
+
+
+def draw_photo(picture: str, size: tuple[int, int]) -> bytes:
+    """Ridges behind one another under a sky with a sun, in colours of their own for every picture."""
+    import colorsys
+
+    from PIL import Image, ImageDraw
+
+    rng = seeded_rng("pexels photo", picture)
+    width, height = size
+    hue = rng.random()
+
+    def colour(shift: float, saturation: float, value: float) -> tuple[int, ...]:
+        return tuple(round(255 * part) for part in colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value))
+
+    sky = Image.linear_gradient("L").resize(size)
+    photo = Image.composite(
+        Image.new("RGB", size, colour(0.1, 0.35, 1.0)), Image.new("RGB", size, colour(0, 0.6, 0.6)), sky
+    )
+    pen = ImageDraw.Draw(photo)
+    x, y, reach = (
+        rng.randint(width // 5, width * 4 // 5),
+        rng.randint(height // 6, height // 2),
+        min(size) // 9,
+    )
+    pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colour(0.15, 0.2, 1.0))
+    for depth in range(6):
+        crest, step = height * (0.42 + 0.09 * depth), max(6, width // (18 + 14 * depth))
+        points, level = [(0, height)], crest
+        for across in range(0, width + step, step):
+            level = crest + (level - crest) * 0.7 + rng.uniform(-1, 1) * height * 0.035
+            points.append((across, round(level)))
+        pen.polygon(
+            [*points, (width, height)], fill=colour(-0.02 * depth, 0.4 + 0.06 * depth, 0.62 - 0.09 * depth)
+        )
+        for _ in range(40 * depth):
+            left, top = rng.randint(0, width), rng.randint(round(crest + height * 0.04), height)
+            pen.line(
+                (left, top, left, top - rng.randint(6, 14 + 6 * depth)), fill=colour(-0.1, 0.5, 0.3), width=3
+            )
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
 
 
 def _shaped(size: tuple[int, int], shape: str) -> tuple[int, int]:

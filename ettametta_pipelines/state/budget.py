@@ -5,12 +5,12 @@ decides, in one transaction with the claim's row, so racing processes never clai
 *settled* at what the answer says it cost, *parked* when the answer was lost (all of it counts as spent), *released*
 when nothing was charged. A process that dies in between leaves it *reserved*, which counts against its day and month
 like spent money. Days are business days, months calendar months of theirs. Whoever buys anything goes through here,
-with `Wallet.pay` or as `scoring/chain.py` does; the claims are the ledger that costs per video are made from.
+with `Wallet.pay` or as `scoring/chain.py` and `clip_orders.py` do; costs per video are made from the claims.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -139,6 +139,12 @@ class Wallet:
 
 def claim(db: StateDatabase, budget: Budget, purchase: Purchase, clock: Clock) -> Claim:
     """Set money aside, or raise BudgetSpent `budget_spent` or SpendCapReached `spend_cap_reached`, changing nothing."""
+    with db.session() as session:
+        return claim_within(session, db.now(session), budget, purchase, clock)
+
+
+def claim_within(session: Session, at: datetime, budget: Budget, purchase: Purchase, clock: Clock) -> Claim:
+    """As `claim`, as part of a transaction; `at` is the database's time."""
     now = clock()
     day = business_day_of(now, budget.timezone)
     daily = {EVERYBODY: budget.overall_limit_microusd, budget.account: budget.account_limit_microusd}
@@ -146,37 +152,31 @@ def claim(db: StateDatabase, budget: Budget, purchase: Purchase, clock: Clock) -
     limits = {account: limit for account, limit in daily.items() if limit is not None}
     made = Claim(uuid4().hex, budget.mode, budget.account, day, purchase.highest_microusd, bool(limits))
     wait_s = (business_day_bounds(day, budget.timezone)[1] - now).total_seconds()
-    with db.session() as session:
-        for account, limit in limits.items():
-            key = {"mode": made.mode, "account_id": account, "day": day}
-            if not _reserve(session, ModelSpending, key, made.reserved_microusd, limit):
-                raise _spent(account, limit, purchase, day, wait_s)
-        key = {"mode": made.mode, "account_id": made.account, "month": made.month}
-        if not _reserve(
-            session,
-            AccountSpending,
-            key,
-            made.reserved_microusd,
-            budget.cap.microusd if budget.cap else None,
-        ):
-            raise _capped(session, budget, key, purchase, day)
-        session.add(
-            ModelClaim(
-                id=made.id,
-                mode=made.mode,
-                account_id=made.account,
-                day=day,
-                provider=purchase.provider,
-                model=purchase.model,
-                purpose=purchase.purpose,
-                subject=purchase.subject,
-                niche=purchase.niche,
-                source_id=purchase.source_id,
-                state=RESERVED,
-                reserved_microusd=made.reserved_microusd,
-                claimed_at=db.now(session),
-            )
+    for account, limit in limits.items():
+        key: dict[str, Any] = {"mode": made.mode, "account_id": account, "day": day}
+        if not _reserve(session, ModelSpending, key, made.reserved_microusd, limit):
+            raise _spent(account, limit, purchase, day, wait_s)
+    key = {"mode": made.mode, "account_id": made.account, "month": made.month}
+    cap = budget.cap.microusd if budget.cap else None
+    if not _reserve(session, AccountSpending, key, made.reserved_microusd, cap):
+        raise _capped(session, budget, key, purchase, day)
+    session.add(
+        ModelClaim(
+            id=made.id,
+            mode=made.mode,
+            account_id=made.account,
+            day=day,
+            provider=purchase.provider,
+            model=purchase.model,
+            purpose=purchase.purpose,
+            subject=purchase.subject,
+            niche=purchase.niche,
+            source_id=purchase.source_id,
+            state=RESERVED,
+            reserved_microusd=made.reserved_microusd,
+            claimed_at=at,
         )
+    )
     return made
 
 
@@ -213,6 +213,19 @@ def month_spending(db: StateDatabase, mode: str, account: str, day: date) -> Spe
         return _counted(session, key)
 
 
+def months_spending(db: StateDatabase, mode: str, day: date) -> dict[str, Spending]:
+    """What every account has spent on all paid work in the month of a day, by account."""
+    with db.session(write=False) as session:
+        rows = session.scalars(
+            sa.select(AccountSpending).where(
+                AccountSpending.mode == mode, AccountSpending.month == day.replace(day=1)
+            )
+        ).all()
+    return {
+        row.account_id: Spending(row.account_id, row.spent_microusd, row.reserved_microusd) for row in rows
+    }
+
+
 def _counted(session: Session, key: dict[str, Any]) -> Spending:
     row = session.scalars(sa.select(AccountSpending).filter_by(**key)).first()
     return Spending(key["account_id"], *((row.spent_microusd, row.reserved_microusd) if row else (0, 0)))
@@ -233,27 +246,38 @@ def _reserve(
     return session.execute(asked.returning(counter.id)).first() is not None
 
 
+def find_claim(session: Session, claim_id: str) -> Claim:
+    """A claim on daily budgets by its id, whatever became of it."""
+    row = session.get_one(ModelClaim, claim_id)
+    return Claim(row.id, row.mode, row.account_id, row.day, row.reserved_microusd)
+
+
 def _close(db: StateDatabase, made: Claim, state: str, cost_microusd: int, reason_code: str | None) -> None:
     with db.session() as session:
-        closed = session.execute(
-            sa.update(ModelClaim)
-            .where(ModelClaim.id == made.id, ModelClaim.state == RESERVED)
-            .values(
-                state=state, cost_microusd=cost_microusd, reason_code=reason_code, closed_at=db.now(session)
-            )
-            .returning(ModelClaim.id)
-        ).first()
-        if closed is None:
-            raise PermanentError(
-                f"The claim {made.id} is not open (any more).",
-                code="claim_already_closed",
-                remedy="A claim is settled, parked or released once; look for a second end in the caller.",
-            )
-        for account in (EVERYBODY, made.account) if made.is_daily else ():
-            key = {"mode": made.mode, "account_id": account, "day": made.day}
-            _book(session, ModelSpending, key, made, cost_microusd)
-        key = {"mode": made.mode, "account_id": made.account, "month": made.month}
-        _book(session, AccountSpending, key, made, cost_microusd)
+        close_within(session, db.now(session), made, state, cost_microusd, reason_code)
+
+
+def close_within(
+    session: Session, at: datetime, made: Claim, state: str, cost_microusd: int, reason_code: str | None
+) -> None:
+    """End a claim as part of a transaction: settled, parked or released, as the functions above."""
+    closed = session.execute(
+        sa.update(ModelClaim)
+        .where(ModelClaim.id == made.id, ModelClaim.state == RESERVED)
+        .values(state=state, cost_microusd=cost_microusd, reason_code=reason_code, closed_at=at)
+        .returning(ModelClaim.id)
+    ).first()
+    if closed is None:
+        raise PermanentError(
+            f"The claim {made.id} is not open (any more).",
+            code="claim_already_closed",
+            remedy="A claim is settled, parked or released once; look for a second end in the caller.",
+        )
+    for account in (EVERYBODY, made.account) if made.is_daily else ():
+        key: dict[str, Any] = {"mode": made.mode, "account_id": account, "day": made.day}
+        _book(session, ModelSpending, key, made, cost_microusd)
+    key = {"mode": made.mode, "account_id": made.account, "month": made.month}
+    _book(session, AccountSpending, key, made, cost_microusd)
 
 
 def _book(

@@ -1,9 +1,9 @@
 """Tables of the relational state, as typed SQLAlchemy models, and database time.
 
 Here is their shape only: what a row means and which columns are unique. How rows move is said where they are
-moved: `quota.py`, `budget.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in publishing,
-`entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here needs a
-revision under `migrations/versions`; a test compares the two.
+moved: `quota.py`, `budget.py`, `clip_orders.py` and `uploads.py` in this room, `ledger.py` and `tokens.py` in
+publishing, `entitlements.py` and `reservations.py` in billing, `links.py` and `clicks.py` in commerce. A change here
+needs a revision under `migrations/versions`; a test compares the two.
 """
 
 from datetime import UTC, date, datetime
@@ -287,13 +287,26 @@ class WebhookEvent(Base):
 
 
 class Upload(Base):
-    """One version of one object the upload sensor has seen, and what became of it."""
+    """One version of one object the upload sensor has seen, and what became of it.
+
+    `captions_key` is empty text for an upload without captions, and null where nobody has looked. `settled_at` is when
+    its run was seen to exist; until then every tick asks for it.
+    """
 
     __tablename__ = "uploads"
     __table_args__ = (
         UniqueConstraint("object_key", "etag"),
         Index(None, "source_id"),
         Index(None, "seen_at"),
+        Index(None, "account_id"),
+        Index(None, "captions_key"),
+        # The few a sensor may still have to ask a run for, among millions.
+        Index(
+            "ix_uploads_open",
+            "seen_at",
+            sqlite_where=text("settled_at IS NULL AND status = 'accepted'"),
+            postgresql_where=text("settled_at IS NULL AND status = 'accepted'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -309,7 +322,21 @@ class Upload(Base):
     reason: Mapped[str | None]
     sidecar_etag: Mapped[str | None]
     sidecar_sha256: Mapped[str | None]
+    captions_key: Mapped[str | None]
+    captions_etag: Mapped[str | None]
+    captions_sha256: Mapped[str | None]
     seen_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+
+
+class ArchivedSource(Base):
+    """A source video that left the live partitions: when, and when it was called back, if it was."""
+
+    __tablename__ = "archived_sources"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    archived_at: Mapped[datetime]
+    restored_at: Mapped[datetime | None]
 
 
 class ApiQuota(Base):
@@ -468,6 +495,36 @@ class ModelClaim(Base):
     closed_at: Mapped[datetime | None]
 
 
+class ClipSubmission(Base):
+    """One clip ordered from a vendor, once: open, sending, running, then done, failed, or parked for a person.
+
+    `request_key` names engine, model and request, so that the same clip is never ordered twice. `claim_id` is the money
+    set aside, until it is closed; `operation_id` the vendor's name for the order; `partition` where it is wanted.
+    """
+
+    __tablename__ = "clip_submissions"
+    __table_args__ = (Index(None, "state", "lease_until"),)
+
+    request_key: Mapped[str] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    account_id: Mapped[str]
+    engine: Mapped[str]
+    model: Mapped[str]
+    partition: Mapped[str]
+    state: Mapped[str]
+    attempts: Mapped[int]
+    quote_microusd: Mapped[int] = mapped_column(BigInteger)
+    cost_microusd: Mapped[int | None] = mapped_column(BigInteger)
+    claim_id: Mapped[str | None]
+    operation_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    reason_code: Mapped[str | None]
+    reason: Mapped[str | None]
+    opened_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
 class Entitlement(Base):
     """What one account is entitled to, as last read from Stripe; `mode` keeps the sandbox's accounts apart.
 
@@ -621,6 +678,65 @@ class PublicationVariant(Base):
     assigned_at: Mapped[datetime]
 
 
+class Alert(Base):
+    """One thing that is wrong, as one route of alerts knows it; opened again when it comes back.
+
+    `occurrences` is how often it was found at the last look, `told` how often by the last message; `told` is 0 until
+    somebody was told. `closed_at` is empty while it lasts.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (UniqueConstraint("route", "fingerprint"), Index(None, "closed_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    fingerprint: Mapped[str]
+    kind: Mapped[str]
+    severity: Mapped[str]
+    headline: Mapped[str]
+    opened_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    occurrences: Mapped[int]
+    told: Mapped[int]
+    told_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
+class AlertBudget(Base):
+    """How many messages a route of alerts may still send: a token bucket, as full as it was at `filled_at`."""
+
+    __tablename__ = "alert_budgets"
+
+    route: Mapped[str] = mapped_column(primary_key=True)
+    millitokens: Mapped[int]
+    filled_at: Mapped[datetime]
+
+
+class AlertMessage(Base):
+    """One message to one target: written with the alerts it tells of, then claimed (`lease_until`) and sent.
+
+    `target` names an address or a configured webhook and is no secret. `attempts` counts claims after which nothing was
+    heard; `parked_at` is set when it cannot be delivered.
+    """
+
+    __tablename__ = "alert_messages"
+    __table_args__ = (Index(None, "sent_at", "parked_at", "due_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    target: Mapped[str]
+    severity: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int]
+    sent_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
 class AffiliateLink(Base):
     """One link an account earns by: where it leads, and in posts of which niches it is offered.
 
@@ -715,3 +831,29 @@ class NicheOffer(Base):
     score: Mapped[float] = mapped_column(Double)
     day: Mapped[date]
     chosen_at: Mapped[datetime]
+
+
+class RenderJob(Base):
+    """One job on a render node; the truth about it, whatever becomes of the queue.
+
+    `attempt` fences: what a worker says counts only for the attempt it claimed. `document` is the `ClipJob`.
+    """
+
+    __tablename__ = "render_jobs"
+    __table_args__ = (UniqueConstraint("idempotency_key"), Index(None, "state", "lease_until"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    idempotency_key: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    attempt: Mapped[int]
+    losses: Mapped[int]
+    holder: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    sent_at: Mapped[datetime | None]
+    webhook_tries: Mapped[int]
+    webhook_due_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]

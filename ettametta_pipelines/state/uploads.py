@@ -4,6 +4,7 @@ Keyed by object key and ETag, so that nothing hangs on listing order or clocks. 
 (`media/inbox.py`), read by it and by intake; judging files is not done here.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -14,11 +15,52 @@ from ettametta_pipelines.state.session import insert_if_absent
 
 ACCEPTED = "accepted"
 REFUSED = "refused"
+# Keys in one statement; SQLite takes 32,766, and beyond a few hundred nothing is gained.
+AT_ONCE = 500
+LOOKED_BACK = 10_000
+# Written out as the index of open arrivals has it: with a parameter in it the index is not used.
+_IS_OPEN = sa.and_(Upload.settled_at.is_(None), Upload.status == sa.literal_column("'accepted'"))
+# Of a video beside `clip.srt`. Captions of others are met with their video in a listing.
+VIDEO_ENDINGS = ("mp4", "mov", "mkv", "webm", "m4v", "avi", "MP4", "MOV", "MKV", "M4V")
 
 
 def find(session: Session, object_key: str, etag: str) -> Upload | None:
     """The record of exactly this version of the object."""
     return session.scalar(sa.select(Upload).where(Upload.object_key == object_key, Upload.etag == etag))
+
+
+def find_all(session: Session, object_keys: Sequence[str]) -> list[Upload]:
+    """Every version of every one of these objects."""
+    found: list[Upload] = []
+    for start in range(0, len(object_keys), AT_ONCE):
+        some = object_keys[start : start + AT_ONCE]
+        found += session.scalars(sa.select(Upload).where(Upload.object_key.in_(some)))
+    return found
+
+
+def newest_beside(session: Session, object_keys: Sequence[str]) -> dict[str, Upload]:
+    """The newest version of the upload that each sidecar or captions speaks of, where there is one.
+
+    `clip.mp4.json` and `clip.mp4.srt` speak of `clip.mp4`, `clip.srt` of the video of that name, and captions of
+    whichever upload's sidecar names them.
+    """
+    spoken_of: dict[str, list[str]] = {}
+    for key in object_keys:
+        stem = key.rpartition(".")[0]
+        for upload_key in (stem, *(f"{stem}.{ending}" for ending in VIDEO_ENDINGS)):
+            spoken_of.setdefault(upload_key, []).append(key)
+    rows = [(key, row) for row in find_all(session, list(spoken_of)) for key in spoken_of[row.object_key]]
+    for start in range(0, len(object_keys), AT_ONCE):
+        some = object_keys[start : start + AT_ONCE]
+        named = session.scalars(sa.select(Upload).where(Upload.captions_key.in_(some)))
+        rows += [(str(row.captions_key), row) for row in named]
+    # A sidecar's name holds the whole name of its upload.
+    sure = [
+        (k, row)
+        for k, row in rows
+        if not k.endswith(".json") or k in (f"{row.object_key}.json", row.captions_key)
+    ]
+    return dict(sorted(sure, key=lambda pair: (pair[1].seen_at, pair[1].id)))
 
 
 def record_arrival(
@@ -34,15 +76,20 @@ def record_arrival(
     sidecar_etag: str | None,
     sidecar_sha256: str | None,
     seen_at: datetime,
+    captions_key: str | None = None,
+    captions_etag: str | None = None,
+    captions_sha256: str | None = None,
 ) -> Upload:
-    """Record an upload that becomes a source video, with the version of its sidecar at that time.
+    """Record an upload that becomes a source video, with the versions of its sidecar and captions at that time.
 
-    Recording the same version of the object again updates its row: so a sidecar that comes later is taken up.
+    Recording the same version of the object again updates its row: so words that come later are taken up. Either way
+    a run is wanted, and the row is open until `settle`.
     """
     return _record(
         session, object_key, etag, size=size, account_id=account_id, niche=niche, sha256=sha256,
         source_id=source_id, status=ACCEPTED, reason_code=None, reason=None,
-        sidecar_etag=sidecar_etag, sidecar_sha256=sidecar_sha256, seen_at=seen_at,
+        sidecar_etag=sidecar_etag, sidecar_sha256=sidecar_sha256, captions_key=captions_key,
+        captions_etag=captions_etag, captions_sha256=captions_sha256, seen_at=seen_at, settled_at=None,
     )  # fmt: skip
 
 
@@ -97,16 +144,66 @@ def accepted_since(session: Session, instant: datetime) -> list[Upload]:
     )
 
 
-def accepted_sources(session: Session) -> list[str]:
-    """Every source id with an accepted upload, sorted."""
-    return list(
-        session.scalars(
-            sa.select(Upload.source_id)
-            .where(Upload.status == ACCEPTED, Upload.source_id.is_not(None))
-            .distinct()
-            .order_by(Upload.source_id)
-        )
+def adopt_captions(session: Session, upload_id: int, captions_key: str, captions_etag: str) -> None:
+    """Note the captions of an upload that was recorded before captions were."""
+    session.execute(
+        sa.update(Upload)
+        .where(Upload.id == upload_id, Upload.captions_key.is_(None))
+        .values(captions_key=captions_key, captions_etag=captions_etag)
     )
+
+
+def open_arrivals(session: Session, *, limit: int = AT_ONCE) -> list[Upload]:
+    """Of each source video that may lack a run the newest accepted upload, those waiting longest first.
+
+    A daemon killed between the seen-table and the run leaves its arrivals here, however long it is away.
+    """
+    waiting = session.scalars(
+        sa.select(Upload.source_id).where(_IS_OPEN).order_by(Upload.seen_at).limit(limit)
+    ).all()
+    rows = session.scalars(
+        sa.select(Upload)
+        .where(Upload.source_id.in_(waiting), Upload.status == ACCEPTED)
+        .order_by(Upload.seen_at, Upload.id)
+    )
+    newest = {row.source_id: row for row in rows}
+    return [newest[source_id] for source_id in dict.fromkeys(waiting)]
+
+
+def settle(session: Session, arrivals: Sequence[Upload], now: datetime) -> None:
+    """The runs of these arrivals exist: neither they nor older ones of their source videos wait any longer."""
+    for upload in arrivals:
+        session.execute(
+            sa.update(Upload)
+            .where(
+                Upload.source_id == upload.source_id,
+                Upload.settled_at.is_(None),
+                Upload.seen_at <= upload.seen_at,
+            )
+            .values(settled_at=now)
+        )
+
+
+def accounts_seen(session: Session, accounts: Sequence[str]) -> set[str]:
+    """Those of these accounts that anything was ever seen of."""
+    return {
+        account
+        for account in accounts
+        if session.scalar(sa.select(Upload.id).where(Upload.account_id == account).limit(1)) is not None
+    }
+
+
+def active_folders(session: Session, since: datetime, *, limit: int) -> list[tuple[str, str]]:
+    """(Account, niche) of uploads seen since then, the latest first."""
+    # Grouped here: to group, SQLite reads by account, which is every row there ever was.
+    rows = session.execute(
+        sa.select(Upload.account_id, Upload.niche)
+        .where(Upload.seen_at >= since)
+        .order_by(Upload.seen_at.desc())
+        .limit(LOOKED_BACK)
+    )
+    latest_first = dict.fromkeys((str(account), str(niche)) for account, niche in rows if account and niche)
+    return list(latest_first)[:limit]
 
 
 def _record(session: Session, object_key: str, etag: str, **columns: object) -> Upload:

@@ -10,8 +10,12 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ettametta_pipelines.failures import PermanentError
+
+if TYPE_CHECKING:
+    from ettametta_pipelines.settings import Settings
 
 MAX_KEY_BYTES = 1024
 
@@ -49,6 +53,19 @@ class AwsOptions:
     endpoint_url: str = ""
     region: str = "us-east-1"
 
+    @classmethod
+    def of(cls, settings: "Settings") -> "AwsOptions":
+        """How these settings say to reach S3, and SQS."""
+        plain = {
+            name: None if secret is None else secret.get_secret_value()
+            for name, secret in (
+                ("access_key_id", settings.aws_access_key_id),
+                ("secret_access_key", settings.aws_secret_access_key),
+                ("session_token", settings.aws_session_token),
+            )
+        }
+        return cls(**plain, endpoint_url=settings.aws_endpoint_url, region=settings.aws_region)
+
 
 def check_key(key: str) -> str:
     """The key itself, or PermanentError `bad_object_key`: the same rules on both backends.
@@ -56,7 +73,7 @@ def check_key(key: str) -> str:
     Segments joined by "/", none of them empty, "." or ".."; no control characters; at most 1024 bytes of UTF-8;
     and no name that ends like "#12", which marks writes in progress in a directory.
     """
-    problem = _problem(key)
+    problem = key_problem(key)
     if problem:
         raise PermanentError(
             f"{key[:200]!r} cannot be an object key: {problem}.",
@@ -67,10 +84,11 @@ def check_key(key: str) -> str:
 
 
 def is_key(key: str) -> bool:
-    return _problem(key) is None
+    return key_problem(key) is None
 
 
-def _problem(key: str) -> str | None:
+def key_problem(key: str) -> str | None:
+    """What keeps a text from being a key, as the end of a sentence; None for a key."""
     segments = key.split("/")
     try:
         size = len(key.encode())

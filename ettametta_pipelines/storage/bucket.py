@@ -18,7 +18,7 @@ from ettametta_pipelines.storage.object_errors import botocore_errors, os_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectTypeDef
 
 PART_SIZE = 8 << 20
 MAX_PARTS = 10_000
@@ -48,7 +48,8 @@ class Bucket:
         self._where = where
 
     @cached_property
-    def _client(self) -> "S3Client":
+    def client(self) -> "S3Client":
+        """boto3's client, for what is done to a bucket and not to objects."""
         import boto3
         from botocore.config import Config
 
@@ -75,17 +76,31 @@ class Bucket:
         """Objects below `prefix` in key order, a page of 1000 at a time; keys may be none of ours."""
         start: _Start = {"StartAfter": self.prefix + after} if after else {}
         with botocore_errors("list", prefix, self._where):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
+            pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=self.prefix + prefix, **start
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield ObjectInfo(
-                        item["Key"].removeprefix(self.prefix),
-                        item["Size"],
-                        item["ETag"],
-                        item["LastModified"],
-                    )
+                    yield self._info(item)
+
+    def folders(self, prefix: str, limit: int) -> tuple[list[str], list[ObjectInfo]]:
+        """Common prefixes and objects directly below `prefix`, the first `limit` of both."""
+        names: list[str] = []
+        objects: list[ObjectInfo] = []
+        with botocore_errors("list", prefix, self._where):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=self.prefix + prefix, Delimiter="/",
+                PaginationConfig={"MaxItems": limit},
+            )  # fmt: skip
+            for page in pages:
+                names += [one["Prefix"].removeprefix(self.prefix) for one in page.get("CommonPrefixes", ())]
+                objects += [self._info(item) for item in page.get("Contents", ())]
+        return names, objects
+
+    def _info(self, item: "ObjectTypeDef") -> ObjectInfo:
+        return ObjectInfo(
+            item["Key"].removeprefix(self.prefix), item["Size"], item["ETag"], item["LastModified"]
+        )
 
     def upload(self, key: str, source: SourceFile, *, create: bool, content_type: str) -> str:
         """Upload a file in parts and return the ETag; the object appears whole, at the end, or not at all.
@@ -96,13 +111,13 @@ class Bucket:
         condition: _Condition = {"IfNoneMatch": "*"} if create else {}
         target: _Target = {"Bucket": self.name, "Key": self.prefix + key}
         with botocore_errors("write", key, self._where):
-            upload_id = self._client.create_multipart_upload(**target, ContentType=content_type)["UploadId"]
+            upload_id = self.client.create_multipart_upload(**target, ContentType=content_type)["UploadId"]
         try:
             with os_errors("write", key, self._where), botocore_errors("write", key, self._where):
                 parts = self._send_parts(target, upload_id, source)
             source.require_unchanged()
             with botocore_errors("create" if create else "write", key, self._where):
-                done = self._client.complete_multipart_upload(
+                done = self.client.complete_multipart_upload(
                     **target, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
                 )
         except BaseException as error:
@@ -118,7 +133,7 @@ class Bucket:
 
         def send(number: int) -> "CompletedPartTypeDef":
             data = os.pread(file.fileno(), part_size, (number - 1) * part_size)
-            sent = self._client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=data)
+            sent = self.client.upload_part(**target, UploadId=upload_id, PartNumber=number, Body=data)
             return {"PartNumber": number, "ETag": sent["ETag"]}
 
         with open(source.path, "rb") as file, ThreadPoolExecutor(PARALLEL_PARTS) as pool:
@@ -127,7 +142,7 @@ class Bucket:
     def _abort(self, target: "_Target", upload_id: str, key: str, cause: BaseException) -> None:
         try:
             with botocore_errors("abort the upload of", key, self._where):
-                self._client.abort_multipart_upload(**target, UploadId=upload_id)
+                self.client.abort_multipart_upload(**target, UploadId=upload_id)
         except PipelineError as error:
             # The cause is what counts; the parts cost storage until the bucket's lifecycle rule removes them.
             cause.add_note(f"The unfinished upload could not be discarded: {error}")

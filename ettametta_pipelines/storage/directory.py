@@ -8,7 +8,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,13 +91,29 @@ def write_atomically(
     return size
 
 
-def walk_keys(root: Path, prefix: str, after: str | None) -> Iterator[str]:
+def walk_keys(
+    root: Path, prefix: str, after: str | None, odd: Callable[[str, str], None] | None = None
+) -> Iterator[str]:
     """Keys of the files below `prefix` in the order S3 lists them, holding one directory per level in memory.
 
     `prefix` is "" or ends with "/". Names that cannot be keys are yielded as they are: the caller judges them.
-    Links are followed as the file system does; a link to a directory above itself is not.
+    Links are followed as the file system does; a link to a directory above itself is not. With `odd` no link is
+    followed, and it is told of links and of what is neither file nor folder.
     """
-    yield from _walk(root / prefix, prefix, after, (os.path.realpath(root / prefix),))
+    yield from _walk(root / prefix, prefix, after, (os.path.realpath(root / prefix),), odd)
+
+
+def list_folders(root: Path, prefix: str) -> tuple[list[str], list[str]]:
+    """Keys of the (folders, files) directly below `prefix` in order, links left out; folders end with "/"."""
+    try:
+        with os.scandir(root / prefix) as entries:
+            found = [(prefix + e.name, e.is_dir()) for e in entries if _is_plain(e, None)]
+    except (FileNotFoundError, NotADirectoryError):
+        return [], []
+    return (
+        sorted(f"{key}/" for key, is_folder in found if is_folder),
+        sorted(key for key, is_folder in found if not is_folder),
+    )
 
 
 def stat_info(path: str | Path, key: str) -> ObjectInfo | None:
@@ -115,15 +131,22 @@ def stat_info(path: str | Path, key: str) -> ObjectInfo | None:
     )
 
 
-def _walk(directory: Path, base: str, after: str | None, above: tuple[str, ...]) -> Iterator[str]:
+def _walk(
+    directory: Path,
+    base: str,
+    after: str | None,
+    above: tuple[str, ...],
+    odd: Callable[[str, str], None] | None = None,
+) -> Iterator[str]:
+    def wanted(entry: "os.DirEntry[str]") -> bool:
+        if odd is not None:
+            return _is_plain(entry, lambda problem: odd(base + entry.name, problem))
+        return entry.is_dir() or (entry.is_file() and not UNFINISHED.search(entry.name))
+
     try:
         with os.scandir(directory) as entries:
             # "/" sorts after ".", so that a folder's place among its siblings is that of its name with the slash.
-            names = sorted(
-                entry.name + ("/" if entry.is_dir() else "")
-                for entry in entries
-                if entry.is_dir() or (entry.is_file() and not UNFINISHED.search(entry.name))
-            )
+            names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries if wanted(entry))
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
@@ -134,7 +157,20 @@ def _walk(directory: Path, base: str, after: str | None, above: tuple[str, ...])
         elif after is None or key > after or after.startswith(key):
             real = os.path.realpath(directory / name)
             if real not in above:
-                yield from _walk(directory / name, key, after, (*above, real))
+                yield from _walk(directory / name, key, after, (*above, real), odd)
+
+
+def _is_plain(entry: "os.DirEntry[str]", odd: Callable[[str], None] | None) -> bool:
+    """A folder or a finished file, reached by no link; of anything else but writes in progress, `odd` is told."""
+    if entry.is_symlink():
+        problem = "it is a link"
+    elif entry.is_dir() or entry.is_file():
+        return entry.is_dir() or not UNFINISHED.search(entry.name)
+    else:
+        problem = "it is neither a file nor a folder"
+    if odd is not None:
+        odd(problem)
+    return False
 
 
 def _link(source: Path, target: Path, *, key: str, where: str) -> None:

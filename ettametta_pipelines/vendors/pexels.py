@@ -1,12 +1,13 @@
-"""Pexels' video API: search for stock footage and download of one file, within limits of size, time and host.
+"""Pexels' API: search for stock footage and photos, and download of one file, within limits of size, time and host.
 
 Answers become plain dataclasses; who is to be credited travels with each video. The key goes to the API alone, never
-to the host that serves the files. Which footage suits a video is `renders/broll_clips.py`'s business, its only caller.
+to the host that serves the files. Which footage suits a video is `renders/broll_clips.py`'s business, which photo is
+moved `synthesis/stills.py`'s.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,22 @@ ERRORS = {
         wait_s=900.0,
     ),
 }
+
+
+PHOTO_HOSTS = frozenset({"images.pexels.com"})
+MAX_PHOTO_BYTES = 24 << 20
+
+
+@dataclass(frozen=True)
+class PexelsPhoto:
+    """A photo: its page, who made it, and the address of a copy about 1880 pixels wide."""
+
+    id: int
+    width: int
+    height: int
+    url: str
+    photographer: str
+    link: str
 
 
 @dataclass(frozen=True)
@@ -146,6 +163,33 @@ class PexelsClient:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise unreadable_answer(VENDOR, "search for videos") from None
 
+    def search_photos(
+        self, query: str, *, orientation: str | None = None, per_page: int = 15
+    ) -> tuple[PexelsPhoto, ...]:
+        """Photos, Pexels' best first; arguments as of `search_videos`."""
+        wanted = {"query": query, "per_page": min(per_page, MAX_PER_PAGE)}
+        wanted |= {"orientation": orientation} if orientation else {}
+        body = self._get("search for photos", "v1/search", wanted)
+        try:
+            return tuple(
+                PexelsPhoto(
+                    int(raw["id"]), int(raw["width"]), int(raw["height"]), str(raw["url"]),
+                    str(raw["photographer"]), str(raw["src"]["large2x"]),
+                )
+                for raw in body["photos"]
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise unreadable_answer(VENDOR, "search for photos") from None
+
+    def download_photo(self, photo: PexelsPhoto) -> bytes:
+        """The photo's bytes. Raises PermanentError `pexels_file_refused` for another host, or as `fetch_picture`."""
+        from ettametta_pipelines.vendors.pictures import fetch_picture
+
+        self._check_host(photo.link, PHOTO_HOSTS)
+        with http_client(self._endpoint) as client:
+            http_hosts = {host_of(self._endpoint.base_url)}
+            return fetch_picture(client, photo.link, http_hosts=http_hosts, max_bytes=MAX_PHOTO_BYTES).data
+
     def download(self, file: PexelsFile, path: Path, *, max_bytes: int = MAX_BYTES) -> Downloaded:
         """Fetch a file to `path`, which is written anew. Nothing is left there when it fails.
 
@@ -164,11 +208,11 @@ class PexelsClient:
             path.unlink(missing_ok=True)
             raise
 
-    def _check_host(self, link: str) -> None:
+    def _check_host(self, link: str, hosts: Collection[str] = FILE_HOSTS) -> None:
         ours = urlsplit(self._endpoint.base_url)
         parts, host = urlsplit(link), host_of(link)
         # Plain http only to the very server that was configured so, which means the sandbox.
-        trusted = (parts.scheme == "https" and host in FILE_HOSTS) or (
+        trusted = (parts.scheme == "https" and host in hosts) or (
             parts.scheme == ours.scheme and host == host_of(self._endpoint.base_url)
         )
         if not trusted:

@@ -40,17 +40,19 @@ def test_the_line_runs_and_running_it_again_changes_nothing(
     videos = [make_clip("one.mp4", seed=1), make_clip("silent.mp4", seed=2, sound=False, size="360x640")]
     code, first = demo(settings_env, videos)
     assert code == 0, first
-    assert "6 new renders, 4 new uploads" in first
+    assert "9 new renders, 6 new uploads" in first
+    assert "1 new clips, 1 in all" in first
     for url in re.findall(r"http://\S+/(?:youtube|tiktok)/\S+", first):
         assert httpx.get(url).status_code == 200, url
     assert count(settings_env, "select count(*) from daily_revenue") > 0
     sessions = sandbox.count("youtube", "POST", "/upload/youtube/v3/videos")
     inits = sandbox.count("tiktok", "POST", "/v2/post/publish/video/init")
-    assert (sessions, inits) == (2, 2)
+    assert (sessions, inits) == (3, 3)
 
     code, second = demo(settings_env, videos)
     assert code == 0, second
     assert "0 new renders, 0 new uploads" in second
+    assert "0 new clips, 1 in all" in second
     assert sandbox.count("youtube", "POST", "/upload/youtube/v3/videos") == sessions
     assert sandbox.count("tiktok", "POST", "/v2/post/publish/video/init") == inits
 
@@ -77,11 +79,12 @@ def test_bad_files_are_named_with_their_reason_and_the_good_one_goes_on(
     cut.write_bytes(whole[: len(whole) * 6 // 10])
     code, printed = demo(settings_env, [good, text, empty, cut, tmp_path / "absent.mp4"])
     assert code == 1
-    assert "3 new renders, 2 new uploads" in printed
+    # The synthesised clip and the good file.
+    assert "6 new renders, 4 new uploads" in printed
     for reason in ("not_a_video", "empty_file", "truncated_media", "file_not_found"):
         assert reason in printed
     assert count(settings_env, "select count(*) from source_media where verdict = 'rejected'") == 3
-    assert count(settings_env, "select count(*) from youtube_publications") == 1
+    assert count(settings_env, "select count(*) from youtube_publications") == 2
 
 
 @pytest.mark.slow
@@ -94,6 +97,7 @@ def test_without_declared_rights_a_video_is_rendered_and_held_back(
     monkeypatch.setattr(demo_module, "drop_upload", lambda *a, **k: original(*a, **(k | {"stated": {}})))
     code, printed = demo(settings_env, [make_clip("mystery.mp4", seed=5)])
     assert code == 1
-    assert "3 new renders, 0 new uploads" in printed
+    # The synthesised clip is posted, the one without rights is not.
+    assert "6 new renders, 2 new uploads" in printed
     assert "rights_undeclared" in printed
     assert ".json" in printed, "the remedy names the sidecar"

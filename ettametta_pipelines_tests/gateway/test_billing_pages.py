@@ -7,6 +7,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from ettametta_pipelines.billing.tiers import Feature
+from ettametta_pipelines.gateway.billing import FEATURE_WORDS
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.models import Entitlement
 from ettametta_pipelines.state.session import StateDatabase
@@ -233,3 +235,7 @@ def make_overdue(sandbox: SandboxUnderTest) -> Callable[[], None]:
         sandbox.advance(days=31)
 
     return do
+
+
+def test_every_feature_a_tier_can_hold_has_its_words() -> None:
+    assert set(FEATURE_WORDS) == set(Feature)

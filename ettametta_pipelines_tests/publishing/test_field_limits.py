@@ -46,8 +46,8 @@ ASKED = ["platform", "wishes", "source", "rendition", "code"]
 
 def rows(source: dict[str, Any], rendition: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {
-        "source_id": SOURCE, "account": ACCOUNT, "upload_key": "uploads/a.mp4", "title": "Knife skills",
-        "rights": "owned", "attribution": None,
+        "source_id": SOURCE, "account": ACCOUNT, "niche": "home-cooking", "upload_key": "uploads/a.mp4",
+        "title": "Knife skills", "rights": "owned", "attribution": None,
     } | source, {
         "source_id": SOURCE, "object_key": "media/x.mp4", "sha256": "a" * 64, "size_bytes": 9, "duration_s": 20.0,
     } | rendition  # fmt: skip

@@ -139,7 +139,7 @@ def printed(publications: list[dict[str, Any]], thumbnails: list[dict[str, Any]]
     print_trace(
         {
             "source_id": SOURCE, "source": None, "analysis": None, "renditions": [], "metrics": [],
-            "thumbnails": thumbnails, "publications": publications,
+            "thumbnails": thumbnails, "publications": publications, "revenue": [], "costs": [],
         },
         console,
     )  # fmt: skip

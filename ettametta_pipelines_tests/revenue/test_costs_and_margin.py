@@ -110,6 +110,24 @@ def test_a_call_is_its_videos_cost_its_brief_s_videos_its_niche_s_or_of_nothing(
     )  # fmt: skip
 
 
+def test_what_a_clip_cost_is_the_cost_of_the_video_it_became(
+    database: StateDatabase, store: ObjectStore, lake: Lake
+) -> None:
+    clips = ALL_TABLES["synthesized_clips"]
+    row = {
+        "day": DAY, "niche": "cooking", "plan_id": "br1", "origin": "brief", "account": "acme", "title": "t",
+        "prompt": "p", "engine": "veo", "why": "first", "considered_json": "[]", "wanted_json": "{}",
+        "ask_again": False, "planned_at": NOON, "status": "made", "request_key": "clip-of-acme", "source_id": "acme--7",
+    }  # fmt: skip
+    write_table(store, clips, clips.frame([row]), f"{DAY}|cooking")
+    spend(database, 20, "clip-of-acme", vendor="veo", niche="cooking")
+    spend(database, 8, "clip-that-failed", vendor="veo", niche="cooking")
+    rows = make_costs(store, database, lake, [DAY]).rows[DAY]
+    assert sorted((row["bucket"], row["source_id"], row["cost_microusd"]) for row in rows) == [
+        ("niche", None, 8), ("source", "acme--7", 20),
+    ]  # fmt: skip
+
+
 @given(cost=st.integers(0, 10**9), videos=st.integers(0, 9))
 def test_a_shared_call_is_divided_without_a_millionth_lost(cost: int, videos: int) -> None:
     claim = {

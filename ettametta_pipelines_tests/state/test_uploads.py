@@ -1,7 +1,10 @@
 """The seen-table of uploads."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import event, text
 
 from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase
@@ -41,7 +44,6 @@ def test_the_newest_accepted_upload_of_a_content_is_the_one_that_counts(database
     with database.session(write=False) as session:
         found = uploads.for_source(session, "acme--abababababababab")
         assert uploads.for_source(session, "acme--unknown") is None
-        assert uploads.accepted_sources(session) == ["acme--abababababababab"]
     assert found is not None
     assert (found.sidecar_etag, found.sidecar_sha256) == ("e2", "cd" * 32)
 
@@ -54,7 +56,7 @@ def test_a_refused_object_can_be_accepted_later_in_the_same_row(database: StateD
         )  # fmt: skip
     assert refused.source_id is None
     with database.session(write=False) as session:
-        assert uploads.accepted_sources(session) == []
+        assert uploads.open_arrivals(session) == []
     arrival(database, object_key="uploads/acme/nope/2026/11/22/a.mp4", niche="nope")
     with database.session(write=False) as session:
         found = uploads.find(session, "uploads/acme/nope/2026/11/22/a.mp4", "e1")
@@ -62,9 +64,49 @@ def test_a_refused_object_can_be_accepted_later_in_the_same_row(database: StateD
     assert (found.id, found.status, found.reason_code) == (refused.id, "accepted", None)
 
 
-def test_arrivals_are_listed_from_an_instant_on(database: StateDatabase) -> None:
-    for hour in range(3):
-        arrival(database, object_key=f"uploads/{hour}.mp4", seen_at=T0 + timedelta(hours=hour))
+def test_an_arrival_is_open_until_it_is_settled_and_again_when_its_words_change(
+    database: StateDatabase,
+) -> None:
+    arrival(database)
+    arrival(database, object_key="uploads/copy.mp4", seen_at=T0 + timedelta(hours=1))
+    with database.session() as session:
+        (newest,) = uploads.open_arrivals(session)
+        assert newest.object_key == "uploads/copy.mp4"
+        uploads.settle(session, [newest], T0)
+        assert uploads.open_arrivals(session) == []
+    arrival(database, sidecar_etag="later", seen_at=T0 + timedelta(hours=2))
     with database.session(write=False) as session:
-        recent = uploads.accepted_since(session, T0 + timedelta(hours=1))
-    assert [upload.object_key for upload in recent] == ["uploads/1.mp4", "uploads/2.mp4"]
+        assert [upload.sidecar_etag for upload in uploads.open_arrivals(session)] == ["later"]
+
+
+def test_an_arrival_newer_than_the_one_whose_run_exists_stays_open(database: StateDatabase) -> None:
+    arrival(database)
+    with database.session(write=False) as session:
+        older = uploads.open_arrivals(session)
+    arrival(database, object_key="uploads/copy.mp4", seen_at=T0 + timedelta(hours=1))
+    with database.session() as session:
+        uploads.settle(session, older, T0)
+        assert [upload.object_key for upload in uploads.open_arrivals(session)] == ["uploads/copy.mp4"]
+
+
+def test_words_are_laid_to_the_upload_they_speak_of(database: StateDatabase) -> None:
+    arrival(database, captions_key="uploads/acme/cooking/2026/11/22/english.vtt")
+    folder = "uploads/acme/cooking/2026/11/22"
+    names = ["a.mp4.json", "a.mp4.srt", "a.vtt", "english.vtt", "a.json", "b.srt"]
+    with database.session(write=False) as session:
+        found = uploads.newest_beside(session, [f"{folder}/{name}" for name in names])
+    assert {key.rpartition("/")[2] for key in found} == {"a.mp4.json", "a.mp4.srt", "a.vtt", "english.vtt"}
+
+
+def test_what_every_tick_asks_is_answered_from_an_index_of_the_few(tmp_path: Path) -> None:
+    with StateDatabase(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        database.migrate()
+        with database.session(write=False) as session:
+            asked: list[str] = []
+            event.listen(session.get_bind(), "before_cursor_execute", lambda *a: asked.append(a[2]))
+            uploads.open_arrivals(session)
+            uploads.active_folders(session, T0, limit=5)
+            selects = [one.replace("?", "1") for one in asked if one.startswith("SELECT")]
+            plans = [str(session.execute(text(f"EXPLAIN QUERY PLAN {one}")).all()) for one in selects]
+    assert "USING INDEX ix_uploads_open" in plans[0]
+    assert "USING INDEX ix_uploads_seen_at (seen_at>?)" in plans[-1]

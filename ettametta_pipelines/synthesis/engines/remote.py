@@ -1,0 +1,39 @@
+"""What every engine behind a vendor's API offers: submit once, look as often as wanted, fetch what is finished.
+
+None of them repeats a submission or keeps a record of it: `submissions.py` does, and `making.py` calls both.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ettametta_pipelines.synthesis.requests import ClipRequest
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A clip that waits at the vendor: how to fetch it to a path, and what the answer says of it.
+
+    `cost_microusd` is reckoned from the answer, None where it tells nothing to reckon from.
+    """
+
+    fetch: Callable[[Path], None]
+    cost_microusd: int | None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+class RemoteEngine(Protocol):
+    """One model of one vendor. `mode` is sandbox or live, `poll_s` the pause between two looks."""
+
+    engine: str
+    model: str
+    mode: str
+    standing: str
+    poll_s: float
+
+    def submit(self, request: ClipRequest, image: bytes | None) -> str:
+        """Order one clip and return the vendor's name for it. Sent once; OutcomeUnknownError when it may be ordered."""
+
+    def look(self, operation_id: str, request: ClipRequest) -> Delivery | None:
+        """The clip if it is finished, None while it is made. Raises PermanentError when it will not come."""

@@ -1,0 +1,91 @@
+"""A GPU worker without a GPU: the real worker's manners, clips of plain colour, and accidents on demand.
+
+Prompts are words of command, by which a test makes each accident happen: `wait 2`, `exit 12`, `crash`, `bar` (a
+progress bar on standard error), `lie` (says nothing of a clip and makes none), `fail` (a stated failure); anything
+else is a clip.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ettametta_pipelines.failures import FailureKind
+from ettametta_pipelines.settings import get_settings
+from ettametta_pipelines.storage.objects import open_store
+from ettametta_pipelines.synthesis import worker
+from ettametta_pipelines.synthesis.clip_file import encode_clip, examine_clip
+from ettametta_pipelines.synthesis.job import (
+    ClipJob,
+    Exit,
+    JobReport,
+    clip_key,
+    finished_clip,
+    report_key,
+    write_note,
+)
+from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
+
+
+def run(name: str, reporter: worker.Reporter, stop: worker.Stop) -> Exit:
+    store = open_store(get_settings())
+    job = ClipJob.from_json(store.get(name.removeprefix("store:")))
+    failures: dict[str, ClipFailure] = {}
+    made = 0
+    reporter.say("at work")
+    for key, request in job.keyed():
+        if finished_clip(store, job.prefix, key) is not None:
+            continue
+        if stop.asked:
+            return Exit.STOPPED
+        command, _, value = request.prompt.partition(" ")
+        if command == "wait":
+            time.sleep(float(value))
+        elif command == "exit":
+            reporter.say(f"leaving with {value}")
+            return Exit(int(value)) if int(value) in list(Exit) else int(value)  # type: ignore[return-value]
+        elif command == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif command == "bar":
+            sys.stderr.write("\r 40%|####      |")
+            sys.stderr.flush()
+            os.write(2, b"\r 60%|######    |")
+        elif command == "lie":
+            continue
+        elif command == "fail":
+            failures[key] = ClipFailure(
+                key, FailureKind.PERMANENT, "gpu_out_of_memory", "No room.", "Smaller."
+            )
+            continue
+        reporter.say(f"painting {request.prompt}")
+        reporter.figures({"clip": key, "step": 1, "steps": 1})
+        write_note(store, job.prefix, _clip(store, job, key, request))
+        made += 1
+    store.put(report_key(job.job_id), JobReport(failures, {"made": made}).as_json())
+    return Exit.DONE
+
+
+def _clip(store: Any, job: ClipJob, key: str, request: ClipRequest) -> ClipResult:
+    frames = np.full((9, 32, 32, 3), request.seed % 256, dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "clip.mp4")
+        encode_clip(path, frames, request.fps)
+        facts = examine_clip(path)
+        store.put_file(clip_key(job.prefix, key), path)
+    return ClipResult(
+        job.engine, job.model, key, clip_key(job.prefix, key), facts.sha256, request.seed, facts.width, facts.height,
+        facts.fps, facts.frames, facts.has_audio, 0, {"pid": str(os.getpid())},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    worker._run = run
+    # The render node starts its interpreter with `-m module`; a test puts this file in the interpreter's place.
+    sys.exit(
+        worker.main([a for a in sys.argv[1:] if a not in ("-m", "ettametta_pipelines.synthesis.worker")])
+    )

@@ -1,0 +1,87 @@
+"""Clips of a runner: one job for all, counted only when they pass the cage that uploads pass."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.failures import FailureKind, TransientError
+from ettametta_pipelines.state.budget import Budget
+from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.storage.addressing import file_sha256
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.synthesis.engines import cinematic
+from ettametta_pipelines.synthesis.making import Ask, Unmade, Workshop, make_on_gpu
+from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult, request_key
+from ettametta_pipelines_tests.synthesis.motion import drawn_still
+
+
+class Runner:
+    """Makes a clip of each request but those whose prompt says otherwise; remembers its jobs."""
+
+    def __init__(self, store: ObjectStore, folder: Path) -> None:
+        self.store, self.folder = store, folder
+        self.jobs: list[str] = []
+
+    def run(
+        self, job_id: str, engine: str, model: str, requests: Sequence[ClipRequest]
+    ) -> Sequence[ClipResult | ClipFailure]:
+        self.jobs.append(job_id)
+        if requests[0].prompt == "node is down":
+            raise TransientError("The node does not answer.", code="node_down")
+        return [self._one(engine, model, request) for request in requests]
+
+    def _one(self, engine: str, model: str, request: ClipRequest) -> ClipResult | ClipFailure:
+        key = request_key(engine, model, request)
+        if request.prompt == "too large":
+            return ClipFailure(
+                key, FailureKind.PERMANENT, "out_of_memory", "It does not fit.", "Ask for less."
+            )
+        path = self.folder / f"{key}.mp4"
+        if request.prompt == "broken":
+            path.write_bytes(b"no video")
+        else:
+            cinematic.make_clip(request, drawn_still(400, 700), path)
+        self.store.put_file(f"media/clips/{engine}/{key}.mp4", path)
+        sha256 = file_sha256(path)
+        return ClipResult(
+            engine, model, key, f"media/clips/{engine}/{key}.mp4", sha256, request.seed, 360, 640, 24.0, 24, False, 0
+        )  # fmt: skip
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, database: StateDatabase) -> Workshop:
+    (tmp_path / "store").mkdir()
+    store = ObjectStore.from_url((tmp_path / "store").as_uri())
+    budget = Budget("local", "acme", 0, 0, ZoneInfo("UTC"))
+    return Workshop(database, store, tmp_path / "scratch", lambda *_: budget, utc_now)
+
+
+def ask(plan_id: str, prompt: str) -> Ask:
+    return Ask(
+        plan_id, "ltx", "ltx-2-distilled", "local", ClipRequest(prompt, 1.0, 360, 640, 24, 1), 0, "acme", "p"
+    )
+
+
+def test_all_clips_of_a_model_are_one_job_and_each_has_an_outcome_of_its_own(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    runner = Runner(workshop.store, tmp_path)
+    asks = [ask("a", "a wave"), ask("b", "too large"), ask("c", "broken")]
+    found = make_on_gpu(workshop, runner, asks)
+    again = make_on_gpu(workshop, runner, asks)
+    assert isinstance(found["a"], ClipResult)
+    assert [(found[name].state, found[name].code) for name in "bc" if isinstance(found[name], Unmade)] == [
+        ("failed", "out_of_memory"), ("failed", "not_a_video"),
+    ]  # fmt: skip
+    assert again.keys() == found.keys()
+    # The same clips are the same job, which its runner takes up again.
+    assert len(set(runner.jobs)) == 1
+
+
+def test_a_runner_that_cannot_work_now_leaves_every_clip_pending(workshop: Workshop, tmp_path: Path) -> None:
+    found = make_on_gpu(workshop, Runner(workshop.store, tmp_path), [ask("a", "node is down")])
+    assert isinstance(found["a"], Unmade)
+    assert (found["a"].state, found["a"].code) == ("pending", "node_down")
