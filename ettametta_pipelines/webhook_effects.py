@@ -19,6 +19,8 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import inbox
 from ettametta_pipelines.state.models import WebhookEvent
 from ettametta_pipelines.state.session import StateDatabase, open_state
+from ettametta_pipelines.storage.objects import open_store
+from ettametta_pipelines.synthesis.node_client import finish_from_webhook
 
 if TYPE_CHECKING:
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
@@ -100,9 +102,14 @@ def _nothing_kept(desk: Desk, event: WebhookEvent) -> str:
     return "no data of customers is kept"
 
 
+def _render_job_ended(desk: Desk, event: WebhookEvent) -> str:
+    return finish_from_webhook(desk.settings, open_store(desk.settings), _message(event))
+
+
 # First match counts; a message that matches none is kept with the outcome `UNKNOWN`.
 EFFECTS: tuple[Effect, ...] = (
     Effect("tiktok", "authorization.removed", _consent_removed),
+    Effect("render-node", "render_job_ended", _render_job_ended),
     Effect("stripe", "checkout.session.completed", _plan),
     Effect("stripe", "customer.subscription.*", _plan),
     Effect("stripe", "subscription_schedule.*", _plan),
