@@ -19,9 +19,10 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import inbox
 from ettametta_pipelines.state.models import WebhookEvent
 from ettametta_pipelines.state.session import StateDatabase, open_state
+from ettametta_pipelines.storage.objects import ObjectStore, open_store
+from ettametta_pipelines.synthesis.node_client import finish_from_webhook
 
 if TYPE_CHECKING:
-    from ettametta_pipelines.storage.objects import ObjectStore
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
 
 UNKNOWN = "of no concern here"
@@ -44,9 +45,7 @@ class Desk:
         return open_plans(self.settings)
 
     @cached_property
-    def store(self) -> "ObjectStore":
-        from ettametta_pipelines.storage.objects import open_store
-
+    def store(self) -> ObjectStore:
         return open_store(self.settings)
 
     @cached_property
@@ -122,9 +121,14 @@ def _commission(desk: Desk, event: WebhookEvent) -> str:
     return "kept; the day of the sale is booked again by the next night" if is_new else "was kept before"
 
 
+def _render_job_ended(desk: Desk, event: WebhookEvent) -> str:
+    return finish_from_webhook(desk.settings, desk.store, _message(event))
+
+
 # First match counts; a message that matches none is kept with the outcome `UNKNOWN`.
 EFFECTS: tuple[Effect, ...] = (
     Effect("tiktok", "authorization.removed", _consent_removed),
+    Effect("render-node", "render_job_ended", _render_job_ended),
     Effect("stripe", "checkout.session.completed", _plan),
     Effect("stripe", "customer.subscription.*", _plan),
     Effect("stripe", "subscription_schedule.*", _plan),

@@ -16,16 +16,14 @@ from urllib.parse import urlsplit
 
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.storage.objects import open_store
+from ettametta_pipelines.synthesis.node_client import gave_job
 
 TOLERANCE_S = 300
 # Shopify sends a message again for four hours, each time with the instant of the first.
 SHOPIFY_OLDEST_S = 6 * 3600
 _SECONDS = re.compile(r"[0-9]{1,12}")
 _NAME = re.compile(r"[\x21-\x7e]{1,200}")
-
-# One callable a part of the product that gives jobs to the render node: whether it gave this one. None does yet, so
-# every job is refused as unknown.
-JOB_FINDERS: tuple[Callable[[StateDatabase, str], bool], ...] = ()
 
 
 class NotAccepted(Exception):
@@ -137,7 +135,7 @@ def _render_node(received: Received) -> tuple[str, str]:
 
 def _knows_job(db: StateDatabase, received: Received) -> None:
     job = _named(received.message.get("job_id"))
-    if not any(knows(db, job) for knows in JOB_FINDERS):
+    if not gave_job(open_store(received.settings), job):
         raise NotAccepted(404, "unknown_job", f"No job {job} was given to a render node from here.")
 
 

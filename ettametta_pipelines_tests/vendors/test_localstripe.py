@@ -4,17 +4,22 @@ It serves charges, refunds, single balance transactions, customers and events. I
 ledger of payouts, so the books are tried against the sandbox alone.
 """
 
+import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.gateway.webhook_sources import SOURCES
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.settings import VendorEndpoint
 from ettametta_pipelines.vendors.stripe_billing import StripeBilling
@@ -102,3 +107,47 @@ def test_what_it_does_not_have_is_a_failure_with_a_code_and_not_an_empty_list(st
     with pytest.raises(PermanentError) as refusal:
         stripe.charge("ch_of_nobody")
     assert refusal.value.code == "stripe_not_found"
+
+
+def test_its_signed_events_are_taken_by_the_gateway_and_by_no_other_secret(
+    address: str, stripe: StripeBilling
+) -> None:
+    with Hooks() as hooks:
+        config = {"url": hooks.url, "secret": "whsec_of_a_test"}
+        httpx.post(f"{address}/_config/webhooks/gateway", json=config, trust_env=False).raise_for_status()
+        stripe.create_customer("acme", key="test-event")
+        headers, body = hooks.received.get(timeout=20)
+    source, now = SOURCES["stripe"], time.time()
+    assert json.loads(body)["type"] == "customer.created"
+    assert source.is_signed(headers, body, "whsec_of_a_test", now)
+    assert not source.is_signed(headers, body, "whsec_of_another", now)
+    assert not source.is_signed(headers, body + b" ", "whsec_of_a_test", now)
+
+
+class Hooks:
+    """Somewhere events are sent to: what arrived, as headers in lower case and the raw body."""
+
+    def __init__(self) -> None:
+        self.received: Queue[tuple[dict[str, str], bytes]] = Queue()
+        received = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                received.put(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def __enter__(self) -> "Hooks":
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
