@@ -60,9 +60,9 @@ test-gpu-worker: $(VENV)/.installed-dev $(GPU)/.installed
 bench-gpu: $(GPU)/.installed
 	$(GPU)/bin/python scripts/bench_gpu.py
 
-unit: $(VENV)/.installed-dev $(GPU)/.installed
+unit: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
-	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
 
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \

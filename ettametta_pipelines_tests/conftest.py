@@ -28,6 +28,25 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+# Files whose tests share a server that runs on, in their order: each goes whole to one worker.
+# (xdist's own groups do nothing under pytest 9.2, which no longer has the attribute they are written to.)
+WHOLE_FILES = frozenset(
+    f"ettametta_pipelines_tests/{name}"
+    for name in ("browser/test_operators_day.py", "synthesis/test_render_node.py")
+)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class WholeFiles(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in WHOLE_FILES else nodeid
+
+    return WholeFiles(config, log)
+
+
 class MovingClock:
     """The sandbox's time: the real one until a test moves it ahead."""
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("operators-day"),
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for left-over processes under /proc"),
 ]
 ACCOUNT, TITLE = "studio", "A walk by the sea"

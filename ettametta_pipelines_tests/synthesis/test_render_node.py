@@ -31,8 +31,6 @@ pytestmark = [
         not (shutil.which("redis-server") or Path("/usr/bin/redis-server").exists()),
         reason="needs redis-server",
     ),
-    # One node for all of them.
-    pytest.mark.xdist_group("render node"),
 ]
 QUICK = NodeDeadlines(queue_s=30, run_s=30, api_s=20, poll_s=0.1)
 
