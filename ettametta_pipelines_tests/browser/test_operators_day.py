@@ -37,10 +37,11 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         running.wait_until_ready()
         about = ("--account", ACCOUNT, "--niche", "travel", "--rights", "owned")
         running.run("upload", str(make_clip(home / "clip.mp4", seed=7)), *about, "--title", TITLE)
+        running.wait_for("three renditions", lambda: len(running.renditions()) == 3)
+        # After the video, whose check would else be the newest.
         noise = home / "noise.mp4"
         noise.write_bytes(os.urandom(20_000))
         running.run("upload", str(noise), *about)
-        running.wait_for("three renditions", lambda: len(running.renditions()) == 3)
         yield running
     finally:
         running.stop()
