@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """The browser of the session; skipped where the machine has none and this is not CI."""
+    """A browser; skipped where the machine has none and this is not CI.
+
+    It ends with its file: while Playwright's synchronous API is open, no other test of the process can use asyncio.
+    """
     from playwright.sync_api import sync_playwright
 
     program = next((path for path in map(shutil.which, PROGRAMS) if path), None)
