@@ -181,8 +181,16 @@ class Demo:
 
 def run_demo(settings: Settings, videos: list[Path], console: Console) -> int:
     """Run the line; returns 0 only if every stage did its work."""
+    disabled = logging.root.manager.disable
     # The runs keep their own logs; on this console they would bury the progress.
     logging.disable(logging.INFO)
+    try:
+        return _run_line(settings, videos, console)
+    finally:
+        logging.disable(disabled)
+
+
+def _run_line(settings: Settings, videos: list[Path], console: Console) -> int:
     prepare_home(settings)
     console.print(f"[bold]ettametta demo[/] in {escape(str(settings.home_dir))}", soft_wrap=True)
     with _sandbox(settings), dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:

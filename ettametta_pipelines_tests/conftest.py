@@ -28,11 +28,17 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
-# Files whose tests share a server that runs on, in their order: each goes whole to one worker.
+# Files whose tests share a server that runs on, or something that is dear to make: each goes whole to one worker.
 # (xdist's own groups do nothing under pytest 9.2, which no longer has the attribute they are written to.)
 WHOLE_FILES = frozenset(
     f"ettametta_pipelines_tests/{name}"
-    for name in ("browser/test_operators_day.py", "synthesis/test_render_node.py")
+    for name in (
+        "browser/test_operators_day.py",
+        "media/test_imprint.py",
+        "scoring/test_quality_assets.py",
+        "synthesis/gpu/test_worker.py",
+        "synthesis/test_render_node.py",
+    )
 )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ MakeClip = Callable[..., Path]
 def demo(settings: Settings, videos: list[Path]) -> tuple[int, str]:
     console = Console(file=io.StringIO(), width=200, force_terminal=False)
     code = run_demo(settings, videos, console)
+    assert logging.root.manager.disable == logging.NOTSET, "the demo is quiet on its own console alone"
     assert isinstance(console.file, io.StringIO)
     return code, console.file.getvalue()
 
