@@ -19,6 +19,7 @@ DAGSTER_SPOKEN = {
 }  # fmt: skip
 
 SPEAKING_FILES = {
+    "publishing/post_choices.py",
     "storage/tables.py",
     "synthesis/local.py",
     "synthesis/pipes.py",

@@ -5,7 +5,6 @@ daemons do not tell the same twice. A route whose hourly messages are spent is n
 stay untold until the next message has room, and then stand in a digest. Sending is `outbox.py`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -178,11 +177,3 @@ def _forget(db: StateDatabase, now: datetime) -> None:
         session.execute(sa.delete(Alert).where(Alert.closed_at < now - KEPT))
         ended = sa.or_(AlertMessage.sent_at < now - KEPT, AlertMessage.parked_at < now - KEPT)
         session.execute(sa.delete(AlertMessage).where(ended))
-
-
-def open_alerts(db: StateDatabase, route: str) -> list[Alert]:
-    """What is wrong now as one route knows it, gravest first."""
-    with db.session(write=False) as session:
-        query = sa.select(Alert).where(Alert.route == route, Alert.closed_at.is_(None))
-        rows: Iterable[Alert] = session.scalars(query)
-        return sorted(rows, key=lambda row: (-Severity[row.severity], row.opened_at))

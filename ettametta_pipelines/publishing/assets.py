@@ -16,6 +16,7 @@ from ettametta_pipelines.publishing.contracts import (
     YOUTUBE_PUBLICATIONS,
     YOUTUBE_THUMBNAILS,
 )
+from ettametta_pipelines.publishing.post_choices import PostChoices
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
@@ -24,7 +25,6 @@ from ettametta_pipelines.table_asset import table_asset
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.delivery import Order, Outcome, Workshop
     from ettametta_pipelines.publishing.evidence import Evidence
-    from ettametta_pipelines.publishing.orders import Wishes
 
 PUBLISHED_CHECK = "published"
 NOT_BEFORE_CHECK = "not_posted_before"
@@ -32,46 +32,17 @@ ANSWERED_CHECK = "every_channel_answered"
 FIGURES = ("views", "likes", "comments", "shares")
 
 
-class PublicationConfig(dg.Config):
-    """What may be chosen for one post. Everything has a safe default: only the owner sees what is posted."""
+class PublicationConfig(PostChoices):
+    """What may be chosen for one post."""
 
-    title: str = Field(default="", description="Title or caption; empty takes the source video's title.")
-    description: str = Field(default="", description="Text below the video; the credit is added by itself.")
-    tags: list[str] = Field(default=[], description="Tags on YouTube, hashtags on TikTok, without the #.")
-    privacy: str = Field(
-        default="",
-        description="YouTube: private, unlisted, public. TikTok: SELF_ONLY, MUTUAL_FOLLOW_FRIENDS, "
-        "FOLLOWER_OF_CREATOR, PUBLIC_TO_EVERYONE, as far as offered. Empty: only the owner.",
-    )
-    license: str = Field(default="", description="YouTube: youtube (the default) or creativeCommon.")
-    made_for_kids: bool = Field(default=False, description="YouTube: declare the video made for kids.")
-    paid_promotion: bool = Field(
-        default=False,
-        description="Declare a paid promotion; declared anyway where the upload names a sponsor.",
-    )
-    synthetic_media: bool = Field(
-        default=False, description="Declare synthetic media; declared anyway where an input is generated."
-    )
-    own_brand: bool = Field(default=False, description="TikTok: declare that it promotes your own business.")
-    allow_comments: bool = Field(default=False, description="TikTok: let people comment.")
-    allow_remixes: bool = Field(default=False, description="TikTok: let people make duets and stitches.")
-    intent_no: int = Field(
-        default=1, ge=1, description="Raise by one only to post the same video again on purpose."
-    )
     live_remote_id: str = Field(
         default="", description="For a held post: its id on the platform, after you have found it there."
     )
-
     approve: bool = Field(
         default=False,
         description="You have looked at it and want it posted now, as configured here. Needed where the channel's "
         "policy is manual and publication_approvals has no approval of exactly this post.",
     )
-
-    def wishes(self) -> "Wishes":
-        from ettametta_pipelines.publishing.orders import Wishes
-
-        return Wishes(**self.model_dump(exclude={"approve"}))
 
 
 def _workshop(context: dg.AssetExecutionContext, state: StateResource, store: StoreResource) -> "Workshop":

@@ -12,6 +12,7 @@ from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.previews import Thumb, cell, picture_strip
+from ettametta_pipelines.publishing.post_choices import PostChoices
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
@@ -20,7 +21,6 @@ from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.approvals import Proposal, Request
-    from ettametta_pipelines.publishing.orders import Wishes
     from ettametta_pipelines.publishing.policy import ChannelPolicy, Channels
     from ettametta_pipelines.publishing.queue import Planned
     from ettametta_pipelines.state.session import StateDatabase
@@ -77,7 +77,7 @@ def publish_queue(
     )
 
 
-class ApprovalConfig(dg.Config):
+class ApprovalConfig(PostChoices):
     """One decision on the posts of a video. Without one, what is to be decided is only shown."""
 
     decision: Literal["show", "approve", "reject", "hold"] = Field(
@@ -88,39 +88,11 @@ class ApprovalConfig(dg.Config):
     platforms: list[str] = Field(
         default=[], description="youtube, tiktok; empty means every channel of the account."
     )
-    title: str = Field(default="", description="Title or caption; empty takes the video's title.")
-    description: str = Field(default="", description="Text below the video; the credit is added by itself.")
-    tags: list[str] = Field(
-        default=[], description="Tags or hashtags without the #; the channel's own are added."
-    )
-    privacy: str = Field(
-        default="", description="Who may see it, in the platform's words; empty takes the channel's policy."
-    )
-    made_for_kids: bool = Field(default=False, description="YouTube: declare the video made for kids.")
-    license: str = Field(default="", description="YouTube: youtube (the default) or creativeCommon.")
-    paid_promotion: bool = Field(
-        default=False,
-        description="Declare a paid promotion; declared anyway where the upload names a sponsor.",
-    )
-    synthetic_media: bool = Field(
-        default=False, description="Declare synthetic media; declared anyway where an input is generated."
-    )
-    own_brand: bool = Field(default=False, description="TikTok: declare that it promotes your own business.")
-    allow_comments: bool = Field(default=False, description="TikTok: let people comment.")
-    allow_remixes: bool = Field(default=False, description="TikTok: let people make duets and stitches.")
     not_before: str = Field(
         default="",
         description="Post it at this time or later, such as 2026-12-24 09:00 on the channel's clock.",
     )
     comment: str = Field(default="", description="Kept with the decision.")
-    intent_no: int = Field(
-        default=1, ge=1, description="Raise by one only to post the same video again on purpose."
-    )
-
-    def wishes(self) -> "Wishes":
-        from ettametta_pipelines.publishing.orders import Wishes
-
-        return Wishes(**self.model_dump(exclude={"decision", "platforms", "not_before", "comment"}))
 
 
 @table_asset(

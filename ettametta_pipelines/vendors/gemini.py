@@ -7,7 +7,6 @@ cost nothing and are waited out; a question whose answer was lost may have been 
 
 import json
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +29,7 @@ from ettametta_pipelines.vendors.answers import (
 from ettametta_pipelines.vendors.google_api import seconds_to_quota_reset
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
+    MadeOnce,
     call_with_retries,
     is_loopback,
     network_error,
@@ -130,16 +130,7 @@ class GeminiClient:
         self.model = model.removeprefix("models/")
         self._price = price_of("gemini", self.model, models_of("gemini").prices if prices is None else prices)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._made: Client | None = None
-
-    @property
-    def _client(self) -> "Client":
-        # Made once and kept: a client that is dropped closes the connections of whoever still uses it.
-        with self._lock:
-            if self._made is None:
-                self._made = self._make_client()
-            return self._made
+        self._client = MadeOnce(self._make_client)
 
     def _make_client(self) -> "Client":
         from google import genai
@@ -192,7 +183,7 @@ class GeminiClient:
             seed=seed,
         )
         response = self._ask(
-            lambda: self._client.models.generate_content(
+            lambda: self._client().models.generate_content(
                 model=self.model, contents=types.Content(role="user", parts=parts), config=config
             ),
             "answer a question",
@@ -223,7 +214,7 @@ class GeminiClient:
     def count_tokens(self, text: str) -> int:
         """Tokens of a text for this model; free of charge, so also the way to see whether the key works."""
         response = self._ask(
-            lambda: self._client.models.count_tokens(model=self.model, contents=text),
+            lambda: self._client().models.count_tokens(model=self.model, contents=text),
             "count tokens",
             repeatable=True,
         )

@@ -7,7 +7,6 @@ Called by `synthesis/engines/`.
 """
 
 import base64
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from ettametta_pipelines.vendors.gemini import REASONS as GEMINI_REASONS
 from ettametta_pipelines.vendors.gemini import UNCHARGED_STATUSES
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
+    MadeOnce,
     call_with_retries,
     is_loopback,
     network_error,
@@ -104,16 +104,7 @@ class GoogleVideoClient:
         self.model = model
         self.backend = backend
         self._location = location
-        self._lock = threading.Lock()
-        self._made: Client | None = None
-
-    @property
-    def _client(self) -> "Client":
-        # Made once and kept: a client that is dropped closes the connections of whoever still uses it.
-        with self._lock:
-            if self._made is None:
-                self._made = self._make_client()
-            return self._made
+        self._client = MadeOnce(self._make_client)
 
     def _make_client(self) -> "Client":
         from google import genai
@@ -167,7 +158,7 @@ class GoogleVideoClient:
                     "mime_type": picture_type(wish.image[:16]) or "image/jpeg",
                 }
             )
-        made = self._client.interactions.create(
+        made = self._client().interactions.create(
             model=self.model,
             input=said,
             background=True,
@@ -191,7 +182,7 @@ class GoogleVideoClient:
             image = types.Image(
                 image_bytes=wish.image, mime_type=picture_type(wish.image[:16]) or "image/jpeg"
             )
-        made = self._client.models.generate_videos(
+        made = self._client().models.generate_videos(
             model=self.model,
             source=types.GenerateVideosSource(prompt=wish.prompt, image=image),
             config=types.GenerateVideosConfig(
@@ -218,7 +209,7 @@ class GoogleVideoClient:
         )
 
     def _interaction(self, operation: str) -> FinishedVideo | None:
-        found: Any = self._client.interactions.get(operation)
+        found: Any = self._client().interactions.get(operation)
         if found.status in RUNNING:
             return None
         steps = [step for step in found.steps or [] if getattr(step, "type", "") == "model_output"]
@@ -236,7 +227,7 @@ class GoogleVideoClient:
         from google.genai import types
 
         asked = types.GenerateVideosOperation.model_validate({"name": operation})
-        found = self._client.operations.get(asked)
+        found = self._client().operations.get(asked)
         if not found.done:
             return None
         if found.error:

@@ -6,6 +6,7 @@ database, readable by whoever opens the UI. A vendor's own reasons are tables of
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from ettametta_pipelines.clock import Clock, utc_now
@@ -311,3 +312,21 @@ def raise_for_vendor(
         rules=rules,
         retry_after_s=retry_after_seconds(response.headers.get("retry-after")),
     )
+
+
+class MadeOnce(Generic[T]):
+    """A client made when it is first used and kept, also between threads.
+
+    One that is dropped would close the connections of whoever still uses it.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: T | None = None
+
+    def __call__(self) -> T:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made

@@ -6,7 +6,6 @@ and are waited out within the retry budget.
 """
 
 import base64
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from ettametta_pipelines.vendors.answers import (
 )
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
+    MadeOnce,
     call_with_retries,
     is_loopback,
     network_error,
@@ -125,15 +125,7 @@ class ChatClient:
         self._price = price_of(
             dialect.provider, model, models_of(dialect.provider).prices if prices is None else prices
         )
-        self._lock = threading.Lock()
-        self._made: OpenAI | None = None
-
-    @property
-    def _client(self) -> "OpenAI":
-        with self._lock:
-            if self._made is None:
-                self._made = self._make_client()
-            return self._made
+        self._client = MadeOnce(self._make_client)
 
     def _make_client(self) -> "OpenAI":
         import httpx2
@@ -201,14 +193,14 @@ class ChatClient:
         """A free question that shows whether key and model work. Raises as `generate_json` does."""
         doing = f"describe {self.model}"
         call_with_retries(
-            lambda: self._send(lambda: self._client.models.retrieve(self.model), doing, repeatable=True),
+            lambda: self._send(lambda: self._client().models.retrieve(self.model), doing, repeatable=True),
             retries=self.endpoint.max_retries,
             seed=doing,
         )
 
     def _complete_once(self, body: Mapping[str, Any]) -> Any:
         return self._send(
-            lambda: self._client.chat.completions.create(**body), "answer a question", repeatable=False
+            lambda: self._client().chat.completions.create(**body), "answer a question", repeatable=False
         )
 
     def _send(self, request: Any, doing: str, *, repeatable: bool) -> Any:

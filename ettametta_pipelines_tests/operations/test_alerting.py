@@ -7,16 +7,23 @@ import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.operations.alert_routes import Pace, Route, Routing, Severity, Thresholds
-from ettametta_pipelines.operations.alerting import Noted, note, open_alerts
+from ettametta_pipelines.operations.alerting import Noted, note
 from ettametta_pipelines.operations.findings import Finding, Looked, Occurrence
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.state.models import AlertMessage
+from ettametta_pipelines.state.models import Alert, AlertMessage
 from ettametta_pipelines.state.session import StateDatabase
 
 START = datetime(2026, 11, 23, 6, tzinfo=UTC)
 DESK = Route("desk", ("desk@example.com",), Pace())
 ROUTING = Routing((DESK,), Thresholds(), ())
 SETTINGS = Settings(_env_file=None, ETTAMETTA_BUSINESS_TIMEZONE="Europe/Berlin")
+
+
+def open_alerts(db: StateDatabase, route: str) -> list[Alert]:
+    """What is wrong now as one route knows it, gravest first."""
+    with db.session(write=False) as session:
+        query = sa.select(Alert).where(Alert.route == route, Alert.closed_at.is_(None))
+        return sorted(session.scalars(query), key=lambda row: (-Severity[row.severity], row.opened_at))
 
 
 def runs(
