@@ -93,7 +93,14 @@ def _free_renditions(
 ) -> Iterator[ObjectInfo]:
     with state.session(write=False) as session:
         posted = set(session.scalars(sa.select(Publication.object_key).distinct()))
-    return (info for info in old if info.key not in references.renditions and info.key not in posted)
+    alive = {_stem(key) for key in (*references.renditions, *posted)}
+    # What lies beside a file (its preview, what was checked, what it is known again by) goes with it.
+    return (info for info in old if _stem(info.key) not in alive)
+
+
+def _stem(object_key: str) -> str:
+    folder, _, name = object_key.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}"
 
 
 _FREE: Mapping[str, Callable[[Iterator[ObjectInfo], StateDatabase, References], Iterator[ObjectInfo]]] = {

@@ -86,7 +86,7 @@ def operations_overview(
             "candidates_found": counts["finds"] or 0,
             "spend_today_usd": (counts["spend"] or 0) / 1e6,
             "stored_gb": round((counts["storage"] or 0) / 1e9, 3),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -132,7 +132,7 @@ def video_catalog(
             "money": money,
             **{f"{name}_count": states[name] for name in ("posted", "waiting", "failed", "rejected")},
             "cost_usd": sum(row["cost_microusd"] or 0 for row in rows) / 1e6,
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 

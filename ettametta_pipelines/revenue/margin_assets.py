@@ -126,7 +126,7 @@ def shopify_orders(
     of_run = {
         "vendor": endpoint.standing,
         "orders": sum(map(len, orders.values())),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _told(context, per_day, orders, of_run)
 
@@ -167,7 +167,7 @@ def content_costs(
         }
         for day, rows in costs.rows.items()
     }
-    of_run = {"days": len(costs.rows), "duration_s": round(monotonic() - started, 2)}
+    of_run = {"days": len(costs.rows), "took_s": round(monotonic() - started, 2)}
     return _told(context, per_day, costs.rows, of_run, costs.findings)
 
 
@@ -242,7 +242,7 @@ def revenue_attribution(
     of_run = {
         "rule": f"{policy.rule} within {policy.window.days} days",
         "days": len(made.rows),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _told(context, per_day, made.rows, of_run, made.findings)
 
@@ -334,7 +334,7 @@ def content_margin(
     of_run = {
         "window_days": settings.margin_window_days,
         "days": len(made.rows),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _told(context, per_day, made.rows, of_run, made.findings)
 

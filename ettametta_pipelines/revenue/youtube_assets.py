@@ -88,7 +88,7 @@ def youtube_revenue(  # type: ignore[no-untyped-def]
             "new": read.new,
             "revised": read.revised,
             "days_reopened": len(read.reopened),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             _result(TOLD_CHECK, problems, dg.AssetCheckSeverity.WARN),

@@ -152,7 +152,7 @@ def synthesis_plans(
             "prices": dg.MetadataValue.md(report.considered_table(rows)),
             "stills": dg.MetadataValue.md(report.still_strip(opened, rows) or "none"),
             "decided": dg.MetadataValue.md("\n".join(decisions) or "none"),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
