@@ -36,7 +36,7 @@ def preview_key(object_key: str) -> str:
 
 
 def keep_preview(store: "ObjectStore", object_key: str, path: Path, probe: Probe, scratch: Path) -> str:
-    """Make the preview of a video unless it is there; its key. `path` is the video's file. Raises as ffmpeg's runner."""
+    """Make the preview of a video, whose file is at `path`, unless it is there; its key. Raises as ffmpeg's runner."""
     key = preview_key(object_key)
     if not store.exists(key):
         store.put(key, animated(path, probe, scratch), content_type="image/webp")
