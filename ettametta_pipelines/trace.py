@@ -204,9 +204,7 @@ def _add_money(tree: Tree, chain: dict[str, Any], full: bool) -> None:
         lines.append(
             _line(shown, "platform", "source", "rule", "net", "items", "first_day", "last_day", "money")
         )
-    _few(
-        tree.add(f"revenue: {', '.join(map(str, earned.values())) or 'none is attributed'}"), lines, 3, full
-    )
+    _few(tree.add(f"revenue: {', '.join(map(str, earned.values())) or 'none is attributed'}"), lines, 3, full)
     spent = sum(row["cost_microusd"] for row in chain["costs"])
     lines = []
     for row in chain["costs"]:

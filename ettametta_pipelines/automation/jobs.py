@@ -92,6 +92,9 @@ JOBS = [
         selection=dg.AssetSelection.assets("recipe_trials"),
         partitions_def=SOURCE_VIDEO,
         tags=UPLOAD_PRIORITY,
+        config=dg.RunConfig(
+            ops={"recipe_trials": {"config": {"recipe": "cinematic", "format": "9x16", "length_s": 6.0}}}
+        ),
         description="Try a recipe on a piece of one video, and look at what comes out. Publishes nothing.",
     ),
     dg.define_asset_job(

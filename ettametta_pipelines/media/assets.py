@@ -69,7 +69,6 @@ def source_media(
         publishing_obstacle(row["rights"], row["attribution"]) if accepted else "The file is not taken."
     )
     facts = (
-        "title",
         "rights",
         "upload_key",
         "object_key",
@@ -82,13 +81,14 @@ def source_media(
     return dg.MaterializeResult(
         value=SOURCE_MEDIA.frame([row]),
         metadata={
+            "title": row["title"],
             "verdict": row["verdict"],
             "reason": row["reason"] or "none",
+            **(related_pages(context.partition_key, *RENDITIONS, *POSTS) if accepted else {}),
             "publishing": obstacle or "Nothing is missing.",
             "captions": _captions_in_words(row),
             "size_mb": round(row["size_bytes"] / 1e6, 3),
             **{name: row[name] for name in facts if row.get(name) is not None},
-            **(related_pages(context.partition_key, *RENDITIONS, *POSTS) if accepted else {}),
         },
         check_results=[
             dg.AssetCheckResult(

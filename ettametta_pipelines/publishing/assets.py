@@ -115,8 +115,12 @@ def _told(
     state = row["state"]
     facts: dict[str, Any] = {
         "url": dg.MetadataValue.url(row["url"]) if row["url"] else "none",
+        "title": row["title"],
+        **related_pages(
+            row["source_id"], SOURCE, *RENDITIONS, *(post for post in POSTS if post != contract.name)
+        ),
         "vendor": get_settings().endpoint(vendor).standing,
-        "upload_took_s": round(seconds, 2),
+        "took_s": round(seconds, 2),
         "video_lasts_s": lasts_s,
         "size_bytes": outcome.publication.size_bytes,
     }
@@ -127,7 +131,6 @@ def _told(
             "posted",
             "remote_id",
             "privacy",
-            "title",
             "account",
             "publication_id",
             "intent_no",
@@ -138,9 +141,6 @@ def _told(
         "paid_promotion": order.post.paid,
         "offers": order.offer or order.offer_left_out or "nothing",
         "rights": dg.MetadataValue.md(evidence.rights_table),
-        **related_pages(
-            row["source_id"], SOURCE, *RENDITIONS, *(post for post in POSTS if post != contract.name)
-        ),
     }
     if outcome.publication.error_code:
         facts["error"] = f"{outcome.publication.error_message} [{outcome.publication.error_code}]"

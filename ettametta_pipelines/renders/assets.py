@@ -369,10 +369,11 @@ def _materialization(
     local = store.open().local_path(key)
     metadata: dict[str, Any] = {
         "watch": dg.MetadataValue.url(f"{gateway}/{key}"),
-        "preview": dg.MetadataValue.md(
+        "in_motion": dg.MetadataValue.md(
             markdown(f"{gateway}/{preview_key(key)}", f"{name} rendition, moving")
         ),
         "poster": dg.MetadataValue.md(inline_picture(rendition.poster, f"{name} rendition")),
+        **related_pages(order.source_id, SOURCE, *POSTS),
         "rendered": rendition.rendered,
         "encoder": rendition.encoder,
         "recipe": order.recipe.name,
@@ -395,7 +396,6 @@ def _materialization(
         metadata |= {"broll": rendition.broll.in_words, "broll_credits": list(rendition.broll.credits)}
         metadata["stock_footage"] = get_settings().endpoint("pexels").standing
     metadata |= _voice_facts(rendition, order)
-    metadata |= related_pages(order.source_id, SOURCE, *POSTS)
     if local is not None:
         metadata["file"] = dg.MetadataValue.path(str(local))
     return dg.MaterializeResult(

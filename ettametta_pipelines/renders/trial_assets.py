@@ -157,7 +157,7 @@ def _pictures(row: dict[str, Any], preview_key: str | None, poster: bytes | None
     gateway = get_settings().gateway_url
     return {
         "watch": dg.MetadataValue.url(f"{gateway}/{row['object_key']}"),
-        "preview": dg.MetadataValue.md(markdown(f"{gateway}/{preview_key}", "trial, moving")),
+        "in_motion": dg.MetadataValue.md(markdown(f"{gateway}/{preview_key}", "trial, moving")),
         "poster": dg.MetadataValue.md(inline_picture(poster, "trial")),
     }
 
