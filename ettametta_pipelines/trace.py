@@ -21,6 +21,7 @@ from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase, open_state
 from ettametta_pipelines.storage.lake import Lake, open_lake
 
+LONGEST_LINE = 4_000
 RENDITION_TABLES = ("rendition_9x16", "rendition_16x9", "rendition_1x1")
 
 _SOURCE_BY_RENDITION = " union all ".join(
@@ -140,7 +141,7 @@ def print_trace(chain: dict[str, Any], console: Console, *, full: bool = False) 
         console.print(tree, no_wrap=True, overflow="ellipsis")
     else:
         # Somebody's grep wants the whole of a line.
-        console.print(tree, soft_wrap=True)
+        Console(file=console.file, width=LONGEST_LINE).print(tree)
 
 
 def _few(branch: Tree, lines: Sequence[str], most: int, full: bool) -> None:

@@ -6,13 +6,18 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ettametta_pipelines.partitions import DAY_NICHE
 from ettametta_pipelines.storage.contracts import Column, TableContract
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.storage.tables import ParquetTables
 from ettametta_pipelines.table_asset import table_asset
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, PLATFORM_TAG, TITLE_TAG
 
+DAY_NICHE = dg.MultiPartitionsDefinition(
+    {
+        "date": dg.StaticPartitionsDefinition(["2026-11-22"]),
+        "niche": dg.StaticPartitionsDefinition(["cooking"]),
+    }
+)
 VIDEOS = dg.StaticPartitionsDefinition(["acme--1"])
 SOURCE = TableContract(
     "source_media",

@@ -34,7 +34,8 @@ GROUP = "operations"
     description="""
 The morning page: last night's finds, what failed and what to do about it, what waits for a person, today's posts,
 quotas left, spend against its caps, revenue and storage. **page** is a screen of it: every part in a sentence, and what
-somebody has to act on; **whole_page** has all tables. Made at 06:30; materialize it for how things stand now. It only reads, and says what is not known yet.
+somebody has to act on; **whole_page** has all tables. Made at 06:30; materialize it for how things stand now. It only
+reads, and says what is not known yet.
 
 **If it fails:** the store or the state database did not answer; nothing depends on it. Materialize it again.
 """,

@@ -51,7 +51,7 @@ def test_a_restless_picture_stays_within_the_budget(tmp_path: Path) -> None:
 
 
 def test_the_shortest_video_has_a_preview_too(tmp_path: Path) -> None:
-    file = clip(tmp_path / "short.mp4", picture="testsrc2=s=320x320:r=30:d=0.5", sound=None)
+    file = clip(tmp_path / "short.mp4", picture="testsrc2=s=320x320:r=30:d=1", sound=None)
     probe = require_probe(file)
     assert frames_of(animated(file, probe, tmp_path))
     assert frames_of(play(file, probe, RENDITION, tmp_path, imprint=True).preview)
