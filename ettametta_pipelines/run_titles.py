@@ -54,7 +54,9 @@ def name_run_of_inputs(inputs: Iterable[Any]) -> None:
 
 
 def _tag(context: dg.AssetExecutionContext, facts: Mapping[str, Any]) -> None:
-    tags = {tag: plain_text(str(value), 80) for tag, value in facts.items() if value}
+    tags = {
+        tag: plain_text(str(value), 80) for tag, value in facts.items() if isinstance(value, str) and value
+    }
     if missing := {tag: value for tag, value in tags.items() if context.run.tags.get(tag) != value}:
         context.instance.add_run_tags(context.run_id, missing)
 

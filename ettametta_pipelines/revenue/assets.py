@@ -111,7 +111,8 @@ def _materialized(
     """The run's result; in a run of several days each day's partition shows its own metadata."""
     for day, said in per_day.items():
         context.add_asset_metadata(
-            {**said, "dagster/partition_row_count": rows.get(day, 0)}, partition_key=day
+            {**said, "dagster/partition_row_count": rows.get(day, 0), "rows": rows.get(day, 0)},
+            partition_key=day,
         )
     return dg.MaterializeResult(value=Written(rows), metadata=dict(of_run), check_results=list(checks))
 

@@ -75,7 +75,8 @@ def _told(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     for day, said in per_day.items():
         context.add_asset_metadata(
-            {**said, "dagster/partition_row_count": len(rows[day])}, partition_key=day.isoformat()
+            {**said, "dagster/partition_row_count": len(rows[day]), "rows": len(rows[day])},
+            partition_key=day.isoformat(),
         )
     return dg.MaterializeResult(
         value=Written({day.isoformat(): len(found) for day, found in rows.items()}),

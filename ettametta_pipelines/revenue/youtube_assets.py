@@ -77,7 +77,7 @@ def youtube_revenue(  # type: ignore[no-untyped-def]
         counts, wrong = store_days(store.open(), read, days)
     for day in days:
         rows = [row for row in read.rows if row["day"] == day]
-        context.add_asset_metadata(_day_metadata(rows), partition_key=day.isoformat())
+        context.add_asset_metadata({**_day_metadata(rows), "rows": len(rows)}, partition_key=day.isoformat())
     for said in read.reopened:
         context.log.warning(said)
     return dg.MaterializeResult(
