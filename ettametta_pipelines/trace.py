@@ -141,7 +141,9 @@ def print_trace(chain: dict[str, Any], console: Console, *, full: bool = False) 
         console.print(tree, no_wrap=True, overflow="ellipsis")
     else:
         # Somebody's grep wants the whole of a line.
-        Console(file=console.file, width=LONGEST_LINE).print(tree)
+        width, console.width = console.width, LONGEST_LINE
+        console.print(tree)
+        console.width = width
 
 
 def _few(branch: Tree, lines: Sequence[str], most: int, full: bool) -> None:
