@@ -4,6 +4,7 @@ Called by `trial_assets.py`. A trial lies under `media/trials/`, which nothing p
 library, tables of renditions and posts do not know it. Voice-over and cutaways are left out, since they cost money.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,6 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 def try_recipe(store: ObjectStore, order: TrialOrder, scratch: Path) -> Trial:
     """Render the piece and keep it as a trial, unless a check failed. Raises `trial_outside`, or as a render."""
-    import time
-
     with private_dir(scratch, "trial") as workdir:
         source = fetch(store, order.source_key, workdir)
         probe = require_probe(source, name=order.source_key)
