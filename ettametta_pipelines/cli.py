@@ -278,6 +278,17 @@ def affiliate_import(
 
 
 @app.command()
+def samples(
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory the videos go to.")] = Path("samples"),
+) -> None:
+    """Draw three short videos to try things with."""
+    from ettametta_pipelines.media.samples import make_samples
+
+    for video in make_samples(out_dir):
+        out.print(Text(str(video)), soft_wrap=True)
+
+
+@app.command()
 def upload(
     file: Path,
     account: Annotated[str, typer.Option(help="Account slug.")],
