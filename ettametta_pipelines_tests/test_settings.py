@@ -51,7 +51,7 @@ def test_a_base_url_without_its_last_slash_gets_it(monkeypatch: pytest.MonkeyPat
     ),
 )
 @pytest.mark.parametrize(
-    "value", ["api.example.com", "https://", "ftp://api.example.com/", "https://a b/", "http://[::1"]
+    "value", ["api.other.example", "https://", "ftp://api.example.com/", "https://a b/", "http://[::1"]
 )
 def test_what_is_no_address_is_refused_when_read(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -59,7 +59,7 @@ def test_what_is_no_address_is_refused_when_read(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=f"{variable}: .* such as https://api.example.com/") as caught:
         load_settings()
-    assert value not in str(caught.value)
+    assert repr(value) not in str(caught.value), "an address may hold a password"
 
 
 def test_half_a_pair_of_keys_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
