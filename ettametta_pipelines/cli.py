@@ -284,7 +284,8 @@ def samples(
     """Draw three short videos to try things with."""
     from ettametta_pipelines.media.samples import make_samples
 
-    for video in make_samples(out_dir):
+    # ffmpeg works in a directory of its own.
+    for video in make_samples(out_dir.resolve()):
         out.print(Text(str(video)), soft_wrap=True)
 
 

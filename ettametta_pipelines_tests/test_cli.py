@@ -81,9 +81,9 @@ def test_every_event_stripe_is_asked_for_has_an_effect() -> None:
 
 
 def test_samples_are_videos_intake_accepts(tmp_path: Path) -> None:
-    answer = runner.invoke(app, ["samples", "--out", str(tmp_path / "drawn")])
-    drawn = answer.stdout.split()
-    assert len(drawn) == 3
+    done = ettametta("samples", cwd=tmp_path)
+    drawn = done.stdout.splitlines()
+    assert [Path(name).parent for name in drawn] == [tmp_path / "samples"] * 3, done.stderr
     assert runner.invoke(app, ["probe", drawn[0]]).exit_code == 0
 
 
