@@ -80,10 +80,10 @@ def test_every_event_stripe_is_asked_for_has_an_effect() -> None:
     assert [kind for kind in STRIPE_EVENTS if effect_of("stripe", kind) is None] == []
 
 
-def test_samples_are_videos_intake_accepts(tmp_path: Path) -> None:
-    done = ettametta("samples", cwd=tmp_path)
-    drawn = done.stdout.splitlines()
-    assert [Path(name).parent for name in drawn] == [tmp_path / "samples"] * 3, done.stderr
+def test_samples_are_videos_intake_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = runner.invoke(app, ["samples"]).stdout.split()
+    assert [Path(name).parent for name in drawn] == [tmp_path / "samples"] * 3
     assert runner.invoke(app, ["probe", drawn[0]]).exit_code == 0
 
 
