@@ -80,7 +80,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
                     unknown.append(f"ettametta{said}")
                     break
                 command = command.commands[words.pop(0)]
-            options = {name for parameter in command.params for name in parameter.opts}
+            options = {"--help", *(name for parameter in command.params for name in parameter.opts)}
             unknown += [f"ettametta{said}: {w}" for w in words if w.startswith("--") and w not in options]
     assert unknown == []
 
