@@ -16,7 +16,7 @@ help:
 	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
 	@echo "make faults                   kill publications and paid clips at every point, under every fault; race for slots"
 	@echo "make bench                    print the benchmark tables"
-	@echo "make handbook                 make the pictures of docs/filters.md again"
+	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -95,8 +95,9 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed $(GPU)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.gpu_worker
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
 
-handbook: $(VENV)/.installed
+handbook: $(VENV)/.installed-dev
 	$(BIN)/python scripts/filter_pictures.py docs/filters
+	$(BIN)/python scripts/handbook_pictures.py docs/handbook/pictures
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -43,10 +44,29 @@ def print_json(document: Any) -> None:
 
 
 @app.command()
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(
+    integration: Annotated[
+        str | None, typer.Argument(help="Show how this one goes live, step by step; all shows every one.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show where each integration stands: live, sandbox, missing or broken, and why."""
     from ettametta_pipelines.doctor import examine, is_healthy
+    from ettametta_pipelines.going_live import STEPS, first_steps, steps
 
+    if integration is not None:
+        if integration != "all" and integration not in STEPS:
+            raise typer.BadParameter(f"there are {', '.join(STEPS)}, and all.")
+        asked = list(STEPS) if integration == "all" else [integration]
+        found = {name: steps(get_settings(), name) for name in asked}
+        if as_json:
+            print_json(found)
+            return
+        for name, lines in found.items():
+            out.print(Text(name, style="bold"))
+            for number, line in enumerate(lines, start=1):
+                out.print(Text(f"  {number}. {line}"), soft_wrap=True)
+        return
     integrations, parts = examine(get_settings())
     healthy = is_healthy(integrations, parts)
     if as_json:
@@ -58,16 +78,23 @@ def doctor(as_json: JsonFlag = False) -> None:
             }
         )
     else:
-        table = Table("integration", "standing", "for", "why", title="Integrations", title_justify="left")
+        table = Table("integration", "standing", "for", "live with, or why", box=SIMPLE_HEAD)
         for row in integrations:
             style = STANDING_STYLE[row.standing]
-            why = Text(row.why) + (Text(f" {row.remedy}", style="bold") if row.remedy else Text())
-            table.add_row(row.integration, Text(row.standing, style=style), row.purpose, why)
+            table.add_row(row.integration, Text(row.standing, style=style), row.purpose, Text(row.in_short))
         out.print(table)
-        table = Table("part", "", "detail", title="This machine", title_justify="left")
+        table = Table("this machine", "", "", box=SIMPLE_HEAD)
         for part in parts:
             table.add_row(part.part, "[green]ok[/]" if part.ok else "[red]broken[/]", Text(part.detail))
         out.print(table)
+        for line in first_steps(get_settings()) if healthy else []:
+            out.print(Text(line), soft_wrap=True)
+        if any(row.standing == "sandbox" for row in integrations):
+            out.print(
+                f"The local sandbox ({get_settings().sandbox_url}) stands in for what is not live. How one goes live, "
+                "step by step: ettametta doctor google",
+                soft_wrap=True,
+            )
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -248,6 +275,18 @@ def affiliate_import(
     out.print(Text(f"{file.name} {said}"))
     if done.oldest is not None and done.oldest.isoformat() < FIRST_DAY:
         out.print(Text(f"Sales before {FIRST_DAY}, where the books begin, are kept and not booked."))
+
+
+@app.command()
+def samples(
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory the videos go to.")] = Path("samples"),
+) -> None:
+    """Draw three short videos to try things with."""
+    from ettametta_pipelines.media.samples import make_samples
+
+    # ffmpeg works in a directory of its own.
+    for video in make_samples(out_dir.resolve()):
+        out.print(Text(str(video)), soft_wrap=True)
 
 
 @app.command()

@@ -7,6 +7,7 @@ set is never mistaken for a working one. Children are started here and ended her
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -147,13 +149,32 @@ def _default_interrupt() -> None:
 
 
 def _wait(children: list[Child], console: Console) -> int:
+    started = time.monotonic()
+    starting = {child.name: child for child in children}
     while True:
+        if starting:
+            starting = {name: child for name, child in starting.items() if not _listens(child.url)}
+            if not starting:
+                console.print(f"[green]Ready[/] after {time.monotonic() - started:.0f} s.")
         for child in children:
             code = child.process.poll()
             if code is not None:
                 console.print(f"[red]{child.name} stopped with exit code {code}; stopping the others.[/]")
                 return 1
         time.sleep(0.5)
+
+
+def _listens(url: str) -> bool:
+    """Whether the part takes connections; the Dagster UI does so once its code location is loaded."""
+    port = urlsplit(url).port
+    # A gateway behind a public name listens here on a port that its address does not tell.
+    if port is None:
+        return True
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _stop(children: list[Child]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError
+from ettametta_pipelines.going_live import steps
 from ettametta_pipelines.settings import VENDORS, Settings
 
 if TYPE_CHECKING:
@@ -22,13 +23,24 @@ Standing = Literal["live", "sandbox", "missing", "broken"]
 
 @dataclass(frozen=True)
 class IntegrationRow:
-    """One integration. `why` says what decides the standing; `remedy` is empty unless something is wrong."""
+    """One integration. `why` says what decides the standing; `remedy` is empty unless something is wrong.
+
+    `next_steps` are what makes it live, in order; empty where it is.
+    """
 
     integration: str
     purpose: str
     standing: Standing
     why: str
     remedy: str = ""
+    next_steps: tuple[str, ...] = ()
+
+    @property
+    def in_short(self) -> str:
+        """What the table says. Of the sandbox, only which keys end it: where it is need not be read twelve times."""
+        if self.standing == "sandbox":
+            return ", ".join(name.upper() for name in VENDORS[self.integration].key_fields)
+        return f"{self.why} {self.remedy}".strip()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,10 +74,14 @@ def _examine_vendor(settings: Settings, name: str) -> IntegrationRow:
     try:
         endpoint = settings.endpoint(name)
     except PipelineError as error:
-        return IntegrationRow(name, purpose, "missing", error.message, error.remedy)
+        return IntegrationRow(
+            name, purpose, "missing", error.message, error.remedy, tuple(steps(settings, name))
+        )
     if endpoint.mode == "sandbox":
         instead = VENDORS[name].stand_in or f"the local sandbox stands in at {endpoint.base_url}"
-        return IntegrationRow(name, purpose, "sandbox", f"{endpoint.why}; {instead}")
+        return IntegrationRow(
+            name, purpose, "sandbox", f"{endpoint.why}; {instead}", "", tuple(steps(settings, name))
+        )
     try:
         answer = PROBES[name](settings)
     except PipelineError as error:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ettametta_pipelines.failures import PermanentError
@@ -52,35 +52,35 @@ VENDORS: dict[str, VendorSpec] = {
     for spec in (
         VendorSpec(
             "youtube", "https://youtube.googleapis.com/", ("youtube_api_key",), "youtube_base_url", "youtube",
-            "public video data for discovery and metrics",
+            "video data: discovery, metrics",
         ),
         VendorSpec(
             "google", "https://youtube.googleapis.com/", ("google_client_id", "google_client_secret"),
-            "google_base_url", "youtube", "channel consent and uploads to YouTube",
+            "google_base_url", "youtube", "YouTube channels and uploads",
         ),
         VendorSpec(
             "tiktok", "https://open.tiktokapis.com/", ("tiktok_client_key", "tiktok_client_secret"),
-            "tiktok_base_url", "tiktok", "own TikTok channels and posting",
+            "tiktok_base_url", "tiktok", "TikTok channels and posting",
         ),
         VendorSpec(
             "gemini", "https://generativelanguage.googleapis.com/", ("gemini_api_key",), "gemini_base_url", "gemini",
-            "vision judgement of candidates and creative briefs",
+            "judges candidates, writes briefs",
         ),
         VendorSpec(
             "openai", "https://api.openai.com/v1/", ("openai_api_key",), "openai_base_url", "openai/v1",
-            "judges and writes where Gemini does not answer",
+            "where Gemini does not answer",
         ),
         VendorSpec(
             "groq", "https://api.groq.com/openai/v1/", ("groq_api_key",), "groq_base_url", "groq/openai/v1",
-            "judges and writes where neither Gemini nor OpenAI answers",
+            "where OpenAI does not either",
         ),
         VendorSpec(
             "stripe", "https://api.stripe.com", ("stripe_secret_key",), "stripe_base_url", "stripe",
-            "subscriptions and the payment ledger",
+            "subscriptions, payment ledger",
         ),
         VendorSpec(
             "shopify", "https://{shop}/", ("shopify_shop_url", "shopify_access_token"), "shopify_base_url", "shopify",
-            "store payouts ledger",
+            "orders, payouts, products",
         ),
         VendorSpec(
             "pexels", "https://api.pexels.com/", ("pexels_api_key",), "pexels_base_url", "pexels",
@@ -96,7 +96,7 @@ VENDORS: dict[str, VendorSpec] = {
         ),
         VendorSpec(
             "vertex", "https://{location}-aiplatform.googleapis.com/", ("vertex_project",), "vertex_base_url",
-            "vertex", "Veo clips, for models that are asked on Vertex",
+            "vertex", "Veo clips, asked on Vertex",
         ),
     )
 }  # fmt: skip
@@ -146,6 +146,10 @@ def _tokens(value: SecretStr | None) -> list[tuple[str, str]]:
     return [(name.strip(), token.strip()) for name, _, token in pairs]
 
 
+# Who has a `<VENDOR>_BASE_URL`.
+_ADDRESSED = tuple(sorted({spec.base_url_field for spec in VENDORS.values()}))
+
+
 class Settings(BaseSettings):
     """All configuration. Variable names are the field names in upper case unless an alias says otherwise."""
 
@@ -159,7 +163,6 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".ettametta"), alias="ETTAMETTA_HOME")
     store_url: str = Field(default="", alias="ETTAMETTA_STORE")
     database_url_raw: SecretStr = Field(default=SecretStr(""), alias="DATABASE_URL")
-    cache_url: str = Field(default="", alias="CACHE_URL")
     production_domain: str = Field(default="", alias="PRODUCTION_DOMAIN")
     business_timezone: str = Field(default="UTC", alias="ETTAMETTA_BUSINESS_TIMEZONE")
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
@@ -375,6 +378,24 @@ class Settings(BaseSettings):
         if 0 < value < 30:
             raise ValueError("S3 moves objects to colder classes after 30 days at the earliest")
         return value
+
+    @field_validator(
+        *_ADDRESSED, "google_token_url", "google_authorize_url",
+        "google_revoke_url", "tiktok_authorize_url", "aws_endpoint_url", "render_node_url", "render_node_webhook_url",
+    )  # fmt: skip
+    @classmethod
+    def _web_address(cls, value: str, info: ValidationInfo) -> str:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            known = False
+        if not known or re.search(r"[\s<>]", value):
+            raise ValueError("must be an address such as https://api.example.com/")
+        # Clients put their paths right behind it.
+        return value if not str(info.field_name).endswith("_base_url") or value.endswith("/") else f"{value}/"
 
     @field_validator("production_domain")
     @classmethod

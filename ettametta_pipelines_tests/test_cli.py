@@ -36,6 +36,57 @@ def test_doctor_on_a_fresh_machine_shows_the_sandbox_everywhere(settings_env: Se
     assert all(part["ok"] for part in document["parts"])
 
 
+def test_doctor_on_a_fresh_machine_fits_a_screen_and_says_what_to_do_next(settings_env: Settings) -> None:
+    answer = runner.invoke(app, ["doctor"])
+    assert len(answer.stdout.splitlines()) <= 40
+    for said in (
+        "YOUTUBE_API_KEY",
+        f"{settings_env.gateway_url}/accounts",
+        "ettametta upload",
+        "doctor google",
+    ):
+        assert said in answer.stdout
+
+
+def test_doctor_prints_the_addresses_to_register_as_they_stand(
+    settings_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ettametta_pipelines.settings import get_settings
+
+    monkeypatch.setenv("PRODUCTION_DOMAIN", "studio.example.com")
+    get_settings.cache_clear()
+    found = json.loads(runner.invoke(app, ["doctor", "all", "--json"]).stdout)
+    assert set(VENDORS) <= set(found)
+    said = {name: " ".join(steps) for name, steps in found.items()}
+    assert "https://studio.example.com/oauth/youtube" in said["google"]
+    assert "youtube.upload, youtube.readonly, yt-analytics-monetary.readonly" in said["google"]
+    assert "https://studio.example.com/oauth/tiktok" in said["tiktok"]
+    assert "https://studio.example.com/webhooks/tiktok" in said["tiktok"]
+    assert "https://studio.example.com/webhooks/stripe" in said["stripe"]
+    for name, spec in VENDORS.items():
+        assert all(field.upper() in said[name] for field in spec.key_fields), name
+
+
+def test_doctor_names_the_integrations_it_knows_when_asked_for_another() -> None:
+    answer = runner.invoke(app, ["doctor", "myspace"])
+    assert answer.exit_code == 2
+    assert "siliconflow" in answer.output
+
+
+def test_every_event_stripe_is_asked_for_has_an_effect() -> None:
+    from ettametta_pipelines.going_live import STRIPE_EVENTS
+    from ettametta_pipelines.webhook_effects import effect_of
+
+    assert [kind for kind in STRIPE_EVENTS if effect_of("stripe", kind) is None] == []
+
+
+def test_samples_are_videos_intake_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = runner.invoke(app, ["samples"]).stdout.split()
+    assert [Path(name).parent for name in drawn] == [tmp_path / "samples"] * 3
+    assert runner.invoke(app, ["probe", drawn[0]]).exit_code == 0
+
+
 def test_doctor_fails_when_something_configured_does_not_answer(
     settings_env: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

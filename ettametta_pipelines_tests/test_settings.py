@@ -38,6 +38,30 @@ def test_a_base_url_wins_over_sandbox_and_live_default(monkeypatch: pytest.Monke
     assert (endpoint.mode, endpoint.base_url) == ("live", "http://127.0.0.1:9/")
 
 
+def test_a_base_url_without_its_last_slash_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SILICON_FLOW_BASE_URL", "https://api.siliconflow.cn/v1")
+    assert load_settings().silicon_flow_base_url == "https://api.siliconflow.cn/v1/"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    sorted(
+        {spec.base_url_field.upper() for spec in VENDORS.values()}
+        | {"GOOGLE_TOKEN_URL", "TIKTOK_AUTHORIZE_URL", "AWS_ENDPOINT_URL", "RENDER_NODE_URL"}
+    ),
+)
+@pytest.mark.parametrize(
+    "value", ["api.other.example", "https://", "ftp://api.example.com/", "https://a b/", "http://[::1"]
+)
+def test_what_is_no_address_is_refused_when_read(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=f"{variable}: .* such as https://api.example.com/") as caught:
+        load_settings()
+    assert repr(value) not in str(caught.value), "an address may hold a password"
+
+
 def test_half_a_pair_of_keys_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIKTOK_CLIENT_KEY", "abc")
     with pytest.raises(SettingsError, match="TIKTOK_CLIENT_SECRET not set") as caught:

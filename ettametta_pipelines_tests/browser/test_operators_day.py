@@ -86,6 +86,7 @@ class Ui:
             self.page.keyboard.press("Control+a")
             self.page.keyboard.insert_text(config)
         self.shows("No errors")
+        self.picture(f"launchpad-{job}")
         self.page.get_by_role("button", name="Launch Run").click()
         self.page.wait_for_url("**/runs/**")
         ended = self.page.get_by_text(re.compile("^(Success|Failure|Canceled)$")).first
@@ -209,6 +210,7 @@ def test_the_backfill_was_one_run_and_ended_well(ui: Ui) -> None:
     ui.open("/runs?view=backfills")
     ui.shows("stripe_raw")
     ui.page.get_by_text("Success", exact=True).first.wait_for(timeout=RUN_WAIT_MS)
+    ui.picture("backfills")
 
 
 def test_nothing_is_left_running_after_ctrl_c(dev: Dev) -> None:
