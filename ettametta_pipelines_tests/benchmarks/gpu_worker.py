@@ -1,9 +1,9 @@
 """What the GPU worker costs beyond its pipeline, for a batch of eight shots of 768x512 with 121 frames and sound.
 
-`python -m ettametta_pipelines_tests.benchmarks.gpu_worker`, through `.venv-gpu`. The pipeline is what any program needs
-that uses it: loading, reading prompts, painting. Two figures: with painting paced to the 9.5 s a clip that are published
-for one H100 in bf16 (the processor rests while a GPU paints), and plain, where a tiny model paints on the processor
-that encodes as well. Pictures of noise are the hardest to encode.
+`python -m ettametta_pipelines_tests.benchmarks.gpu_worker`, through `.venv-gpu`. The pipeline is what any program that
+uses it needs: loading, reading prompts, painting. Two figures: with painting paced to the 9.5 s a clip that are
+published for one H100 in bf16 (the processor rests while a GPU paints), and plain, where a tiny model paints on the
+processor that encodes as well. Pictures of noise are the hardest to encode.
 """
 
 import json

@@ -121,6 +121,7 @@ class Place:
             **os.environ,
             "ETTAMETTA_HOME": str(self.home),
             "ETTAMETTA_GPU_PYTHON": str(self.python),
+            "ETTAMETTA_GPU_IMAGE": "registry.example/gpu-worker@sha256:00",
             "PYTHONPATH": str(ROOT),
         }
         self.store = ObjectStore.from_url((self.home / "store").as_uri())
@@ -131,6 +132,9 @@ class Place:
         env = self.env | (self.armed if armed else {})
         with (self.home / "run.log").open("ab") as log:
             return subprocess.run(command, env=env, stdout=log, stderr=log, cwd=ROOT, check=False).returncode
+
+    def said(self) -> str:
+        return (self.home / "run.log").read_text(errors="replace")[-1500:]
 
     def processes(self) -> list[int]:
         """Those of this machine whose environment names this home."""
@@ -181,7 +185,7 @@ def play_pod(place: Place, scenario: Scenario) -> str:
                 codes.append(place.run("pod", host, armed=False))
             api = KubernetesApi(cluster.api, "default", QUICK)
             remove_leaked(api, find_pods(api, lambda run_id: True, utc_now()))
-        told = f"runs ended with {codes}, {len(cluster.created)} pods"
+        told = f"runs ended with {codes}, {len(cluster.created)} pods; {place.said()}"
         if cluster.pods or len(cluster.created) > 2:
             return f"pods left or too many: {list(cluster.pods)}; {told}"
         return place.verdict(told)
@@ -196,7 +200,7 @@ def play_local(place: Place, scenario: Scenario) -> str:
     codes = [place.run("local", armed=scenario.whose == "run")]
     while codes[-1] != 0 and len(codes) < MOST_RUNS:
         codes.append(place.run("local", armed=False))
-    return place.verdict(f"runs ended with {codes}")
+    return place.verdict(f"runs ended with {codes}; {place.said()}")
 
 
 def play_node(place: Place, scenario: Scenario) -> str:
