@@ -185,6 +185,63 @@ def test_a_pod_that_vanishes_while_its_log_is_followed_is_lost_at_once(
     assert ordered.seconds < 15
 
 
+def test_a_pod_that_is_deleted_while_it_waits_for_a_node_is_lost_at_once(
+    cluster: Cluster, order: Order
+) -> None:
+    cluster.unschedulable = True
+
+    def delete_once_it_waits() -> None:
+        while not any(request.startswith("GET ") for request in list(cluster.requests)):
+            time.sleep(0.02)
+        cluster.delete(next(iter(cluster.pods)))
+
+    deleting = threading.Thread(target=delete_once_it_waits, daemon=True)
+    deleting.start()
+    ordered = order("a kite", deadlines=Deadlines(300, 300, 300, 5, 5, 3, 0.05))
+    deleting.join()
+    assert ordered.ended_as == (FailureKind.TRANSIENT, "gpu_pod_lost")
+
+
+def test_a_mesh_that_puts_its_container_before_ours_neither_hides_our_end_nor_our_words(
+    cluster: Cluster, order: Order
+) -> None:
+    cluster.injects_sidecar = True
+    ordered = order("a kite")
+    assert ordered.success
+    assert ordered.heard("painting a kite")
+    assert cluster.pods == {}
+    assert order("exit 2").ended_as == (FailureKind.PERMANENT, "bad_gpu_job")
+
+
+def test_an_order_too_large_for_an_environment_goes_by_the_store(
+    cluster: Cluster, settings: Settings, store: ObjectStore
+) -> None:
+    many = [ClipRequest("a kite " * 280, 0.4, 32, 32, 24, seed) for seed in range(200)]
+    cluster.unschedulable = True
+    Ordered(cluster, settings, store, many)
+    (pod,) = cluster.created
+    # The kernel takes 128 KiB a variable.
+    assert all(len(entry.get("value", "")) < 16_000 for entry in pod["spec"]["containers"][0]["env"])
+
+
+def test_a_misspelt_pod_template_is_a_persons_matter_before_a_pod_is_asked_for(
+    cluster: Cluster, settings: Settings, store: ObjectStore, tmp_path: Path
+) -> None:
+    template = tmp_path / "pod.yaml"
+    template.write_text(Path("k8s/gpu-pod.yaml").read_text().replace("resources:", "resorces:"))
+    ordered = Ordered(
+        cluster, settings.model_copy(update={"gpu_pod_template": template}), store, shots("a kite")
+    )
+    assert ordered.ended_as == (FailureKind.NEEDS_PERSON, "gpu_pod_template")
+    assert "resorces" in str(ordered.failure)
+    assert cluster.requests == []
+
+
+def test_a_log_that_nobody_can_read_costs_words_and_no_clip(cluster: Cluster, order: Order) -> None:
+    cluster.fail("LOG", *[500] * 500)
+    assert [type(outcome) for outcome in order("a kite").outcomes] == [ClipResult]
+
+
 def test_a_pod_that_no_node_takes_ends_at_its_deadline_with_the_schedulers_words(
     cluster: Cluster, order: Order
 ) -> None:
