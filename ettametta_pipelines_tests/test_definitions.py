@@ -154,6 +154,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "morning_matches": "40 4 * * *",
         "publication_followup": "*/10 * * * *",
         "clip_followup": "*/10 * * * *",
+        "nightly_clips": "35 3-9 * * *",
         "nightly_storage_inventory": "40 5 * * *",
         "nightly_storage_lifecycle": "55 5 * * *",
         "weekly_archiving": "15 4 * * 0",

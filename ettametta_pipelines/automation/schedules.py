@@ -39,6 +39,7 @@ from ettametta_pipelines.automation.jobs import (
     WEBHOOKS_JOB,
     YOUTUBE_REVENUE_JOB,
 )
+from ettametta_pipelines.automation.nightly_clips import build_nightly_clips
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
 from ettametta_pipelines.resources import LakeResource, StateResource
@@ -502,6 +503,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         morning_matches,
         build_followup(**on),
         build_clip_followup(**on),
+        build_nightly_clips(settings, **on),
         nightly_storage_inventory,
         nightly_storage_lifecycle,
         weekly_archiving,

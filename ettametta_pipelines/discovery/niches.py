@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from ettametta_pipelines.failures import PermanentError
 
@@ -27,6 +35,7 @@ _HINTS = {
     "regions": 'Regions are two capital letters such as US; quote "NO", or YAML reads it as false.',
     "languages": 'Languages are two-letter codes such as en or zh-Hans; quote "no".',
     "watch_channels": "Give the channel's id, UC followed by 22 characters, not its name or handle.",
+    "clips_a_day": "Say under `account` whose clips these are, or leave clips_a_day out.",
     "account": "Give the account's name: 1 to 40 lower-case letters, digits and dashes.",
     "tiktok_accounts": "Give the account name used with `ettametta connect`.",
 }
@@ -51,6 +60,15 @@ class Niche(BaseModel):
     weight: float = Field(default=1.0, gt=0, le=10, strict=False)
     # Whose niche it is: that account's tier decides how broadly it is searched. Empty is the house's own.
     account: Account | None = None
+    # How many clips of each night's best briefs are made for that account, unasked; see docs/synthesis.md.
+    clips_a_day: int = Field(default=0, ge=0, le=20)
+
+    @field_validator("clips_a_day")
+    @classmethod
+    def _have_an_owner(cls, clips: int, info: ValidationInfo) -> int:
+        if clips and not info.data.get("account"):
+            raise ValueError("clips are made for an account, and the niche names none")
+        return clips
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -91,6 +91,7 @@ def examine_clip(path: Path) -> ClipFacts:
     try:
         with av.open(str(path)) as container:
             picture = container.streams.video[0]
+            picture.thread_type = "AUTO"
             frames = sum(1 for _ in container.decode(picture))
             rate = float(picture.average_rate or 0)
             width, height = picture.codec_context.width, picture.codec_context.height

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.scoring.contracts import CREATIVE_BRIEFS
-from ettametta_pipelines.synthesis import making, planning, stills
+from ettametta_pipelines.synthesis import making, planning, stills, waiting
 from ettametta_pipelines.synthesis.clip_rows import TO_DO, stated, with_outcome
 from ettametta_pipelines.synthesis.engines.diffusion import open_clip_runner, runner_name
 from ettametta_pipelines.synthesis.engines.remote import RemoteEngine
@@ -146,13 +146,23 @@ def _outcomes(
             if engine == "cinematic":
                 made = making.make_cinematic(workshop, group)
             elif engine in planning.GPU_ENGINES:
-                made = making.make_on_gpu(workshop, open_clip_runner(settings, workshop.store), group)
+                made = _made_on_gpu(workshop, settings, group)
             else:
                 made = making.make_remote(workshop, open_engine(settings, engine, model), group)
         except PipelineError as error:
             made = {ask.plan_id: making.unmade(error) for ask in group}
         found[engine, model, account] = made
     return found
+
+
+def _made_on_gpu(workshop: Workshop, settings: "Settings", group: Sequence[Ask]) -> "dict[str, Outcome]":
+    """Clips of one engine; while one of them has no end, the partition is marked as waiting."""
+    where = group[0].engine, group[0].account, group[0].partition
+    waiting.mark(workshop.store, *where)
+    made = making.make_on_gpu(workshop, open_clip_runner(settings, workshop.store), group)
+    if not any(isinstance(one, Unmade) and one.state == "pending" for one in made.values()):
+        waiting.clear(workshop.store, *where)
+    return made
 
 
 def _follower(workshop: Workshop, settings: "Settings", row: Row, outcome: Outcome) -> Row | None:

@@ -27,6 +27,7 @@ from ettametta_pipelines.synthesis.job import (
 from ettametta_pipelines.synthesis.pipes import Context, open_session
 from ettametta_pipelines.synthesis.pod_watch import (
     COMPONENT,
+    CONTAINER_ANNOTATION,
     JOB_LABEL,
     RUN_LABEL,
     Deadlines,
@@ -120,6 +121,8 @@ class PodRunner:
         priority = self._context.run.tags.get(GPU_PRIORITY_TAG)
         if priority:
             spec["priorityClassName"] = priority
+        annotations = {**meta.get("annotations", {}), CONTAINER_ANNOTATION: spec["containers"][0]["name"]}
+        meta = {**meta, "labels": labels, "annotations": annotations}
         return build_pod_body(
             pod_name=f"ettametta-gpu-{job_slug(job.job_id)}",
             image=self._settings.gpu_image or None,
@@ -129,7 +132,7 @@ class PodRunner:
                 "ETTAMETTA_STORE": self._store.url,
                 "ETTAMETTA_GPU_MEMORY": self._settings.gpu_memory,
             },
-            base_pod_meta={**meta, "labels": labels} | ({"ownerReferences": [owner]} if owner else {}),
+            base_pod_meta=meta | ({"ownerReferences": [owner]} if owner else {}),
             base_pod_spec=spec,
         )
 
@@ -151,12 +154,29 @@ def load_template(path: Path) -> dict[str, Any]:
         if not isinstance(containers, list) or len(containers) != 1:
             raise TypeError("it must have one container")
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise NeedsPersonError(
-            f"The pod template {path} cannot be used: {error}.",
-            code="gpu_pod_template",
-            remedy="Set ETTAMETTA_GPU_POD_TEMPLATE to a file like k8s/gpu-pod.yaml.",
-        ) from error
+        raise _bad_template(path, error) from error
+    _check_spec(path, template["spec"])
     return dict(template)
+
+
+def _check_spec(path: Path, spec: Mapping[str, Any]) -> None:
+    from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
+    from kubernetes.client import V1PodSpec
+
+    try:
+        k8s_model_from_dict(V1PodSpec, k8s_snake_case_dict(V1PodSpec, spec))
+    except (
+        Exception
+    ) as error:  # what dagster-k8s raises for a key that does not exist has no class of its own
+        raise _bad_template(path, error) from error
+
+
+def _bad_template(path: Path, error: Exception) -> NeedsPersonError:
+    return NeedsPersonError(
+        f"The pod template {path} cannot be used: {error}.",
+        code="gpu_pod_template",
+        remedy="Set ETTAMETTA_GPU_POD_TEMPLATE to a file like k8s/gpu-pod.yaml.",
+    )
 
 
 def namespace_of(settings: Settings) -> str:

@@ -31,8 +31,11 @@ _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:
 class LogFollower:
     """One pod's log. `on_line` is called in this object's own thread, once a line."""
 
-    def __init__(self, api: "CoreV1Api", namespace: str, pod: str, on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, api: "CoreV1Api", namespace: str, pod: str, container: str, on_line: Callable[[str], None]
+    ) -> None:
         self._api, self._namespace, self._pod, self._on_line = api, namespace, pod, on_line
+        self._container = container
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._closed = threading.Event()
@@ -77,6 +80,7 @@ class LogFollower:
             response = self._api.read_namespaced_pod_log(
                 self._pod,
                 self._namespace,
+                container=self._container,
                 follow=True,
                 timestamps=True,
                 since_seconds=since,

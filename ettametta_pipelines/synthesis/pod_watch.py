@@ -141,6 +141,10 @@ def _forbidden(doing: str, error: Any) -> NeedsPersonError:
     )
 
 
+# Read by kubectl as well: whose log is meant where a pod has several.
+CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
+
+
 class GpuPod:
     """One pod, run to its end. `on_line` gets every line it logs, in another thread; `say` what an operator wants to
     know meanwhile."""
@@ -163,7 +167,8 @@ class GpuPod:
 
         Raises PipelineError naming what became of it. However it ends, the pod is removed.
         """
-        follower = LogFollower(self._api.raw, self._api.namespace, self.name, self._on_line)
+        container = container_name(self._body)
+        follower = LogFollower(self._api.raw, self._api.namespace, self.name, container, self._on_line)
         try:
             self._uid = self._create_or_adopt()
             pod = self._wait(follower)
@@ -307,8 +312,14 @@ def words_of(pod: "V1Pod", stage: Stage) -> str:
 
 
 def _container_state(pod: "V1Pod") -> Any:
-    statuses = pod.status.container_statuses
-    return statuses[0].state if statuses else None
+    name = container_name(pod)
+    return next((each.state for each in pod.status.container_statuses or [] if each.name == name), None)
+
+
+def container_name(pod: "V1Pod") -> str:
+    """The worker's container. A mesh may have put its own beside or before it."""
+    named = (pod.metadata.annotations or {}).get(CONTAINER_ANNOTATION)
+    return str(named or pod.spec.containers[0].name)
 
 
 def _condition(pod: "V1Pod", kind: str, status: str) -> Any:

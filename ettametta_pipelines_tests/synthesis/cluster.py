@@ -36,26 +36,26 @@ class RunningPod:
         self.log: list[tuple[str, str]] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.is_over = threading.Event()
+        self.has_sidecar = False
 
     def status(self, phase: str, *, state: dict[str, Any] | None = None, **fields: Any) -> None:
         status = {"phase": phase, "conditions": self.document["status"].get("conditions", []), **fields}
         if state is not None:
-            status["containerStatuses"] = [
-                {
-                    "name": "worker",
-                    "image": "x",
-                    "imageID": "",
-                    "ready": False,
-                    "restartCount": 0,
-                    "state": state,
-                }
-            ]
+            status["containerStatuses"] = [_container("worker", state)]
+            if self.has_sidecar:
+                running = {"running": {"startedAt": now()}}
+                status["containerStatuses"].insert(0, _container("mesh", running))
+                status["phase"] = "Pending" if phase == "Pending" else "Running"
         self.document["status"] = status
 
     def condition(self, kind: str, status: str, reason: str, message: str) -> None:
         others = [c for c in self.document["status"].get("conditions", []) if c["type"] != kind]
         said = {"type": kind, "status": status, "reason": reason, "message": message}
         self.document["status"]["conditions"] = [*others, said]
+
+
+def _container(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": state}
 
 
 class Cluster:
@@ -67,13 +67,15 @@ class Cluster:
         self.requests: list[str] = []
         self.created: list[dict[str, Any]] = []
         self.faults: list[tuple[str, int, str]] = []
-        self.unschedulable = self.image_missing = False
+        self.unschedulable = self.image_missing = self.injects_sidecar = False
         self.cut_log_after: int | None = None
         self.forget_answer_of_create = False
         self.on_running: Callable[[RunningPod], None] = lambda pod: None
         self._uids = itertools.count(1)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"cluster": self}))
         self._server.daemon_threads = True
+        # Who asked may be killed before it has its answer.
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         ).start()
@@ -106,6 +108,7 @@ class Cluster:
         document["metadata"] |= {"uid": f"uid-{next(self._uids)}", "creationTimestamp": now()}
         document["status"] = {"phase": "Pending"}
         pod = self.pods[document["metadata"]["name"]] = RunningPod(document)
+        pod.has_sidecar = self.injects_sidecar
         self.created.append(document)
         threading.Thread(target=self._live, args=(pod,), daemon=True).start()
         return pod
@@ -258,6 +261,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _log(self, pod: RunningPod) -> None:
         query = parse_qs(urlsplit(self.path).query)
         assert query.get("timestamps") == ["True"]
+        if pod.has_sidecar and query.get("container") != ["worker"]:
+            self._no(400, "a container name must be specified, choose one of: [mesh worker]")
+            return
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()

@@ -16,10 +16,14 @@ from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.sidecar import parse_sidecar
 from ettametta_pipelines.scoring.contracts import CREATIVE_BRIEFS
 from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.storage.parquet import read_table, write_table
 from ettametta_pipelines.synthesis.contracts import SYNTHESIS_PLANS, SYNTHESIZED_CLIPS
+from ettametta_pipelines.synthesis.making import Ask, Workshop
+from ettametta_pipelines.synthesis.planning import budget_of
 from ettametta_pipelines.synthesis.prices import ENGINES_FILE
+from ettametta_pipelines.synthesis.requests import ClipRequest
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
 DAY, NICHE = "2026-11-20", "home-cooking"
@@ -253,7 +257,7 @@ def test_the_schedule_comes_back_for_orders_nobody_fetched(
         instance=room.instance,
         repository_def=room.definitions.get_repository_def(),
         scheduled_execution_time=utc_now(),
-        resources={"state": room.definitions.resources["state"]},  # type: ignore[index]
+        resources={name: room.definitions.resources[name] for name in ("state", "store")},  # type: ignore[index]
     )
     (request,) = schedule.evaluate_tick(context).run_requests  # type: ignore[misc]
     assert request.partition_key == str(PARTITION)
@@ -261,3 +265,41 @@ def test_the_schedule_comes_back_for_orders_nobody_fetched(
         instance=room.instance, partition_key=PARTITION, asset_selection=list(request.asset_selection)
     )
     assert room.clips()[0]["status"] == "made"
+
+
+def test_the_schedule_comes_back_for_clips_that_wait_for_a_gpu_until_they_are_made(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ettametta_pipelines.failures import TransientError
+    from ettametta_pipelines.synthesis import ordering
+    from ettametta_pipelines.synthesis.waiting import waiting
+
+    class Away:
+        def run(self, *_: object) -> list[object]:
+            raise TransientError("It is away.", code="render_node_slow")
+
+    ask = Ask("p", "ltx", "m", "local", ClipRequest("a kite", 1, 64, 64, 24, 1), 0, "acme", str(PARTITION))
+    store, settings = room.store, room.settings
+    workshop = Workshop(
+        open_state(settings),
+        store,
+        tmp_path,
+        lambda account, mode: budget_of(settings, open_state(settings), account, mode),
+        utc_now,
+    )
+    monkeypatch.setattr(ordering, "open_clip_runner", lambda *_: Away())
+    ordering._made_on_gpu(workshop, settings, [ask])
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        context = dg.build_schedule_context(
+            instance=instance,
+            repository_def=room.definitions.get_repository_def(),
+            scheduled_execution_time=utc_now(),
+            resources={name: room.definitions.resources[name] for name in ("state", "store")},  # type: ignore[index]
+        )
+        schedule = room.definitions.resolve_schedule_def("clip_followup")
+        (request,) = schedule.evaluate_tick(context).run_requests  # type: ignore[misc]
+    assert request.partition_key == str(PARTITION)
+    monkeypatch.setattr(ordering.making, "make_on_gpu", lambda *_: {})
+    ordering._made_on_gpu(workshop, settings, [ask])
+    assert waiting(store, utc_now()) == []

@@ -29,7 +29,9 @@ from ettametta_pipelines.tags import GPU_PRIORITY_TAG
 from ettametta_pipelines_tests.synthesis.cluster import Cluster, RunningPod
 
 FAKE_WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
-QUICK = Deadlines(schedule_s=0.5, pull_s=0.5, run_s=20, api_s=1, gone_s=2, drain_s=3, poll_s=0.05)
+QUICK = Deadlines(schedule_s=60, pull_s=60, run_s=60, api_s=1, gone_s=2, drain_s=3, poll_s=0.05)
+# For what is waited for in vain: nothing that is to succeed has to be quicker than a busy machine.
+IMPATIENT = Deadlines(schedule_s=0.5, pull_s=0.5, run_s=20, api_s=1, gone_s=2, drain_s=3, poll_s=0.05)
 
 
 @pytest.fixture
@@ -185,11 +187,68 @@ def test_a_pod_that_vanishes_while_its_log_is_followed_is_lost_at_once(
     assert ordered.seconds < 15
 
 
+def test_a_pod_that_is_deleted_while_it_waits_for_a_node_is_lost_at_once(
+    cluster: Cluster, order: Order
+) -> None:
+    cluster.unschedulable = True
+
+    def delete_once_it_waits() -> None:
+        while not any(request.startswith("GET ") for request in list(cluster.requests)):
+            time.sleep(0.02)
+        cluster.delete(next(iter(cluster.pods)))
+
+    deleting = threading.Thread(target=delete_once_it_waits, daemon=True)
+    deleting.start()
+    ordered = order("a kite", deadlines=Deadlines(300, 300, 300, 5, 5, 3, 0.05))
+    deleting.join()
+    assert ordered.ended_as == (FailureKind.TRANSIENT, "gpu_pod_lost")
+
+
+def test_a_mesh_that_puts_its_container_before_ours_neither_hides_our_end_nor_our_words(
+    cluster: Cluster, order: Order
+) -> None:
+    cluster.injects_sidecar = True
+    ordered = order("a kite")
+    assert ordered.success
+    assert ordered.heard("painting a kite")
+    assert cluster.pods == {}
+    assert order("exit 2").ended_as == (FailureKind.PERMANENT, "bad_gpu_job")
+
+
+def test_an_order_too_large_for_an_environment_goes_by_the_store(
+    cluster: Cluster, settings: Settings, store: ObjectStore
+) -> None:
+    many = [ClipRequest("a kite " * 280, 0.4, 32, 32, 24, seed) for seed in range(200)]
+    cluster.unschedulable = True
+    Ordered(cluster, settings, store, many, IMPATIENT)
+    (pod,) = cluster.created
+    # The kernel takes 128 KiB a variable.
+    assert all(len(entry.get("value", "")) < 16_000 for entry in pod["spec"]["containers"][0]["env"])
+
+
+def test_a_misspelt_pod_template_is_a_persons_matter_before_a_pod_is_asked_for(
+    cluster: Cluster, settings: Settings, store: ObjectStore, tmp_path: Path
+) -> None:
+    template = tmp_path / "pod.yaml"
+    template.write_text(Path("k8s/gpu-pod.yaml").read_text().replace("resources:", "resorces:"))
+    ordered = Ordered(
+        cluster, settings.model_copy(update={"gpu_pod_template": template}), store, shots("a kite")
+    )
+    assert ordered.ended_as == (FailureKind.NEEDS_PERSON, "gpu_pod_template")
+    assert "resorces" in str(ordered.failure)
+    assert cluster.requests == []
+
+
+def test_a_log_that_nobody_can_read_costs_words_and_no_clip(cluster: Cluster, order: Order) -> None:
+    cluster.fail("LOG", *[500] * 500)
+    assert [type(outcome) for outcome in order("a kite").outcomes] == [ClipResult]
+
+
 def test_a_pod_that_no_node_takes_ends_at_its_deadline_with_the_schedulers_words(
     cluster: Cluster, order: Order
 ) -> None:
     cluster.unschedulable = True
-    ordered = order("a kite")
+    ordered = order("a kite", deadlines=IMPATIENT)
     assert ordered.ended_as == (FailureKind.TRANSIENT, "gpu_pod_unschedulable")
     assert ordered.heard(
         "Waiting for a node (Unschedulable): 0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
@@ -201,7 +260,7 @@ def test_an_image_that_cannot_be_loaded_is_waited_for_and_then_a_persons_matter(
     cluster: Cluster, order: Order
 ) -> None:
     cluster.image_missing = True
-    ordered = order("a kite")
+    ordered = order("a kite", deadlines=IMPATIENT)
     assert ordered.ended_as == (FailureKind.NEEDS_PERSON, "gpu_image_unavailable")
     assert ordered.heard('ImagePullBackOff): Back-off pulling image "nowhere/worker:1"')
 
@@ -274,7 +333,7 @@ def test_a_spent_quota_is_waited_for(cluster: Cluster, order: Order) -> None:
 
 def test_a_quota_that_stays_spent_ends_the_wait(cluster: Cluster, order: Order) -> None:
     cluster.fail("POST", *[403] * 90, message='pods "x" is forbidden: exceeded quota: gpus')
-    assert order("a kite").ended_as == (FailureKind.TRANSIENT, "gpu_quota_exceeded")
+    assert order("a kite", deadlines=IMPATIENT).ended_as == (FailureKind.TRANSIENT, "gpu_quota_exceeded")
 
 
 def test_missing_rights_are_a_persons_matter_at_once(cluster: Cluster, order: Order) -> None:

@@ -57,7 +57,7 @@ def test_a_distilled_model_is_called_once_a_step(
 ) -> None:
     job = make_job("counted", "gpu", model, shots(1))
     worker = start(gpu_python, store, job, "count")
-    said, trouble = worker.communicate(timeout=120)
+    said, trouble = worker.communicate(timeout=300)
     assert worker.returncode == Exit.DONE, trouble
     assert f"forwards: {forwards}\n" in said
     (made,) = collect(store, job)
@@ -119,7 +119,7 @@ def test_a_shot_without_room_fails_alone_and_one_too_long_as_well(
 ) -> None:
     job = make_job("room", "gpu", LTX, [*shots(3), *shots(1, seconds=60)])
     worker = start(gpu_python, store, job, "memory")
-    _, trouble = worker.communicate(timeout=120)
+    _, trouble = worker.communicate(timeout=300)
     assert worker.returncode == Exit.DONE, trouble
     first, second, third, fourth = collect(store, job)
     assert isinstance(first, ClipResult)
@@ -140,14 +140,14 @@ def test_told_to_stop_it_finishes_its_shot_while_the_one_before_is_stored_and_th
     listen(worker, "Shot 2 of 3: step 8")
     # Two seconds of painting lie behind the first shot's end; nothing was waited for.
     assert finished_clip(store, job.prefix, job.keyed()[0][0]) is not None
-    worker.communicate(timeout=60)
+    worker.communicate(timeout=300)
     assert worker.returncode == Exit.STOPPED
     assert [finished_clip(store, job.prefix, key) is not None for key, _ in job.keyed()] == [
         True,
         True,
         False,
     ]
-    said, _ = start(gpu_python, store, job, "count").communicate(timeout=60)
+    said, _ = start(gpu_python, store, job, "count").communicate(timeout=300)
     assert "forwards: 8\n" in said
     assert all(isinstance(outcome, ClipResult) for outcome in collect(store, job))
 
