@@ -17,6 +17,7 @@ from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
 from ettametta_pipelines.gateway.links import link_routes
+from ettametta_pipelines.gateway.metrics import Counts, measure
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
 from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.postbacks import postback_routes
@@ -87,6 +88,8 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
 
     app.add_middleware(PageHeaders, form_targets=[*_consent_origins(settings), *stripe_origins(settings)])
+    lost = Counts("ettametta_clicks", "Clicks", "outcome", lambda: {"lost": followed.log.lost})
+    measure(app, state, [lost])
 
 
 def _consent_origins(settings: Settings) -> list[str]:
