@@ -23,6 +23,7 @@ from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.postbacks import postback_routes
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
+from ettametta_pipelines.gateway.threads import thread_routes
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -39,14 +40,21 @@ STATUS_OF_CODE = {
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
+class _Film(FileResponse):
+    """Read in pieces of a size at which waiting for a thread does not count; Starlette's are a sixteenth of it."""
+
+    chunk_size = CHUNK_BYTES
+
+
 def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
     """The ASGI application over the configured store and state; `url` is where browsers find it."""
     app = FastAPI(title="ettametta gateway", docs_url=None, redoc_url=None, openapi_url=None)
     store = open_store(settings)
     state = open_state(settings)
 
+    # Waits for no thread: a gateway that is busy is alive.
     @app.get("/livez")
-    def livez() -> dict[str, str]:
+    async def livez() -> dict[str, str]:
         return {"service": "ettametta-gateway", "status": "alive"}
 
     @app.get("/readyz")
@@ -75,6 +83,7 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         link_routes(settings, state, door, followed),
         redirect_routes(followed),
         billing_routes(settings, door),
+        thread_routes(),
     ):
         app.include_router(routes)
 
@@ -130,7 +139,7 @@ def _serve_media(store: ObjectStore, key: str, range_header: str | None) -> Resp
     headers = {"Cache-Control": IMMUTABLE, "ETag": f'"{info.etag.strip(chr(34))}"', "Accept-Ranges": "bytes"}
     local = store.local_path(key)
     if local is not None:
-        return FileResponse(local, media_type=content_type, headers=headers)
+        return _Film(local, media_type=content_type, headers=headers)
     start, end = _resolve_range(range_header, info)
     partial = range_header is not None
     if partial:
