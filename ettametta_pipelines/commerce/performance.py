@@ -55,7 +55,9 @@ def clicks_by_code(db: StateDatabase, codes: Collection[str] | None = None) -> d
         sa.func.count().filter(AffiliateClick.is_bot),
     ).group_by(AffiliateClick.code)
     with db.session(write=False) as session:
-        counted = session.execute(query if codes is None else query.where(AffiliateClick.code.in_(codes))).all()
+        counted = session.execute(
+            query if codes is None else query.where(AffiliateClick.code.in_(codes))
+        ).all()
     return {row[0]: Clicks(row[1], row[2]) for row in counted}
 
 

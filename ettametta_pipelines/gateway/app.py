@@ -23,7 +23,7 @@ from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.postbacks import postback_routes
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
-from ettametta_pipelines.gateway.threads import thread_routes
+from ettametta_pipelines.gateway.threads import in_turn
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -76,16 +76,19 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
     """The operators' pages and the webhooks, with the headers and refusals they share."""
     door, followed = OperatorsDoor(settings, url), FollowedLinks(settings, state)
     for routes in (
-        publication_routes(settings, state, store, door),
-        account_routes(settings, state, door),
         webhook_routes(settings, state),
         postback_routes(settings, state),
-        link_routes(settings, state, door, followed),
         redirect_routes(followed),
-        billing_routes(settings, door),
-        thread_routes(),
     ):
         app.include_router(routes)
+    turns = in_turn()
+    for pages in (
+        publication_routes(settings, state, store, door),
+        account_routes(settings, state, door),
+        link_routes(settings, state, door, followed),
+        billing_routes(settings, door),
+    ):
+        app.include_router(pages, dependencies=[turns])
 
     @app.exception_handler(PageRefused)
     def refused(request: Request, error: PageRefused) -> Response:

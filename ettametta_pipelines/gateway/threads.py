@@ -1,25 +1,27 @@
 """How many pages are made at once.
 
 Pages are made in threads, which share one processor: more of them make each later and none sooner, and every one needs
-a connection to the database. What storing messages waits for is not among them (`group_commit.py`).
+a connection to the database. So pages take turns, and films, probes and messages never wait behind them.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-from anyio.to_thread import current_default_thread_limiter
-from fastapi import APIRouter, FastAPI
+from fastapi import Depends
+from fastapi.params import Depends as Dependency
 
-# Fewer than SQLAlchemy has connections for (five kept and ten more): no page waits for one.
-PAGES_AT_ONCE = 12
+# With the readers of links, the writers of messages and clicks, and probes: as many as SQLAlchemy has connections for
+# (five kept and ten more), so that no page waits for one.
+PAGES_AT_ONCE = 8
 
 
-def thread_routes() -> APIRouter:
-    """No routes; sets the limit when the application starts."""
+def in_turn(limit: int = PAGES_AT_ONCE) -> Dependency:
+    """A dependency of routes, of which no more than `limit` requests are then worked on at once."""
+    turns = asyncio.Semaphore(limit)
 
-    @asynccontextmanager
-    async def limited(app: FastAPI) -> AsyncIterator[None]:
-        current_default_thread_limiter().total_tokens = PAGES_AT_ONCE
-        yield
+    async def turn() -> AsyncIterator[None]:
+        async with turns:
+            yield
 
-    return APIRouter(lifespan=limited)
+    dependency: Dependency = Depends(turn)
+    return dependency

@@ -22,7 +22,6 @@ from ettametta_pipelines.state.models import (
     Alert,
     AlertMessage,
     ClipSubmission,
-    DatabaseNow,
     GpuClip,
     ModelSpending,
     Publication,
@@ -216,7 +215,7 @@ def _clips(session: Session, now: datetime) -> Iterator[GaugeMetricFamily]:
     used = _by_name(
         session,
         sa.select(GpuClip.engine, sa.func.sum(GpuClip.gpu_ms))
-        .where(GpuClip.made_at > DatabaseNow(-HOUR.total_seconds()))
+        .where(GpuClip.made_at > now - HOUR)
         .group_by(GpuClip.engine),
     )
     for engine in sorted({"ltx", "wan", *used}):

@@ -7,15 +7,20 @@ an HTTP client would itself take the processor the load is meant for.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 TIMEOUT_S = 20.0
+# Shorter than the gateway keeps an idle connection: one that is just being closed would count as an error of its.
+KEPT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. `name` is what it is counted under, `wanted` the statuses that are no error."""
+    """One request. `name` is what it is counted under, `wanted` the statuses that are no error.
+
+    `sign` makes headers of the body in the moment it is sent: a signature is good for minutes only.
+    """
 
     name: str
     path: str
@@ -23,6 +28,7 @@ class Ask:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     wanted: frozenset[int] = frozenset({200})
+    sign: Callable[[bytes], Mapping[str, str]] | None = None
 
 
 @dataclass
@@ -53,14 +59,24 @@ class Connections:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            since, reader, writer = self._idle.pop()
+            if time.perf_counter() - since < KEPT_S:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
     async def send(self, ask: Ask) -> int:
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
-        )
+        reader, writer = await self._connection()
         try:
-            lines = {"Host": f"127.0.0.1:{self._port}", **ask.headers}
+            lines = {
+                "Host": f"127.0.0.1:{self._port}",
+                **ask.headers,
+                **(ask.sign(ask.body) if ask.sign else {}),
+            }
             if ask.body:
                 lines["Content-Length"] = str(len(ask.body))
             head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -70,19 +86,22 @@ class Connections:
         except BaseException:
             writer.close()
             raise
-        self._idle.append((reader, writer))
+        self._idle.append((time.perf_counter(), reader, writer))
         return int(answer.split(" ", 2)[1])
 
     def close(self) -> None:
-        for _, writer in self._idle:
+        for _, _, writer in self._idle:
             writer.close()
 
 
-async def drive(port: int, asks: Sequence[Ask], rates: Sequence[tuple[float, float]]) -> Seen:
-    """Send `asks` one after the other at `rates`, each (requests a second, seconds); stops when either is used up."""
-    seen, connections = Seen(begun=time.perf_counter() + 0.1), Connections(port)
+async def drive(ports: Sequence[int], asks: Sequence[Ask], rates: Sequence[tuple[float, float]]) -> Seen:
+    """Send `asks` one after the other at `rates`, each (requests a second, seconds); stops when either is used up.
 
-    async def one(due: float, ask: Ask) -> None:
+    The ports take turns, as a load balancer lets its pods.
+    """
+    seen, targets = Seen(begun=time.perf_counter() + 0.1), [Connections(port) for port in ports]
+
+    async def one(due: float, ask: Ask, connections: Connections) -> None:
         seen.lateness.append(time.perf_counter() - due)
         try:
             status = await asyncio.wait_for(connections.send(ask), TIMEOUT_S)
@@ -93,14 +112,15 @@ async def drive(port: int, asks: Sequence[Ask], rates: Sequence[tuple[float, flo
         seen.times[ask.name].append((due - seen.begun, time.perf_counter() - due))
 
     running = set()
-    for offset, ask in zip(_instants(rates), asks, strict=False):
+    for number, (offset, ask) in enumerate(zip(_instants(rates), asks, strict=False)):
         due = seen.begun + offset
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(one(due, ask))
+        task = asyncio.create_task(one(due, ask, targets[number % len(targets)]))
         running.add(task)
         task.add_done_callback(running.discard)
     await asyncio.gather(*running)
-    connections.close()
+    for target in targets:
+        target.close()
     return seen
 
 

@@ -155,7 +155,7 @@ class Mix:
             event_id = f"{self._prefix}{len(self.event_ids)}"
             self.event_ids.append(event_id)
         body = stripe_event(event_id, "customer.subscription.updated", about={"id": event_id, **FILLING})
-        return Ask("webhook", "/webhooks/stripe", "POST", by_stripe(body), body)
+        return Ask("webhook", "/webhooks/stripe", "POST", body=body, sign=by_stripe)
 
 
 def lost_messages(db: StateDatabase, mix: Mix) -> tuple[int, int]:
