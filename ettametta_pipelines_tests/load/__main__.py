@@ -50,7 +50,8 @@ GATEWAYS = 2
 SPIKE, SPIKE_S, AFTER_S = 5, 10.0, 30.0
 RECOVERED_WITHIN_S = 10.0
 DELAY_MS, SLOW_UPSTREAM_MS = 20, 2000
-BACKFILLS, BACKFILL_UNITS = 2, 700
+# So few that both come to the end of it, and race for the last.
+BACKFILLS, BACKFILL_UNITS = 2, 100
 # What stands between a gateway and a pool of its own that is full and idle.
 POOL_SIZE = 5 * GATEWAYS
 SOAK_MB_A_MINUTE = 1.0
