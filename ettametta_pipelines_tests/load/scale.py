@@ -233,7 +233,7 @@ def tables() -> dict[str, str]:
         ("USD a month, all", lambda p: _n(sum(p.costs.values()))),
         ("USD a video", lambda p: f"{sum(p.costs.values()) / p.videos:.3f}"),
     ]  # fmt: skip
-    order = sorted(BREAKS, key=lambda b: SIZES[0] * b.limit / b.needs(plans[0]))
+    order = sorted(BREAKS, key=_breaks_at)
     breaks = [
         [b.what, f"{_n(b.limit)} {b.unit}".strip(), f"{_n(_breaks_at(b))}", *(_share(b.needs(p) / b.limit) for p in plans), b.then]
         for b in order
