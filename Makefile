@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench handbook format clean
+.PHONY: help demo dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -17,6 +17,9 @@ help:
 	@echo "make faults                   kill publications, paid clips and GPU work at every point, under every fault; race for slots"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"
+	@echo "make load                     mixed requests on two gateways with Postgres, also in bad conditions"
+	@echo "make soak                     the same for half an hour, watching memory (SOAK_MINUTES=5 for less)"
+	@echo "make scale                    make the tables of docs/scale.md again"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -95,6 +98,17 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed $(GPU)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.gpu_worker
 	PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python -m ettametta_pipelines_tests.benchmarks.renders
+
+load: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	$(BIN)/python -m ettametta_pipelines_tests.load
+
+soak: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	$(BIN)/python -m ettametta_pipelines_tests.load --soak $${SOAK_MINUTES:-30}
+
+scale: $(VENV)/.installed-dev
+	$(BIN)/python -m ettametta_pipelines_tests.load.scale
 
 handbook: $(VENV)/.installed-dev
 	$(BIN)/python scripts/filter_pictures.py docs/filters

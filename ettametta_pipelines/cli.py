@@ -571,6 +571,15 @@ def render_node(host: Host = "127.0.0.1", port: Port = None) -> None:
 
 
 @app.command()
+def metrics(host: Host = "127.0.0.1", port: Port = None) -> None:
+    """Serve figures of the pipeline for Prometheus: runs, queue, sensors, posts, quotas, money, backlogs."""
+    from ettametta_pipelines.automation.metrics import serve_metrics
+
+    settings = get_settings()
+    serve_metrics(settings, host, port if port is not None else settings.metrics_port)
+
+
+@app.command()
 def gpu_pods(
     sweep: Annotated[bool, typer.Option("--sweep", help="Delete those whose run is over.")] = False,
     as_json: JsonFlag = False,

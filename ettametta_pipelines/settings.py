@@ -181,6 +181,7 @@ class Settings(BaseSettings):
     ui_port: int = Field(default=3000, ge=1, le=65535, alias="ETTAMETTA_UI_PORT")
     sandbox_port: int = Field(default=8400, ge=1, le=65535, alias="ETTAMETTA_SANDBOX_PORT")
     gateway_port: int = Field(default=8000, ge=1, le=65535, alias="ETTAMETTA_GATEWAY_PORT")
+    metrics_port: int = Field(default=9464, ge=1, le=65535, alias="ETTAMETTA_METRICS_PORT")
     # Header in which an authenticating proxy in front of the gateway names the person; see docs/accounts.md.
     proxy_user_header: str = Field(
         default="", alias="ETTAMETTA_PROXY_USER_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$"

@@ -7,7 +7,7 @@ the assets and the gateway's pages.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -47,14 +47,16 @@ class Earned:
     pending: tuple[Money, ...] = ()
 
 
-def clicks_by_code(db: StateDatabase) -> dict[str, Clicks]:
+def clicks_by_code(db: StateDatabase, codes: Collection[str] | None = None) -> dict[str, Clicks]:
+    """Clicks of these codes, or of all; a code nobody followed is left out."""
+    query = sa.select(
+        AffiliateClick.code,
+        sa.func.count().filter(~AffiliateClick.is_bot),
+        sa.func.count().filter(AffiliateClick.is_bot),
+    ).group_by(AffiliateClick.code)
     with db.session(write=False) as session:
         counted = session.execute(
-            sa.select(
-                AffiliateClick.code,
-                sa.func.count().filter(~AffiliateClick.is_bot),
-                sa.func.count().filter(AffiliateClick.is_bot),
-            ).group_by(AffiliateClick.code)
+            query if codes is None else query.where(AffiliateClick.code.in_(codes))
         ).all()
     return {row[0]: Clicks(row[1], row[2]) for row in counted}
 

@@ -17,11 +17,13 @@ from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
 from ettametta_pipelines.gateway.links import link_routes
+from ettametta_pipelines.gateway.metrics import Counts, measure
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
 from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.postbacks import postback_routes
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
+from ettametta_pipelines.gateway.threads import in_turn
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
@@ -40,14 +42,21 @@ mimetypes.add_type("image/webp", ".webp")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
+class _Film(FileResponse):
+    """Read in pieces of a size at which waiting for a thread does not count; Starlette's are a sixteenth of it."""
+
+    chunk_size = CHUNK_BYTES
+
+
 def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
     """The ASGI application over the configured store and state; `url` is where browsers find it."""
     app = FastAPI(title="ettametta gateway", docs_url=None, redoc_url=None, openapi_url=None)
     store = open_store(settings)
     state = open_state(settings)
 
+    # Waits for no thread: a gateway that is busy is alive.
     @app.get("/livez")
-    def livez() -> dict[str, str]:
+    async def livez() -> dict[str, str]:
         return {"service": "ettametta-gateway", "status": "alive"}
 
     @app.get("/readyz")
@@ -69,15 +78,19 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
     """The operators' pages and the webhooks, with the headers and refusals they share."""
     door, followed = OperatorsDoor(settings, url), FollowedLinks(settings, state)
     for routes in (
-        publication_routes(settings, state, store, door),
-        account_routes(settings, state, door),
         webhook_routes(settings, state),
         postback_routes(settings, state),
-        link_routes(settings, state, door, followed),
         redirect_routes(followed),
-        billing_routes(settings, door),
     ):
         app.include_router(routes)
+    turns = in_turn()
+    for pages in (
+        publication_routes(settings, state, store, door),
+        account_routes(settings, state, door),
+        link_routes(settings, state, door, followed),
+        billing_routes(settings, door),
+    ):
+        app.include_router(pages, dependencies=[turns])
 
     @app.exception_handler(PageRefused)
     def refused(request: Request, error: PageRefused) -> Response:
@@ -89,6 +102,8 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
 
     app.add_middleware(PageHeaders, form_targets=[*_consent_origins(settings), *stripe_origins(settings)])
+    lost = Counts("ettametta_clicks", "Clicks", "outcome", lambda: {"lost": followed.log.lost})
+    measure(app, state, [lost])
 
 
 def _consent_origins(settings: Settings) -> list[str]:
@@ -129,7 +144,7 @@ def _serve_media(store: ObjectStore, key: str, range_header: str | None) -> Resp
     headers = {"Cache-Control": IMMUTABLE, "ETag": f'"{info.etag.strip(chr(34))}"', "Accept-Ranges": "bytes"}
     local = store.local_path(key)
     if local is not None:
-        return FileResponse(local, media_type=content_type, headers=headers)
+        return _Film(local, media_type=content_type, headers=headers)
     start, end = _resolve_range(range_header, info)
     partial = range_header is not None
     if partial:

@@ -6,7 +6,8 @@ database has let pile up is stored at once instead of one after the other.
 
 import asyncio
 
-from fastapi.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 
 from ettametta_pipelines.state import inbox
 from ettametta_pipelines.state.session import StateDatabase
@@ -20,6 +21,8 @@ class GroupCommit:
         self._next: dict[tuple[str, str], inbox.Message] = {}
         self._commit: asyncio.Task[set[tuple[str, str]]] | None = None
         self._one_at_a_time = asyncio.Lock()
+        # Of its own: messages do not wait until pages are made.
+        self._thread = CapacityLimiter(1)
 
     async def store(self, message: inbox.Message) -> bool:
         """Return once the message is committed; False when it was there already. Raises what the database raises."""
@@ -35,4 +38,4 @@ class GroupCommit:
     async def _commit_next(self) -> set[tuple[str, str]]:
         async with self._one_at_a_time:
             group, self._next = self._next, {}
-            return await run_in_threadpool(inbox.store, self._db, group.values())
+            return await run_sync(inbox.store, self._db, group.values(), limiter=self._thread)

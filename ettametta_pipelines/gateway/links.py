@@ -5,6 +5,8 @@ account is answered like one that does not exist.
 """
 
 from collections.abc import Collection
+from threading import Lock
+from time import monotonic
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -33,6 +35,8 @@ EMPTY = {
     "fallback_url": "",
 }
 SHOWN_CODES = 50
+# Networks book once a day.
+EARNINGS_KEPT_S = 60.0
 # Links are of no platform; names of accounts are checked beside one.
 ANY_PLATFORM = "youtube"
 
@@ -201,11 +205,14 @@ class Figures:
     def __init__(self, settings: Settings, db: StateDatabase) -> None:
         self._settings = settings
         self._db = db
+        self._earned: tuple[float, dict[str, list[dict[str, object]]] | None] = (-EARNINGS_KEPT_S, None)
+        self._reading = Lock()
 
     def of(self, found: Collection[AffiliateLink]) -> list[dict[str, Any]]:
         """One row per link: the link, its code for use outside of posts, clicks, sales and commissions."""
         codes = links.codes_of(self._db, [link.id for link in found])
-        clicks, earnings = clicks_by_code(self._db), self._earnings()
+        clicks = clicks_by_code(self._db, [code.code for of_link in codes.values() for code in of_link])
+        earnings = self._earnings()
         rows = []
         for link in found:
             of_link = [code.code for code in codes[link.id]]
@@ -224,24 +231,32 @@ class Figures:
 
     def codes(self, link: AffiliateLink) -> list[dict[str, Any]]:
         """One row per code of a link, with its clicks and commissions, most clicked first."""
-        clicks, earnings = clicks_by_code(self._db), self._earnings()
+        found = links.codes_of(self._db, [link.id])[link.id]
+        clicks, earnings = clicks_by_code(self._db, [code.code for code in found]), self._earnings()
         rows = [
             {
                 "code": code,
                 "clicks": clicks.get(code.code, Clicks()),
                 "earned": None if earnings is None else earned_by([code.code], earnings),
             }
-            for code in links.codes_of(self._db, [link.id])[link.id]
+            for code in found
         ]
         return sorted(rows, key=lambda row: -row["clicks"].people)
 
     def _earnings(self) -> dict[str, list[dict[str, object]]] | None:
+        """As read within the last minute, by one page for all: starting DuckDB takes longer than the rest of a page."""
+        with self._reading:
+            if monotonic() - self._earned[0] >= EARNINGS_KEPT_S:
+                self._earned = (monotonic(), self._read_earnings())
+            return self._earned[1]
+
+    def _read_earnings(self) -> dict[str, list[dict[str, object]]] | None:
         """None while the lake cannot be read: the links themselves are in the state and are shown all the same."""
-        from ettametta_pipelines.catalog import ALL_TABLES
+        from ettametta_pipelines.revenue.contracts import AFFILIATE_EARNINGS
         from ettametta_pipelines.storage.lake import open_lake
 
         try:
-            with open_lake(self._settings, ALL_TABLES) as lake:
+            with open_lake(self._settings, {AFFILIATE_EARNINGS.name: AFFILIATE_EARNINGS}) as lake:
                 return earnings_by_code(lake)
         except PipelineError:
             return None

@@ -104,6 +104,7 @@ class Publication(Base):
         UniqueConstraint("platform", "remote_id"),
         Index(None, "content_id"),
         Index(None, "state"),
+        Index(None, "state", "settled_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -858,3 +859,16 @@ class RenderJob(Base):
     webhook_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+
+
+class GpuClip(Base):
+    """GPU time of one clip that was made, as its worker measured it, in milliseconds; counted once."""
+
+    __tablename__ = "gpu_clips"
+    __table_args__ = (Index(None, "made_at"),)
+
+    request_key: Mapped[str] = mapped_column(primary_key=True)
+    engine: Mapped[str]
+    model: Mapped[str]
+    gpu_ms: Mapped[int] = mapped_column(BigInteger)
+    made_at: Mapped[datetime]

@@ -59,6 +59,12 @@ class StateDatabase:
         """`sqlite` or `postgresql`."""
         return self._engine.dialect.name
 
+    @property
+    def connections_used(self) -> int:
+        """Connections in a transaction right now."""
+        pool = self._engine.pool
+        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
+
     @contextmanager
     def session(self, *, write: bool = True) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises.

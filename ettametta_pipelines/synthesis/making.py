@@ -36,6 +36,7 @@ from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectExists, ObjectMissing, ObjectStore
 from ettametta_pipelines.synthesis.engines import cinematic
 from ettametta_pipelines.synthesis.engines.remote import Delivery, RemoteEngine
+from ettametta_pipelines.synthesis.gpu_time import note_gpu_time
 from ettametta_pipelines.synthesis.requests import (
     ClipFailure,
     ClipRequest,
@@ -177,6 +178,7 @@ def make_on_gpu(workshop: Workshop, runner: ClipRunner, asks: Sequence[Ask]) -> 
         told = runner.run(job_id, missing[0].engine, missing[0].model, [ask.request for ask in missing])
     except PipelineError as error:
         return outcomes | {ask.plan_id: unmade(error) for ask in missing}
+    note_gpu_time(workshop.db, (one for one in told if isinstance(one, ClipResult)))
     for ask, one in zip(missing, told, strict=True):
         outcomes[ask.plan_id] = _guarded(lambda one=one: _checked(workshop, one))  # type: ignore[misc]
     return outcomes
