@@ -195,9 +195,9 @@ def go_wrong(settings: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.
 def test_no_secret_is_left_in_stores_logs_pages_or_process_listings(
     canaries: Settings, sandbox: SandboxUnderTest, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    printed = io.StringIO()
+    printed, clip = io.StringIO(), make_clip("one.mp4", seed=1)
     with Children() as children:
-        assert run_demo(canaries, [make_clip("one.mp4", seed=1)], Console(file=printed, width=200)) == 0
+        assert run_demo(canaries, [clip], Console(file=printed, width=200)) == 0
         assert go_wrong(canaries, sandbox, monkeypatch) == ["FAILURE", "SUCCESS", "FAILURE"]
     gateway = TestClient(
         create_gateway(canaries), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)
