@@ -453,7 +453,11 @@ def retry_webhooks() -> None:
 
 
 @app.command()
-def trace(identifier: str, as_json: JsonFlag = False) -> None:
+def trace(
+    identifier: str,
+    full: Annotated[bool, typer.Option("--full", help="All of it, not only what fits a screen.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Everything behind a source, rendition or publication."""
     from ettametta_pipelines.trace import print_trace, trace_of
 
@@ -461,7 +465,7 @@ def trace(identifier: str, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(chain)
     else:
-        print_trace(chain, out)
+        print_trace(chain, out, full=full)
 
 
 @app.command()

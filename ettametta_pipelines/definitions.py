@@ -26,6 +26,7 @@ from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
 from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
 from ettametta_pipelines.publishing.queue_assets import QUEUE_ASSETS as QUEUE
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
+from ettametta_pipelines.renders.trial_assets import TRIAL_ASSETS
 from ettametta_pipelines.resources import (
     JudgesResource,
     LakeResource,
@@ -69,6 +70,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             *CALIBRATION,
             *MEDIA,
             *RENDERS,
+            *TRIAL_ASSETS,
             *PUBLISHING,
             *CHANNELS,
             *QUEUE,

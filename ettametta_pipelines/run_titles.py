@@ -4,18 +4,64 @@ Called by assets once they know the video. Sensors name the runs they start; thi
 backfill, and corrects a file's name to the title the video turned out to have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
-from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, PLATFORM_TAG, TITLE_TAG
 from ettametta_pipelines.untrusted import plain_text
+
+FACTS = {TITLE_TAG: "title", ACCOUNT_TAG: "account", NICHE_TAG: "niche"}
+PLATFORM_OF = {
+    "youtube_publications": "youtube", "youtube_thumbnails": "youtube", "tiktok_publications": "tiktok",
+}  # fmt: skip
 
 
 def name_run(context: dg.AssetExecutionContext, source: Mapping[str, Any]) -> None:
     """Tag the run with title, account and niche of a row of `source_media`."""
-    facts = {TITLE_TAG: source["title"], ACCOUNT_TAG: source["account"], NICHE_TAG: source["niche"]}
-    tags = {tag: plain_text(str(value), 80) for tag, value in facts.items() if value}
+    _tag(context, {tag: source[fact] for tag, fact in FACTS.items()})
+
+
+def name_run_of_inputs(inputs: Iterable[Any]) -> None:
+    """Tag the run by what an asset's body was given: a table of one video, a partition's niche, a platform to post to.
+
+    A run of many partitions is about no video in particular and gets nothing.
+    """
+    given = list(inputs)
+    context = next((one for one in given if isinstance(one, dg.AssetExecutionContext)), None)
+    if context is None or not context.has_partition_key:
+        return
+    known, about = _fresh_tags(context), dict[str, Any]()
+    if isinstance(context.partition_key, dg.MultiPartitionKey):
+        about[NICHE_TAG] = context.partition_key.keys_by_dimension.get("niche")
+    for table in given:
+        if (
+            isinstance(table, pd.DataFrame)
+            and len(table) == 1
+            and {"source_id", "title"} <= set(table.columns)
+        ):
+            row = table.iloc[0].to_dict()
+            # A post has a title of its own: it names a run that has no name yet.
+            is_source = "niche" in row
+            about |= {t: row.get(fact) for t, fact in FACTS.items() if is_source or t not in known}
+    if platform := PLATFORM_OF.get(context.asset_key.to_user_string()):
+        about[PLATFORM_TAG] = ",".join(
+            sorted({platform, *filter(None, known.get(PLATFORM_TAG, "").split(","))})
+        )
+    _tag(context, about)
+
+
+def _tag(context: dg.AssetExecutionContext, facts: Mapping[str, Any]) -> None:
+    tags = {
+        tag: plain_text(str(value), 80) for tag, value in facts.items() if isinstance(value, str) and value
+    }
     if missing := {tag: value for tag, value in tags.items() if context.run.tags.get(tag) != value}:
         context.instance.add_run_tags(context.run_id, missing)
+
+
+def _fresh_tags(context: dg.AssetExecutionContext) -> Mapping[str, str]:
+    """Of the run as it is now; the context's are those it began with."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run.tags if run else {}

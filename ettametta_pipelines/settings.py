@@ -23,7 +23,7 @@ from ettametta_pipelines.redaction import guard_process, secrets_of
 
 VendorMode = Literal["sandbox", "live"]
 QuotaBucket = Literal["search", "videos_insert", "batch_get_stats", "units"]
-ExpirablePrefix = Literal["uploads", "media/analysis", "media/renditions"]
+ExpirablePrefix = Literal["uploads", "media/analysis", "media/renditions", "media/trials"]
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 

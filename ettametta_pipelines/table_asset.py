@@ -1,16 +1,20 @@
 """An asset that is a table: what `dg.asset` needs to be told alike for all of them, said once.
 
 The asset is named after its contract, written and checked as Parquet by the table IO manager, and owned by the team of
-its group. Used by the rooms' `*assets.py`.
+its group. What operators find on the page of every table is added here too: `took_s`, how long making it took, beside
+the IO manager's `rows` and `bytes`, and the run's title. Used by the rooms' `*assets.py`.
 """
 
 from collections.abc import Callable
+from functools import wraps
+from time import monotonic
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.freshness import freshness_of
+from ettametta_pipelines.run_titles import name_run_of_inputs
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.tables import table_metadata
 
@@ -32,8 +36,25 @@ def table_asset(
             metadata=table_metadata(contract),
             freshness_policy=freshness_of(contract.name),
             **options,
-        )(body)
+        )(_told(body))
         assert isinstance(made, dg.AssetsDefinition)
         return made
 
     return decorate
+
+
+def _told(body: Callable[..., Any]) -> Callable[..., Any]:
+    """The body, with its run named after the video it is about, and how long it took in its metadata."""
+
+    @wraps(body)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        started = monotonic()
+        name_run_of_inputs([*args, *kwargs.values()])
+        made = body(*args, **kwargs)
+        if isinstance(made, dg.MaterializeResult) and "took_s" not in (made.metadata or {}):
+            return made._replace(
+                metadata={**(made.metadata or {}), "took_s": round(monotonic() - started, 2)}
+            )
+        return made
+
+    return told

@@ -4,7 +4,7 @@ Reads the lake and the publication ledger; writes nothing. Any id an operator me
 key or render key of a rendition, a publication's id, a platform's own post id, an upload's key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from ettametta_pipelines.state import uploads
 from ettametta_pipelines.state.session import StateDatabase, open_state
 from ettametta_pipelines.storage.lake import Lake, open_lake
 
+LONGEST_LINE = 4_000
 RENDITION_TABLES = ("rendition_9x16", "rendition_16x9", "rendition_1x1")
 
 _SOURCE_BY_RENDITION = " union all ".join(
@@ -116,26 +117,58 @@ def _only(lake: Lake, statement: str, identifier: str) -> str | None:
     return str(row["source_id"]) if row else None
 
 
-def print_trace(chain: dict[str, Any], console: Console) -> None:
-    """The chain as a tree for people."""
+def print_trace(chain: dict[str, Any], console: Console, *, full: bool = False) -> None:
+    """The chain as a tree for people: at most a screen of 40 lines, each cut to the console's width, unless `full`."""
     tree = Tree(f"[bold]{escape(chain['source_id'])}[/]")
-    source = chain["source"]
-    if source:
+    if source := chain["source"]:
         tree.add(
             _line(source, "title", "verdict", "reason", "rights", "upload_key", "object_key", "duration_s")
         )
     if chain["analysis"]:
         tree.add("analysis " + _line(chain["analysis"], "shot_count", "loudness_lufs", "contact_sheet_key"))
-    renditions = tree.add(f"renditions: {len(chain['renditions'])}")
-    for row in chain["renditions"]:
-        renditions.add(_line(row, "format", "recipe_name", "seed", "render_key", "object_key", "size_bytes"))
-    set_on = _set_on(chain["publications"])
-    thumbnails = tree.add(f"thumbnails: {len(chain['thumbnails'])}")
-    for row in chain["thumbnails"]:
-        line = _line(row, "shape", "rank", "variant", "object_key")
-        thumbnails.add(f"{line}  [bold]{escape(set_on.get(row['sha256'], 'not used'))}[/]")
-    publications = tree.add(f"publications: {len(chain['publications'])}")
-    for row in chain["publications"]:
+    shown = ("format", "recipe_name", "seed", "render_key", "object_key", "size_bytes")
+    rows = chain["renditions"]
+    _few(tree.add(f"renditions: {len(rows)}"), [_line(row, *shown) for row in rows], 3, full)
+    _add_thumbnails(tree, chain, full)
+    _add_publications(tree, chain["publications"], full)
+    metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
+    for row in chain["metrics"][-2:]:
+        metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
+    _add_money(tree, chain, full)
+    if full:
+        console.print(tree)
+    elif console.is_terminal:
+        console.print(tree, no_wrap=True, overflow="ellipsis")
+    else:
+        # Somebody's grep wants the whole of a line.
+        width, console.width = console.width, LONGEST_LINE
+        console.print(tree)
+        console.width = width
+
+
+def _few(branch: Tree, lines: Sequence[str], most: int, full: bool) -> None:
+    """The first `most` lines, and how many more there are."""
+    for line in lines if full else lines[:most]:
+        branch.add(line)
+    if not full and len(lines) > most:
+        branch.add(f"[dim]{len(lines) - most} more with --full[/]")
+
+
+def _add_thumbnails(tree: Tree, chain: dict[str, Any], full: bool) -> None:
+    set_on, rows = _set_on(chain["publications"]), chain["thumbnails"]
+    lines = [
+        f"{_line(row, 'shape', 'rank', 'variant', 'object_key')}  "
+        f"[bold]{escape(set_on.get(row['sha256'], 'not used'))}[/]"
+        for row in rows
+        if full or row["sha256"] in set_on
+    ]
+    _few(tree.add(f"thumbnails: {len(rows)}, {len(set_on)} used"), lines, 2, full)
+
+
+def _add_publications(tree: Tree, rows: list[dict[str, Any]], full: bool) -> None:
+    """Each post with what is wrong and to do; in full with its rights, what was set on it, and all its states."""
+    publications = tree.add(f"publications: {len(rows)}")
+    for row in rows if full else rows[-3:]:
         branch = publications.add(
             _line(row, "platform", "state", "intent_no", "remote_id", "url", "privacy", "publication_id")
         )
@@ -143,6 +176,8 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
             branch.add(_line(row, "error_code", "error_message", "next_check_at"))
         if advice := what_now(row["state"], row.get("error_code"), row.get("intent_no") or 1):
             branch.add(f"[bold]to do[/] {escape(advice)}")
+        if not full:
+            continue
         for record in row.get("rights") or []:
             branch.add(
                 "right "
@@ -158,28 +193,27 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
             )
         for event in row.get("events", []):
             branch.add(_line(event, "at", "from_state", "to_state", "reason"))
-    metrics = tree.add(f"metrics: {len(chain['metrics'])} observations")
-    for row in chain["metrics"][-2:]:
-        metrics.add(_line(row, "platform", "observed_at", "views", "likes", "comments"))
-    _add_money(tree, chain)
-    console.print(tree)
+    if not full and len(rows) > 3:
+        publications.add(f"[dim]{len(rows) - 3} older with --full[/]")
 
 
-def _add_money(tree: Tree, chain: dict[str, Any]) -> None:
+def _add_money(tree: Tree, chain: dict[str, Any], full: bool) -> None:
     """What the video earned and cost, per currency; sandbox money is named."""
     earned = totals(Money(row["net_minor"], row["currency"]) for row in chain["revenue"])
-    branch = tree.add(f"revenue: {', '.join(map(str, earned.values())) or 'none is attributed'}")
+    lines = []
     for row in chain["revenue"]:
         net = Money(row["net_minor"], row["currency"])
         shown = row | {"net": net, "money": "live" if row["livemode"] else "sandbox"}
-        branch.add(
+        lines.append(
             _line(shown, "platform", "source", "rule", "net", "items", "first_day", "last_day", "money")
         )
+    _few(tree.add(f"revenue: {', '.join(map(str, earned.values())) or 'none is attributed'}"), lines, 3, full)
     spent = sum(row["cost_microusd"] for row in chain["costs"])
-    branch = tree.add(f"cost: ${spent / 1e6:,.6f}")
+    lines = []
     for row in chain["costs"]:
         shown = row | {"cost": f"${row['cost_microusd'] / 1e6:,.6f}"}
-        branch.add(_line(shown, "kind", "vendor", "account", "cost", "calls", "mode"))
+        lines.append(_line(shown, "kind", "vendor", "account", "cost", "calls", "mode"))
+    _few(tree.add(f"cost: ${spent / 1e6:,.6f}"), lines, 3, full)
 
 
 def _set_on(publications: list[dict[str, Any]]) -> dict[str, str]:

@@ -33,7 +33,7 @@ EXPECTED_ASSETS = {
         "score_weights",
     },
     "media": {"source_media", "media_analysis"},
-    "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails"},
+    "renders": {"rendition_9x16", "rendition_16x9", "rendition_1x1", "thumbnails", "recipe_trials"},
     "publishing": {
         "youtube_publications",
         "youtube_thumbnails",
@@ -120,7 +120,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "apply_storage_lifecycle", "count_storage", "archive_videos",
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
-        "morning_page", "catalog_videos",
+        "morning_page", "catalog_videos", "try_recipe",
         "read_shop", "match_products",
         "read_youtube_revenue", "book_late_commissions",
         "synthesize_clips", "synthesize_from_prompt",

@@ -41,6 +41,7 @@ MATCHING_JOB = "match_products"
 SYNTHESIS_JOB = "synthesize_clips"
 PROMPT_JOB = "synthesize_from_prompt"
 _SYNTHESIS = dg.AssetSelection.assets("synthesis_plans", "synthesized_clips")
+TRIAL_JOB = "try_recipe"
 WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
@@ -85,6 +86,16 @@ JOBS = [
         partitions_def=SOURCE_VIDEO,
         tags=UPLOAD_PRIORITY,
         description="Accept one upload, analyse it, render it in three formats and pick thumbnails. Publishes nothing.",
+    ),
+    dg.define_asset_job(
+        TRIAL_JOB,
+        selection=dg.AssetSelection.assets("recipe_trials"),
+        partitions_def=SOURCE_VIDEO,
+        tags=UPLOAD_PRIORITY,
+        config=dg.RunConfig(
+            ops={"recipe_trials": {"config": {"recipe": "cinematic", "format": "9x16", "length_s": 6.0}}}
+        ),
+        description="Try a recipe on a piece of one video, and look at what comes out. Publishes nothing.",
     ),
     dg.define_asset_job(
         PUBLISH_JOB,

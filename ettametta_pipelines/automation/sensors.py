@@ -100,10 +100,17 @@ def _run_request(upload: "Upload") -> dg.RunRequest:
         tags={
             ACCOUNT_TAG: str(upload.account_id),
             NICHE_TAG: str(upload.niche),
-            TITLE_TAG: upload.object_key.rsplit("/", 1)[-1],
+            TITLE_TAG: _title_of(upload)[:80],
             **UPLOAD_PRIORITY,
         },
     )
+
+
+def _title_of(upload: "Upload") -> str:
+    """What its sidecar calls it, else what its file's name makes of it, as intake will."""
+    from ettametta_pipelines.media.sidecar import title_from_name
+
+    return upload.title or title_from_name(upload.object_key.rsplit("/", 1)[-1])
 
 
 def _by_plan(requests: list[dg.RunRequest], database: "StateDatabase") -> list[dg.RunRequest]:

@@ -145,7 +145,7 @@ def youtube_candidates(
             **{f"quota_{bucket}": used for bucket, used in sorted(found.quota_used.items())},
             "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
             "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -212,7 +212,7 @@ def tiktok_candidates(
             "research_api": "on" if get_settings().tiktok_research_api else "off",
             "left_out": dg.MetadataValue.md(report.bullet_list(found.left_out, empty="nothing")),
             "most_viewed": dg.MetadataValue.md(report.raw_table(found.rows)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -301,7 +301,7 @@ def trend_candidates(
             "top_views_per_hour": max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0),
             "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
             "pictures": dg.MetadataValue.md(strip or "none could be shown"),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -387,7 +387,7 @@ def niche_trends(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Ma
                 "candidates": sum(row["candidates"] for row in of_day),
                 "outliers": sum(row["outliers"] for row in of_day),
                 "overview": dg.MetadataValue.md(report.niche_table(of_day, *compared)),
-                "duration_s": round(monotonic() - started, 2),
+                "took_s": round(monotonic() - started, 2),
             },
             partition_key=day.isoformat(),
         )

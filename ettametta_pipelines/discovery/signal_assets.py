@@ -104,7 +104,7 @@ def video_snapshots(
             **{f"quota_{bucket}": used for bucket, used in sorted(metered.used.items())},
             "left_out": dg.MetadataValue.md(report.bullet_list(polling.left_out, empty="nothing")),
             "by_age": dg.MetadataValue.md(report.snapshot_table(polling.rows)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -142,7 +142,7 @@ def quarantined_candidates(
             "of_candidates": len(raw),
             "by_reason": dict(Counter(row["reason_code"] for row in rows)),
             "examples": dg.MetadataValue.md(report.quarantine_table(rows)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -213,7 +213,7 @@ def statistics_retention(
             "unreadable": dg.MetadataValue.md(report.bullet_list(done.unreadable, empty="nothing")),
             "deleted_by_table": done.deleted_by_table,
             "holding": dg.MetadataValue.md(report.retention_table(done.lines)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(

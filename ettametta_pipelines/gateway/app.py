@@ -35,6 +35,8 @@ STATUS_OF_CODE = {
     "unknown_publication": 404, "channel_not_connected": 404, "bad_account": 404, "unknown_tier": 404,
     "already_subscribed": 409, "no_subscription": 409, "no_customer": 409, "unknown_link": 404,
 }  # fmt: skip
+# Python knows it from 3.13 on; before, only where the system has a table of types.
+mimetypes.add_type("image/webp", ".webp")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 

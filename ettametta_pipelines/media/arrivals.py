@@ -20,6 +20,7 @@ from ettametta_pipelines.media.probe import POLICY
 from ettametta_pipelines.media.sidecar import (
     MAX_BYTES,
     SUFFIX,
+    Sidecar,
     SidecarInvalid,
     caption_names,
     is_captions,
@@ -337,12 +338,14 @@ class TakeIn:
                 "sidecar_etag": look.sidecar.etag if look.sidecar else None,
                 "sidecar_sha256": keep_sidecar(store, look.sidecar.key) if look.sidecar else None,
             }  # fmt: skip
-            return _Read(look, columns | self._captions_columns(look))
+            said = _sidecar_of(store, look)
+            columns["title"] = said.title if said else None
+            return _Read(look, columns | self._captions_columns(look, said))
         except PipelineError as error:
             return error
 
-    def _captions_columns(self, look: _Look) -> dict[str, Any]:
-        named = _named_captions(self._store, look)
+    def _captions_columns(self, look: _Look, said: Sidecar | None) -> dict[str, Any]:
+        named = f"{look.info.key.rpartition('/')[0]}/{said.captions}" if said and said.captions else None
         if not (self._listed or named or look.captions):
             return {}
         key = named or (look.captions.key if look.captions else "")
@@ -405,15 +408,14 @@ def _captions_of(key: str, seen: Upload | None, listed: dict[str, ObjectInfo]) -
     return next((listed[name] for name in companions(key)[1:] if name in listed), None)
 
 
-def _named_captions(store: ObjectStore, look: _Look) -> str | None:
-    """Key of the captions a sidecar names; a sidecar that cannot be used is intake's to refuse."""
+def _sidecar_of(store: ObjectStore, look: _Look) -> Sidecar | None:
+    """What the sidecar states; one that cannot be used is intake's to refuse."""
     if look.sidecar is None:
         return None
     try:
-        name = parse_sidecar(store.read_range(look.sidecar.key, 0, MAX_BYTES + 1)).captions
+        return parse_sidecar(store.read_range(look.sidecar.key, 0, MAX_BYTES + 1))
     except SidecarInvalid:
         return None
-    return f"{look.info.key.rpartition('/')[0]}/{name}" if name else None
 
 
 def _storable(name: str) -> str:

@@ -10,6 +10,7 @@ from ettametta_pipelines.failure_policy import failure_policy, stamp_run
 from ettametta_pipelines.failures import FailureKind, PermanentError
 from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
 from ettametta_pipelines.partitions import SOURCE_VIDEO
+from ettametta_pipelines.related import POSTS, RENDITIONS, related_pages
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import get_settings
@@ -68,7 +69,6 @@ def source_media(
         publishing_obstacle(row["rights"], row["attribution"]) if accepted else "The file is not taken."
     )
     facts = (
-        "title",
         "rights",
         "upload_key",
         "object_key",
@@ -81,8 +81,10 @@ def source_media(
     return dg.MaterializeResult(
         value=SOURCE_MEDIA.frame([row]),
         metadata={
+            "title": row["title"],
             "verdict": row["verdict"],
             "reason": row["reason"] or "none",
+            **(related_pages(context.partition_key, *RENDITIONS, *POSTS) if accepted else {}),
             "publishing": obstacle or "Nothing is missing.",
             "captions": _captions_in_words(row),
             "size_mb": round(row["size_bytes"] / 1e6, 3),
@@ -165,7 +167,7 @@ def media_analysis(
         "mean_motion": round(row["mean_motion"], 4),
         "loudness_lufs": row["loudness_lufs"] if row["loudness_lufs"] is not None else "silent",
         "resembles": twin.in_words if twin else "no other video of the account",
-        "duration_s": round(seconds, 2),
+        "took_s": round(seconds, 2),
         "speed_factor": round(float(source["duration_s"]) / seconds, 2) if seconds else 0.0,
     }
     return dg.MaterializeResult(value=MEDIA_ANALYSIS.frame([row]), metadata=metadata)

@@ -134,7 +134,7 @@ def table_packs(
             "written": int(frame["written"].sum()),
             "files": int(frame["files"].sum()),
             "problems": int(frame["problem"].notna().sum()),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 

@@ -14,7 +14,7 @@ from ettametta_pipelines.storage.objects import ObjectInfo
 DEEP = frozenset({"media"})
 SOURCES = "media/sources"
 # Below these the next segment is a source id, which begins with its account.
-BY_SOURCE = frozenset({"media/renditions", "media/analysis", "media/thumbnails"})
+BY_SOURCE = frozenset({"media/renditions", "media/analysis", "media/thumbnails", "media/trials"})
 Key = tuple[str, str]
 
 

@@ -18,11 +18,13 @@ from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectStore
 
 UPLOADS, ANALYSIS, RENDITIONS = "uploads", "media/analysis", "media/renditions"
+TRIALS = "media/trials"
 # What each prefix holds, and which of it may go: what operators read in the table.
 EXPIRABLE: Mapping[str, str] = {
     UPLOADS: "uploads that were taken in or refused, and their sidecars: both are kept under their content's hash",
     ANALYSIS: "contact sheets and subject tracks of archived source videos; media_analysis makes them again",
     RENDITIONS: "renditions that no table and no post refers to, such as those of an earlier recipe",
+    TRIALS: "what came out of recipes that were tried; try_recipe makes them again",
 }
 AT_ONCE = 1_000
 # Of one run; the next night goes on.
@@ -93,11 +95,19 @@ def _free_renditions(
 ) -> Iterator[ObjectInfo]:
     with state.session(write=False) as session:
         posted = set(session.scalars(sa.select(Publication.object_key).distinct()))
-    return (info for info in old if info.key not in references.renditions and info.key not in posted)
+    alive = {_stem(key) for key in (*references.renditions, *posted)}
+    # What lies beside a file (its preview, what was checked, what it is known again by) goes with it.
+    return (info for info in old if _stem(info.key) not in alive)
+
+
+def _stem(object_key: str) -> str:
+    folder, _, name = object_key.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}"
 
 
 _FREE: Mapping[str, Callable[[Iterator[ObjectInfo], StateDatabase, References], Iterator[ObjectInfo]]] = {
     UPLOADS: _free_uploads,
     ANALYSIS: _free_analyses,
     RENDITIONS: _free_renditions,
+    TRIALS: lambda old, state, references: old,
 }

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 TOP = 3
 CAUSES = 15
+# What somebody has to act on, and how much of it the front shows.
+URGENT = ("failures", "waiting")
+FRONT_ROWS, HEADING_LINES = 3, 2
 RENDITIONS = ("rendition_9x16", "rendition_16x9", "rendition_1x1")
 
 FINDS_SQL = """
@@ -268,6 +271,31 @@ def page(sections: Iterable[Section]) -> str:
         f"## {section.title}\n\n{cell(section.says, limit=400)}\n\n{section.table}".rstrip()
         for section in sections
     )
+
+
+def front(sections: Sequence[Section]) -> str:
+    """A screen of it: every section in a sentence, then the first of what failed and of what waits for a person."""
+    says = [
+        [f"**{one.title}**" if one.name in URGENT and one.count else one.title, cell(one.says, limit=160)]
+        for one in sections
+    ]
+    parts = [markdown_table(["", "In short"], says)]
+    for one in sections:
+        if one.name in URGENT and one.count:
+            parts.append(f"**{one.title}**\n\n{_first_rows(one.table)}")
+    return "\n\n".join(parts)
+
+
+def _first_rows(table: str) -> str:
+    """The first rows of every table in a text; what is left out is on the whole page."""
+    short = []
+    for block in table.split("\n\n"):
+        lines = block.split("\n")
+        left_out = len(lines) - HEADING_LINES - FRONT_ROWS
+        if block.startswith("|") and left_out > 0:
+            lines = [*lines[:-left_out], "", f"and {left_out} more, on the whole page"]
+        short.append("\n".join(lines))
+    return "\n\n".join(short)
 
 
 def _dollars(microusd: int) -> str:

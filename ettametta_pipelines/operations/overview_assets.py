@@ -33,8 +33,9 @@ GROUP = "operations"
     ],
     description="""
 The morning page: last night's finds, what failed and what to do about it, what waits for a person, today's posts,
-quotas left, spend against its caps, revenue and storage. Open **page** for all of it; the lines beside it say each part
-in a sentence. Made at 06:30; materialize it for how things stand now. It only reads, and says what is not known yet.
+quotas left, spend against its caps, revenue and storage. **page** is a screen of it: every part in a sentence, and what
+somebody has to act on; **whole_page** has all tables. Made at 06:30; materialize it for how things stand now. It only
+reads, and says what is not known yet.
 
 **If it fails:** the store or the state database did not answer; nothing depends on it. Materialize it again.
 """,
@@ -78,7 +79,8 @@ def operations_overview(
     return dg.MaterializeResult(
         value=frame,
         metadata={
-            "page": dg.MetadataValue.md(overview.page(sections)),
+            "page": dg.MetadataValue.md(overview.front(sections)),
+            "whole_page": dg.MetadataValue.md(overview.page(sections)),
             **{one.name: one.says for one in sections},
             "failing_causes": counts["failures"] or 0,
             "waiting_for_a_person": counts["waiting"] or 0,
@@ -86,7 +88,7 @@ def operations_overview(
             "candidates_found": counts["finds"] or 0,
             "spend_today_usd": (counts["spend"] or 0) / 1e6,
             "stored_gb": round((counts["storage"] or 0) / 1e9, 3),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -132,7 +134,7 @@ def video_catalog(
             "money": money,
             **{f"{name}_count": states[name] for name in ("posted", "waiting", "failed", "rejected")},
             "cost_usd": sum(row["cost_microusd"] or 0 for row in rows) / 1e6,
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 

@@ -151,7 +151,7 @@ def storage_lifecycle(
             "bucket_rules": _rules_in_words(objects.bucket is None, unsure, applied),
             "due_bytes": sum(one["due_bytes"] or 0 for one in lines),
             "removed": sum(one["removed"] for one in lines),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -224,7 +224,7 @@ def storage_inventory(
             "total_mb": round(sum(row["bytes"] for row in rows) / 1e6, 3),
             **({"grown_mb": round(sum(grown) / 1e6, 3)} if grown else {}),
             "compared_with": str(earlier[0]["day"]) if earlier else "no day before",
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 

@@ -175,7 +175,8 @@ def _arrivals(db: StateDatabase, known: set[str], now: datetime) -> list[dict[st
         arrived = uploads.accepted_since(session, now - ARRIVALS)
     rows = {
         upload.source_id: {
-            "source_id": upload.source_id, "title": title_from_name(upload.object_key.rsplit("/", 1)[-1]),
+            "source_id": upload.source_id,
+            "title": upload.title or title_from_name(upload.object_key.rsplit("/", 1)[-1]),
             "account": upload.account_id, "niche": upload.niche, "accepted_at": upload.seen_at, "verdict": None,
             "reason": None,
         }

@@ -17,6 +17,7 @@ from ettametta_pipelines.publishing.contracts import (
     YOUTUBE_THUMBNAILS,
 )
 from ettametta_pipelines.publishing.post_choices import PostChoices
+from ettametta_pipelines.related import POSTS, RENDITIONS, SOURCE, related_pages
 from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
@@ -105,6 +106,7 @@ def _told(
     seconds: float,
     order: "Order",
     evidence: "Evidence",
+    lasts_s: float,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The outcome as table, metadata and checks."""
     from ettametta_pipelines.publishing.what_now import what_now
@@ -113,8 +115,13 @@ def _told(
     state = row["state"]
     facts: dict[str, Any] = {
         "url": dg.MetadataValue.url(row["url"]) if row["url"] else "none",
+        "title": row["title"],
+        **related_pages(
+            row["source_id"], SOURCE, *RENDITIONS, *(post for post in POSTS if post != contract.name)
+        ),
         "vendor": get_settings().endpoint(vendor).standing,
-        "duration_s": seconds,
+        "took_s": round(seconds, 2),
+        "video_lasts_s": lasts_s,
         "size_bytes": outcome.publication.size_bytes,
     }
     facts |= {
@@ -124,7 +131,6 @@ def _told(
             "posted",
             "remote_id",
             "privacy",
-            "title",
             "account",
             "publication_id",
             "intent_no",
@@ -172,6 +178,10 @@ def _told(
     )
 
 
+def _lasts_s(rendition: pd.DataFrame) -> float:
+    return round(float(rendition.iloc[0]["duration_s"]), 2)
+
+
 @table_asset(
     YOUTUBE_PUBLICATIONS,
     partitions_def=SOURCE_VIDEO,
@@ -208,7 +218,9 @@ def youtube_publications(
         evidence = _evidence(workshop, order, rendition_9x16, source_media)
         outcome = youtube_upload.publish(workshop, youtube.app(), order)
         seconds = (utc_now() - started).total_seconds()
-        return _told(YOUTUBE_PUBLICATIONS, outcome, "google", seconds, order, evidence)
+        return _told(
+            YOUTUBE_PUBLICATIONS, outcome, "google", seconds, order, evidence, _lasts_s(rendition_9x16)
+        )
 
 
 class ThumbnailConfig(dg.Config):
@@ -311,7 +323,9 @@ def tiktok_publications(
         evidence = _evidence(workshop, order, rendition_9x16, source_media)
         outcome = tiktok_upload.publish(workshop, tiktok.app(), order)
         seconds = (utc_now() - started).total_seconds()
-        return _told(TIKTOK_PUBLICATIONS, outcome, "tiktok", seconds, order, evidence)
+        return _told(
+            TIKTOK_PUBLICATIONS, outcome, "tiktok", seconds, order, evidence, _lasts_s(rendition_9x16)
+        )
 
 
 @table_asset(
@@ -371,7 +385,7 @@ def publication_metrics(
                 "vendor_youtube": get_settings().endpoint("google").standing,
                 "vendor_tiktok": get_settings().endpoint("tiktok").standing,
                 "views": int(frame["views"].sum()),
-                "duration_s": (utc_now() - started).total_seconds(),
+                "took_s": (utc_now() - started).total_seconds(),
                 "preview": dg.MetadataValue.md(_best_posts(frame)),
             },
             check_results=[

@@ -70,7 +70,7 @@ def connected_channels(
                 "consent_ended": len(ended),
                 "vendor_youtube": get_settings().endpoint("google").standing,
                 "vendor_tiktok": get_settings().endpoint("tiktok").standing,
-                "duration_s": (utc_now() - started).total_seconds(),
+                "took_s": (utc_now() - started).total_seconds(),
                 "preview": dg.MetadataValue.md(_overview(frame)),
             },
             check_results=[

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.partitions import SOURCE_VIDEO
+from ettametta_pipelines.related import POSTS, SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
 from ettametta_pipelines.run_titles import name_run
@@ -361,13 +362,18 @@ def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[Re
 def _materialization(
     rendition: "Rendition", order: "RenditionOrder", store: StoreResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
+    from ettametta_pipelines.media.animation import markdown, preview_key
     from ettametta_pipelines.media.pictures import inline_picture
 
-    name, key = rendition.format.name, rendition.object_key
+    name, key, gateway = rendition.format.name, rendition.object_key, get_settings().gateway_url
     local = store.open().local_path(key)
     metadata: dict[str, Any] = {
-        "watch": dg.MetadataValue.url(f"{get_settings().gateway_url}/{key}"),
+        "watch": dg.MetadataValue.url(f"{gateway}/{key}"),
+        "in_motion": dg.MetadataValue.md(
+            markdown(f"{gateway}/{preview_key(key)}", f"{name} rendition, moving")
+        ),
         "poster": dg.MetadataValue.md(inline_picture(rendition.poster, f"{name} rendition")),
+        **related_pages(order.source_id, SOURCE, *POSTS),
         "rendered": rendition.rendered,
         "encoder": rendition.encoder,
         "recipe": order.recipe.name,
@@ -381,7 +387,7 @@ def _materialization(
         metadata["source_distance"] = round(rendition.source_distance, 3)
     if rendition.rendered:
         metadata |= {
-            "render_seconds": round(rendition.render_seconds, 2),
+            "took_s": round(rendition.render_seconds, 2),
             "speed_factor": round(rendition.speed, 3),
         }
     metadata["framing"] = "follows the subject" if rendition.path else "centre"

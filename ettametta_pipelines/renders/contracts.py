@@ -88,4 +88,27 @@ THUMBNAILS = TableContract(
     key=("object_key",),
 )
 
-CONTRACTS: tuple[TableContract, ...] = (*RENDITIONS, THUMBNAILS)
+RECIPE_TRIALS = TableContract(
+    "recipe_trials",
+    "The latest trial of a recipe on a source video. Never published.",
+    columns=(
+        Column("source_id", "string", "The source video"),
+        Column("format", "string", "9x16, 16x9 or 1x1"),
+        Column("recipe_name", "string", "Preset it began with"),
+        Column("recipe_json", "string", "What was tried, as canonical JSON"),
+        Column("start_s", "float64", "Where in the source the piece begins"),
+        Column("length_s", "float64", "Longest piece asked for; empty for all the rest", nullable=True),
+        Column(
+            "object_key", "string", "The file in the object store; empty where a check failed", nullable=True
+        ),
+        Column("render_key", "string", "Names piece, recipe, seed and format", nullable=True),
+        Column("seed", "int64", "Seed of everything random", nullable=True),
+        Column("size_bytes", "int64", "Size of the file", nullable=True),
+        Column("duration_s", "float64", "Length of the file in seconds", nullable=True),
+        Column("render_seconds", "float64", "Wall time of the render"),
+        Column("failed_checks", "string_list", "Checks a rendition made like this would fail"),
+    ),
+    key=("source_id",),
+)
+
+CONTRACTS: tuple[TableContract, ...] = (*RENDITIONS, THUMBNAILS, RECIPE_TRIALS)

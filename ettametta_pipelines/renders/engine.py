@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,7 +87,7 @@ class RenderedFile:
     """One finished file. `render_seconds` is the wall time of the whole render, which all its formats share.
 
     `segments` are what it is made of, known where there was a shelf; `segments_made` how many had to be rendered;
-    `imprint` is what it is known again by.
+    `imprint` is what it is known again by, `preview` a short animated WebP of it.
     """
 
     format: Format
@@ -102,6 +101,7 @@ class RenderedFile:
     segments: tuple[MadeSegment, ...]
     segments_made: int
     imprint: Imprint | None = None
+    preview: bytes = b""
 
     @property
     def speed(self) -> float:
@@ -402,15 +402,19 @@ def _judge_and_keep(
     reference = Reference(plan, workdir)
     distance = distance_to(fingerprint, times.source_time) if fingerprint else None
     imprints: dict[str, Imprint] = {}
+    previews: dict[str, bytes] = {}
 
     def judge(format: Format) -> tuple[Probe | None, list[Finding]]:
+        def keep(imprint: Imprint, preview: bytes) -> None:
+            imprints[format.name], previews[format.name] = imprint, preview
+
         bars = bar_height(plan.recipe, format)
         spoken, mixed = (plan.voice.spoken, made.levelled) if plan.voice else ((), None)
         wanted = Expectation(
             format, plan.duration_s, plan.has_sound, bars, footage,
             spoken=spoken, mixed=mixed, framed=Framed(plan.subject, plan.framing.get(format.name), plan.recipe),
             reference=reference, captions=sights.get(format.name), distance=distance,
-            keep_imprint=partial(imprints.__setitem__, format.name),
+            keep_imprint=keep,
         )  # fmt: skip
         return judge_rendition(made.outputs[format.name], wanted)
 
@@ -440,6 +444,7 @@ def _judge_and_keep(
                 segments=made.segments[name],
                 segments_made=len(plan.segments) - made.reused[name],
                 imprint=imprints.get(name),
+                preview=previews.get(name, b""),
             )
         )
     return finished

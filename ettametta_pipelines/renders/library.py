@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.media.animation import keep_preview, preview_key
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.subject import track_from_json
@@ -257,6 +258,8 @@ def _find(
     passed = _Passed.read(store.get(report_key(object_key)), sha256)
     if passed is None:
         return None
+    # Of a rendition made before there were previews it is made now.
+    keep_preview(store, object_key, path, passed.probe, workdir)
     return Rendition(
         format=format,
         object_key=object_key,
@@ -311,6 +314,7 @@ def _keep(
 ) -> Rendition:
     object_key = rendition_object_key(order.source_id, made.format.name, key)
     picture = poster(made.path, made.probe, workdir)
+    store.put(preview_key(object_key), made.preview, content_type="image/webp")
     store.put_file(object_key, made.path, content_type="video/mp4")
     # After the file: a report without its file could vouch for another.
     report = _Passed(made.findings, made.probe, picture).report(made.sha256)

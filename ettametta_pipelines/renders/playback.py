@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ettametta_pipelines.confinement import private_dir
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.media import animation
 from ettametta_pipelines.media.fingerprint import THUMB_BYTES, THUMB_CHAIN
 from ettametta_pipelines.media.imprint import Imprint, kept_arguments, read_imprint
 from ettametta_pipelines.media.probe import Probe
@@ -66,7 +67,8 @@ class Sensitivity:
 class Playback:
     """What one playing showed; loudness is None without sound or when it is silent throughout.
 
-    `thumbs` are the raw grey pictures a fingerprint is made of, `stills` the frames that were asked for.
+    `thumbs` are the raw grey pictures a fingerprint is made of, `stills` the frames that were asked for, `preview` a
+    short animation, which is taken with the imprint.
     """
 
     frames: int
@@ -77,6 +79,7 @@ class Playback:
     thumbs: bytes = b""
     stills: Stills = field(default_factory=dict)
     imprint: Imprint | None = None
+    preview: bytes = b""
 
 
 class PlaybackUnreadable(PermanentError):
@@ -102,7 +105,8 @@ def play(
 ) -> Playback:
     """Play a finished file; `bars` is the height in pixels of its letterbox bars, which are not looked at.
 
-    `stills` are the numbers of frames to keep, the first is 0; an `imprint` is taken where one is wanted. Raises
+    `stills` are the numbers of frames to keep, the first is 0; an `imprint`, and a preview with it, is taken where one
+    is wanted. Raises
     PlaybackUnreadable, also when not every frame was shown, and PipelineError by the runner's table.
     """
     crop = [f"crop=in_w:{probe.height - 2 * bars}:0:{bars}"] if bars else []
@@ -158,7 +162,7 @@ def _play(
                 *_sound_arguments(probe, sound, sensitivity),
                 "-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-",
                 *(_kept_arguments(probe, stills) if stills is not None else ()),
-                *(kept_arguments(probe) if imprint else ()),
+                *((*kept_arguments(probe), *animation.kept_arguments(probe)) if imprint else ()),
             ],
             doing="playing the file",
             workdir=workdir,
@@ -172,6 +176,7 @@ def _play(
         thumbs = (workdir / "thumbs.gray").read_bytes() if stills is not None else b""
         kept = read_stills(workdir / "stills.yuv", stills, probe.width, probe.height) if stills else {}
         taken = read_imprint(workdir, probe) if imprint else None
+        preview = animation.read_preview(workdir, probe) if imprint else b""
     if len(thumbs) % THUMB_BYTES or len(kept) != len(stills or ()):
         raise PlaybackUnreadable("a picture of it is missing")
     return Playback(
@@ -183,6 +188,7 @@ def _play(
         thumbs=thumbs,
         stills=kept,
         imprint=taken,
+        preview=preview,
     )
 
 

@@ -139,7 +139,7 @@ class Expectation:
     Without `framed` no subject is known; `spoken` is where a voice-over must sound, `mixed` how loud it was together
     with the source's sound. `reference` is what the graph made, `captions` what must be seen of them, `distance` how
     far thumbs are from the source's; where one of these is missing there is nothing to compare with. `keep_imprint` is
-    given the imprint that is taken while it is played.
+    given the imprint and the animated preview that are taken while it is played.
     """
 
     format: Format
@@ -153,7 +153,7 @@ class Expectation:
     reference: Reference | None = None
     captions: CaptionSight | None = None
     distance: Callable[[bytes], Distance] | None = None
-    keep_imprint: Callable[[Imprint], None] | None = None
+    keep_imprint: Callable[[Imprint, bytes], None] | None = None
 
     @property
     def stills(self) -> set[int]:
@@ -520,7 +520,7 @@ def _played_findings(path: Path, made: Probe, wanted: Expectation) -> list[Findi
         unplayable = f"It cannot be played and measured to its end: {error.message}"
         return [Finding(name, False, unplayable) for name in PLAYED_CHECKS]
     if wanted.keep_imprint is not None and played.imprint is not None:
-        wanted.keep_imprint(played.imprint)
+        wanted.keep_imprint(played.imprint, played.preview)
     showing = _Showing(made, played, wanted, scratch)
     return [check(showing) for check in PLAYED_CHECKS.values()]
 

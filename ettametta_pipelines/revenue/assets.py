@@ -111,7 +111,8 @@ def _materialized(
     """The run's result; in a run of several days each day's partition shows its own metadata."""
     for day, said in per_day.items():
         context.add_asset_metadata(
-            {**said, "dagster/partition_row_count": rows.get(day, 0)}, partition_key=day
+            {**said, "dagster/partition_row_count": rows.get(day, 0), "rows": rows.get(day, 0)},
+            partition_key=day,
         )
     return dg.MaterializeResult(value=Written(rows), metadata=dict(of_run), check_results=list(checks))
 
@@ -153,7 +154,7 @@ def _read(
         "vendor": get_settings().endpoint(source).standing,
         "days": len(read),
         "days_reopened": len(reopened),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     rows = {day.day.isoformat(): day.added + day.changed + day.gone for day in read}
     return _materialized(context, rows, per_day, of_run, [_result(finding, dg.AssetCheckSeverity.WARN)])
@@ -216,7 +217,7 @@ def _book(context: dg.AssetExecutionContext, source: str, store: StoreResource) 
         "vendor": settings.endpoint(source).standing,
         "days": len(days),
         "ledger_rows": sum(booked.rows.values()),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     if len(days) > 1:
         of_run |= {"net_of_all_days": ", ".join(map(str, totals_per_currency(everything).values())) or "none"}
@@ -328,7 +329,7 @@ def daily_revenue(context: dg.AssetExecutionContext, store: StoreResource):  # t
     of_run = {
         "days": len(days),
         "days_moved": sum(1 for moved in made.moved.values() if moved),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     counts = {day.isoformat(): len(rows) for day, rows in made.rows.items()}
     return _materialized(context, counts, per_day, of_run, _errors(made.findings))
@@ -377,7 +378,7 @@ def ledger_reconciliation(context: dg.AssetExecutionContext, store: StoreResourc
         "payouts": len(rows),
         "payouts_waiting": found.waiting,
         "payouts_differing": sum(row["standing"] == "differs" for row in rows),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _materialized(context, written, per_day, of_run, _errors(found.findings))
 
@@ -443,7 +444,7 @@ def affiliate_earnings(context: dg.AssetExecutionContext, store: StoreResource):
         }
         for day in days
     }
-    of_run = {"days": len(days), "transactions": len(rows), "duration_s": round(monotonic() - started, 2)}
+    of_run = {"days": len(days), "transactions": len(rows), "took_s": round(monotonic() - started, 2)}
     return _materialized(context, counts, per_day, of_run, [])
 
 

@@ -75,7 +75,8 @@ def _told(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     for day, said in per_day.items():
         context.add_asset_metadata(
-            {**said, "dagster/partition_row_count": len(rows[day])}, partition_key=day.isoformat()
+            {**said, "dagster/partition_row_count": len(rows[day]), "rows": len(rows[day])},
+            partition_key=day.isoformat(),
         )
     return dg.MaterializeResult(
         value=Written({day.isoformat(): len(found) for day, found in rows.items()}),
@@ -126,7 +127,7 @@ def shopify_orders(
     of_run = {
         "vendor": endpoint.standing,
         "orders": sum(map(len, orders.values())),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _told(context, per_day, orders, of_run)
 
@@ -167,7 +168,7 @@ def content_costs(
         }
         for day, rows in costs.rows.items()
     }
-    of_run = {"days": len(costs.rows), "duration_s": round(monotonic() - started, 2)}
+    of_run = {"days": len(costs.rows), "took_s": round(monotonic() - started, 2)}
     return _told(context, per_day, costs.rows, of_run, costs.findings)
 
 
@@ -242,7 +243,7 @@ def revenue_attribution(
     of_run = {
         "rule": f"{policy.rule} within {policy.window.days} days",
         "days": len(made.rows),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _told(context, per_day, made.rows, of_run, made.findings)
 
@@ -334,7 +335,7 @@ def content_margin(
     of_run = {
         "window_days": settings.margin_window_days,
         "days": len(made.rows),
-        "duration_s": round(monotonic() - started, 2),
+        "took_s": round(monotonic() - started, 2),
     }
     return _told(context, per_day, made.rows, of_run, made.findings)
 

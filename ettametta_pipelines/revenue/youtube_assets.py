@@ -77,7 +77,7 @@ def youtube_revenue(  # type: ignore[no-untyped-def]
         counts, wrong = store_days(store.open(), read, days)
     for day in days:
         rows = [row for row in read.rows if row["day"] == day]
-        context.add_asset_metadata(_day_metadata(rows), partition_key=day.isoformat())
+        context.add_asset_metadata({**_day_metadata(rows), "rows": len(rows)}, partition_key=day.isoformat())
     for said in read.reopened:
         context.log.warning(said)
     return dg.MaterializeResult(
@@ -88,7 +88,7 @@ def youtube_revenue(  # type: ignore[no-untyped-def]
             "new": read.new,
             "revised": read.revised,
             "days_reopened": len(read.reopened),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             _result(TOLD_CHECK, problems, dg.AssetCheckSeverity.WARN),

@@ -164,7 +164,7 @@ def candidate_assessments(
             "cost_microusd": judged.cost_microusd,
             "judgements": dg.MetadataValue.md(report.assessment_table(judged.rows)),
             "pictures": dg.MetadataValue.md(strip or "none could be shown"),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -261,7 +261,7 @@ def scored_candidates(
             "unknown_parts": steady.neutral,
             "best": dg.MetadataValue.md(report.score_table(rows)),
             "judged_but_excluded": dg.MetadataValue.md(report.exclusion_table(rows)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -365,7 +365,7 @@ def creative_briefs(
             "cost_usd": report.usd(written.cost_microusd),
             "cost_microusd": written.cost_microusd,
             "what_to_make": dg.MetadataValue.md(report.brief_table(written.rows)),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -448,7 +448,7 @@ def source_assessments(
             "cost_usd": 0.0 if kept else report.usd(row["cost_microusd"]),
             "frames": dg.MetadataValue.md(strip or "none could be shown"),
             **{name: row[name] for name in shown if row.get(name) is not None},
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 

@@ -327,6 +327,7 @@ class Upload(Base):
     captions_sha256: Mapped[str | None]
     seen_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]
+    title: Mapped[str | None]
 
 
 class ArchivedSource(Base):

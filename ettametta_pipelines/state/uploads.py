@@ -79,8 +79,11 @@ def record_arrival(
     captions_key: str | None = None,
     captions_etag: str | None = None,
     captions_sha256: str | None = None,
+    title: str | None = None,
 ) -> Upload:
     """Record an upload that becomes a source video, with the versions of its sidecar and captions at that time.
+
+    `title` is the one its sidecar states.
 
     Recording the same version of the object again updates its row: so words that come later are taken up. Either way
     a run is wanted, and the row is open until `settle`.
@@ -89,7 +92,7 @@ def record_arrival(
         session, object_key, etag, size=size, account_id=account_id, niche=niche, sha256=sha256,
         source_id=source_id, status=ACCEPTED, reason_code=None, reason=None,
         sidecar_etag=sidecar_etag, sidecar_sha256=sidecar_sha256, captions_key=captions_key,
-        captions_etag=captions_etag, captions_sha256=captions_sha256, seen_at=seen_at, settled_at=None,
+        captions_etag=captions_etag, captions_sha256=captions_sha256, seen_at=seen_at, settled_at=None, title=title,
     )  # fmt: skip
 
 

@@ -72,9 +72,16 @@ def write_arrow(
     store: "ObjectStore", contract: TableContract, table: "pa.Table", partition: str | None
 ) -> str:
     """As `write_table`, for a table that has been through the contract (`to_arrow` or `checked`)."""
-    key = table_key(contract.name, partition)
-    store.put(key, parquet_bytes(contract, table, partition))
-    return key
+    return write_sized(store, contract, table, partition)[0]
+
+
+def write_sized(
+    store: "ObjectStore", contract: TableContract, table: "pa.Table", partition: str | None
+) -> tuple[str, int]:
+    """As `write_arrow`; key and size in bytes."""
+    key, data = table_key(contract.name, partition), parquet_bytes(contract, table, partition)
+    store.put(key, data)
+    return key, len(data)
 
 
 def parquet_bytes(contract: TableContract, table: "pa.Table", partition: str | None) -> bytes:

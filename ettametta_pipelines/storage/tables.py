@@ -21,6 +21,7 @@ from ettametta_pipelines.storage.parquet import (
     Written,
     read_table,
     table_key,
+    write_sized,
     write_table,
 )
 
@@ -61,12 +62,16 @@ class ParquetTables(dg.IOManager):
             frame = _frame_of(contract, obj)
             store = _persistently(context, self._open)
             if len(partitions) == 1:
-                key = _persistently(context, lambda: write_table(store, contract, frame, partitions[0]))
+                table = contract.to_arrow(frame)
+                key, size = _persistently(context, lambda: write_sized(store, contract, table, partitions[0]))
                 rows = "dagster/row_count" if partitions[0] is None else "dagster/partition_row_count"
                 context.add_output_metadata(
                     {
                         "dagster/uri": dg.MetadataValue.text(f"{store.url}/{key}"),
                         rows: dg.MetadataValue.int(len(obj)),
+                        # Under one name for every table, since Dagster plots a name over time and partitions.
+                        "rows": dg.MetadataValue.int(len(obj)),
+                        "bytes": dg.MetadataValue.int(size),
                     }
                 )
                 return

@@ -152,7 +152,7 @@ def synthesis_plans(
             "prices": dg.MetadataValue.md(report.considered_table(rows)),
             "stills": dg.MetadataValue.md(report.still_strip(opened, rows) or "none"),
             "decided": dg.MetadataValue.md("\n".join(decisions) or "none"),
-            "duration_s": round(monotonic() - started, 2),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 
@@ -218,7 +218,7 @@ def hand_in_clips(
     from ettametta_pipelines.synthesis.clip_rows import totals
     from ettametta_pipelines.synthesis.ordering import hand_in_rows
 
-    workshop = _workshop(context, store, state)
+    started, workshop = monotonic(), _workshop(context, store, state)
     handed_in = hand_in_rows(workshop, get_settings(), rows)
     cost = totals(rows)
     return dg.Output(
@@ -231,6 +231,10 @@ def hand_in_clips(
             "cost_usd": round(cost["cost"] / 1e6, 4),
             "what_was_made": dg.MetadataValue.md(report.clip_table(rows)),
             "preview": dg.MetadataValue.md(report.clip_strip(workshop, rows) or "none"),
+            "in_motion": dg.MetadataValue.md(
+                report.clip_previews(workshop, rows, get_settings().gateway_url) or "none"
+            ),
+            "took_s": round(monotonic() - started, 2),
         },
     )
 

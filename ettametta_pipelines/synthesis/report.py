@@ -100,3 +100,25 @@ def clip_strip(workshop: "Workshop", rows: Sequence[Row]) -> str | None:
             continue
         thumbs.append(Thumb(f"{row['engine']}: {row['title']}", frames[len(frames) // 2].jpeg))
     return picture_strip(thumbs) if thumbs else None
+
+
+def clip_previews(workshop: "Workshop", rows: Sequence[Row], gateway_url: str) -> str | None:
+    """Each clip in motion, under its title; a clip that cannot be shown is left out."""
+    from ettametta_pipelines.confinement import private_dir
+    from ettametta_pipelines.media.animation import keep_preview, markdown
+    from ettametta_pipelines.media.intake import fetch
+    from ettametta_pipelines.media.probe import require_probe
+
+    shown = []
+    for row in [row for row in rows if row["status"] == "made"][:SHOWN]:
+        key = row["object_key"]
+        try:
+            with private_dir(workshop.scratch, "preview") as workdir:
+                path = fetch(workshop.store, key, workdir)
+                made = keep_preview(workshop.store, key, path, require_probe(path, name=key), workdir)
+        except PipelineError as error:
+            workshop.say(f"{key} cannot be shown in motion: {error.message}")
+            continue
+        said = f"{cell(row['title'])} ({cell(row['engine'])})"
+        shown.append(f"{said}\n\n{markdown(f'{gateway_url}/{made}', 'clip, moving')}")
+    return "\n\n".join(shown) or None

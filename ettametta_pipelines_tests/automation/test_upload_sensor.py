@@ -84,6 +84,16 @@ def test_an_upload_becomes_one_partition_and_one_run_and_never_again(
     assert ticker.tick()[0] == []
 
 
+def test_a_run_is_named_by_the_title_of_the_sidecar_else_by_the_words_of_the_files_name(
+    store: ObjectStore, ticker: Ticker
+) -> None:
+    place(store, "IMG_0042.mp4", b"a video")
+    sidecar(store, "IMG_0042.mp4", title="Knife skills")
+    place(store, "two_onions.mp4", b"another")
+    requests, _ = ticker.tick()
+    assert {request.tags["ettametta/title"] for request in requests} == {"Knife skills", "two onions"}
+
+
 def test_the_same_bytes_under_two_names_are_one_source_video(store: ObjectStore, ticker: Ticker) -> None:
     place(store, "clip.mp4", b"same bytes")
     place(store, "copy.mp4", b"same bytes")

@@ -104,7 +104,7 @@ def test_the_overview_takes_the_niches_there_are_and_names_the_missing(settings_
     result = run([niche_trends], TODAY)
     shown = metadata_of(result, "niche_trends")
     assert shown["niches"] == 2
-    assert shown["duration_s"] >= 0
+    assert shown["took_s"] >= 0
     assert shown["niches_missing"] == 3
     assert shown["missing"].splitlines()[0] == "- home-cooking: never run"
 

@@ -12,6 +12,7 @@ from ettametta_pipelines.operations import overview
 from ettametta_pipelines.operations.alert_routes import Severity
 from ettametta_pipelines.operations.findings import Finding, Occurrence
 from ettametta_pipelines.operations.video_catalog import SHOWN, catalog_table, known_money, standing
+from ettametta_pipelines.previews import markdown_table
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import budget
 from ettametta_pipelines.state.models import Publication
@@ -150,3 +151,18 @@ def test_revenue_is_shown_per_service_and_currency_and_spend_beside_its_caps(set
     spent = overview.spend(db, settings_env, NOW)
     assert spent.says == "$1.50 of $10.00 for models today, $1.50 this month (real money)."
     assert "| acme | real money | $1.50 | $5.00 | $1.50 | $70.00 | 2% |" in spent.table
+
+
+def test_the_front_says_every_part_and_shows_only_the_first_of_what_has_to_be_acted_on() -> None:
+    rows = [[f"cause {n}", "look"] for n in range(12)]
+    sections = [
+        overview.Section("failures", "Failures", "12 causes.", 12, markdown_table(["What", "Do"], rows)),
+        overview.Section("waiting", "Waits for a person", "Nothing waits.", 0),
+        overview.Section("storage", "Storage", "1 GB.", 1, markdown_table(["What"], [["videos"]] * 30)),
+    ]
+    text = overview.front(sections)
+    assert "| **Failures** | 12 causes. |" in text
+    assert "| Storage | 1 GB. |" in text
+    assert ("cause 2" in text, "cause 3" in text, "videos" in text) == (True, False, False)
+    assert "and 9 more, on the whole page" in text
+    assert len(text.splitlines()) < 25

@@ -98,7 +98,9 @@ def test_only_what_nothing_alive_refers_to_is_due(store: ObjectStore, database: 
     know(database, store, f"{folder}/open.mp4", "acme--2", settled=False)
     for source in ("live", "gone"):
         store.put(f"media/analysis/acme--{source}/subject.json", b"{}")
-        store.put(f"media/renditions/acme--{source}/9x16/{source}.mp4", b"v")
+        for beside in (".mp4", ".checks.json", ".preview.webp"):
+            store.put(f"media/renditions/acme--{source}/9x16/{source}{beside}", b"v")
+    store.put("media/trials/acme--live/9x16/tried.mp4", b"v")
     alive = References({"acme--live"}, {"media/renditions/acme--live/9x16/live.mp4"})
 
     def due(prefix: str, days: int = 90) -> list[str]:
@@ -106,7 +108,11 @@ def test_only_what_nothing_alive_refers_to_is_due(store: ObjectStore, database: 
 
     assert due("uploads") == [f"{folder}/done.mp4", f"{folder}/done.mp4.json"]
     assert due("media/analysis") == ["media/analysis/acme--gone/subject.json"]
-    assert due("media/renditions") == ["media/renditions/acme--gone/9x16/gone.mp4"]
+    assert due("media/renditions") == [
+        f"media/renditions/acme--gone/9x16/gone{beside}"
+        for beside in (".checks.json", ".mp4", ".preview.webp")
+    ]
+    assert due("media/trials") == ["media/trials/acme--live/9x16/tried.mp4"]
     assert due("uploads", 3_000) == []
     lifecycle.remove(store, due("uploads"))
     assert not store.exists(f"{folder}/done.mp4")

@@ -142,6 +142,7 @@ def printed(publications: list[dict[str, Any]], thumbnails: list[dict[str, Any]]
             "thumbnails": thumbnails, "publications": publications, "revenue": [], "costs": [],
         },
         console,
+        full=True,
     )  # fmt: skip
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return str(text)

@@ -99,6 +99,13 @@ def test_an_upload_becomes_renditions_and_a_second_run_finds_them(line: Line, tm
         assert (row["width"], row["height"], row["format"]) == (*size, name)
         assert told[asset]["watch"] == f"http://127.0.0.1:8000/{row['object_key']}"
         assert Path(told[asset]["file"]).is_file()
+        assert told[asset]["took_s"] > 0
+        moving = told[asset]["in_motion"].partition("(http://127.0.0.1:8000/")[2].removesuffix(")")
+        assert line.store.get(moving)[8:12] == b"WEBP"
+        assert told[asset]["see_source_media"].endswith(
+            f"/assets/source_media?view=partitions&partition={source_id}"
+        )
+        assert f"/assets/{asset}?" in told["source_media"][f"see_{asset}"]
         assert len(json.dumps(told[asset])) < 50_000
     assert told["thumbnails"]["count"] == told["thumbnails"]["new"] == 18
     assert "data:image/jpeg;base64," in told["thumbnails"]["pictures"]

@@ -109,7 +109,7 @@ def test_operators_see_cost_provider_and_what_to_make(discovered: Settings) -> N
     assert len(judged["pictures"].encode()) <= 50 * 1024
     assert "velocity" in metadata_of(result, "scored_candidates")["weights"]
     for asset in ("candidate_assessments", "scored_candidates", "creative_briefs"):
-        assert metadata_of(result, asset)["duration_s"] >= 0
+        assert metadata_of(result, asset)["took_s"] >= 0
     assert "#" in metadata_of(result, "creative_briefs")["what_to_make"]
 
 

@@ -107,6 +107,7 @@ def test_a_brief_becomes_a_clip_that_is_handed_in_as_generated_with_its_credit(r
     assert sidecar.attribution.endswith("on Pexels")
     metadata = result.asset_materializations_for_node("synthesized_clips.hand_in_clips")[0].metadata
     assert "data:image/jpeg" in str(metadata["preview"].value)
+    assert ".preview.webp)" in str(metadata["in_motion"].value)
 
 
 def test_a_second_run_makes_nothing_and_hands_nothing_in(room: Room) -> None:
