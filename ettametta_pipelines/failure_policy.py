@@ -12,6 +12,7 @@ import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import FailureKind, PipelineError
+from ettametta_pipelines.redaction import without_secrets
 
 MAX_OP_RETRIES = 3
 DEFAULT_WAIT_S = 5.0
@@ -36,13 +37,18 @@ def failure_policy(context: dg.AssetExecutionContext, *, op_retries: int = MAX_O
     try:
         yield
     except PipelineError as error:
+        cause = without_secrets(error) or error
         attempt = context.retry_number
         wait = error.retry_after_s or DEFAULT_WAIT_S * 2**attempt
         if error.kind is FailureKind.TRANSIENT and attempt < op_retries and wait <= MAX_WAIT_S:
             context.log.warning(f"{error} Attempt {attempt + 1} of {op_retries + 1}; next in {wait:.0f} s.")
-            raise dg.RetryRequested(max_retries=op_retries, seconds_to_wait=wait) from error
+            raise dg.RetryRequested(max_retries=op_retries, seconds_to_wait=wait) from cause
         _tell_partition(context, error)
-        raise definite_failure(error, context.instance, context.run_id) from error
+        raise definite_failure(error, context.instance, context.run_id) from cause
+    except Exception as error:
+        if safe := without_secrets(error):
+            raise safe from None
+        raise
 
 
 def definite_failure(error: PipelineError, instance: dg.DagsterInstance, run_id: str) -> dg.Failure:

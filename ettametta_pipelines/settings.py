@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.redaction import guard_process, secrets_of
 
 VendorMode = Literal["sandbox", "live"]
 QuotaBucket = Literal["search", "videos_insert", "batch_get_stats", "units"]
@@ -561,5 +562,10 @@ def load_settings() -> Settings:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Process-wide settings. Tests that change the environment call `get_settings.cache_clear()`."""
-    return load_settings()
+    """Process-wide settings, whose secrets no log of this process then shows.
+
+    Tests that change the environment call `get_settings.cache_clear()`.
+    """
+    settings = load_settings()
+    guard_process(secrets_of(settings))
+    return settings

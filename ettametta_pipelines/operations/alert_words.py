@@ -8,19 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import SecretStr
-
 from ettametta_pipelines.operations.findings import Finding, Occurrence, accounts_of
+from ettametta_pipelines.redaction import redact, secrets_of
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.untrusted import plain_text
-from ettametta_pipelines.vendors.http import REDACTED, redact
 
 LISTED = 5
 DIGEST_LINES = 20
-SHORTEST_SECRET = 6
 PREFIX = "[ettametta]"
 
 
@@ -94,25 +90,12 @@ def digest(told_of: Sequence[tuple[Finding, str]], settings: Settings, now: date
 
 def cleaner(settings: Settings) -> Callable[[str, int], str]:
     """Makes text one visible line of a length, without secrets."""
-    secrets = _secrets(settings)
+    secrets = secrets_of(settings)
 
     def clean(text: str, limit: int) -> str:
-        for secret in secrets:
-            text = text.replace(secret, REDACTED)
-        return plain_text(redact(text), limit)
+        return plain_text(redact(text, secrets), limit)
 
     return clean
-
-
-def _secrets(settings: Settings) -> tuple[str, ...]:
-    """Values of every secret setting, and the parts of those that list several, longest first."""
-    found: set[str] = set()
-    for value in settings.__dict__.values():
-        if isinstance(value, SecretStr):
-            text = value.get_secret_value()
-            found |= {text, *(part.partition("=")[2] for part in text.split(","))}
-            found.add(unquote(urlsplit(text).password or "") if "://" in text else "")
-    return tuple(sorted((text for text in found if len(text) >= SHORTEST_SECRET), key=len, reverse=True))
 
 
 def count(number: int, noun: str) -> str:

@@ -34,10 +34,10 @@ from ettametta_pipelines.publishing.tokens import (
     access_token,
 )
 from ettametta_pipelines.publishing.witness import Testimony, open_testimony, testify, testimony_of
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
-from ettametta_pipelines.vendors.http import redact
 
 Client = TypeVar("Client")
 T = TypeVar("T")

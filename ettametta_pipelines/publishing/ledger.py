@@ -24,11 +24,11 @@ from sqlalchemy.orm import Session
 from ettametta_pipelines.clock import Clock, pacific_quota_day
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
 from ettametta_pipelines.publishing.tokens import Envelope
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import DatabaseNow, Publication, PublicationEvent
 from ettametta_pipelines.state.quota import Reservation
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
-from ettametta_pipelines.vendors.http import redact
 
 # More than twice the longest single call: a lease that runs out under a living worker costs a wasted claim.
 LEASE_S = 300.0

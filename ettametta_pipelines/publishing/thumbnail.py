@@ -15,6 +15,7 @@ from ettametta_pipelines.failures import NeedsPersonError, PermanentError
 from ettametta_pipelines.publishing.delivery import Workshop
 from ettametta_pipelines.publishing.ledger import State
 from ettametta_pipelines.publishing.tokens import access_token
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.renders.contracts import THUMBNAILS
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationExtra
@@ -23,7 +24,6 @@ from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
 from ettametta_pipelines.vendors.google_api import ACCESS_TOKEN_REJECTED
-from ettametta_pipelines.vendors.http import redact
 from ettametta_pipelines.vendors.youtube import METHOD_BUCKETS, YouTubeApp
 
 KIND = "thumbnail"

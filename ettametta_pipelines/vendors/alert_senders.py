@@ -24,13 +24,13 @@ from urllib.parse import unquote, urlsplit
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.settings import VendorEndpoint
 from ettametta_pipelines.vendors.http import (
     host_of,
     http_client,
     is_loopback,
     raise_for_vendor,
-    redact,
     send,
 )
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel, ValidationError
 
 from ettametta_pipelines.failures import FailureKind, OutcomeUnknownError, PermanentError, TransientError
-from ettametta_pipelines.vendors.http import ErrorRule, redact
+from ettametta_pipelines.redaction import redact
+from ettametta_pipelines.vendors.http import ErrorRule
 from ettametta_pipelines.vendors.models import ModelPrice, Provider
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from ettametta_pipelines.failures import (
     PermanentError,
     PipelineError,
 )
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.vendors.gemini import REASONS as GEMINI_REASONS
 from ettametta_pipelines.vendors.gemini import UNCHARGED_STATUSES
 from ettametta_pipelines.vendors.http import (
@@ -28,7 +29,6 @@ from ettametta_pipelines.vendors.http import (
     is_loopback,
     network_error,
     quiet_request_logs,
-    redact,
     unreadable_answer,
     vendor_error,
 )

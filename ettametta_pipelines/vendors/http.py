@@ -1,7 +1,6 @@
 """The one HTTP helper of all vendor clients: connections with timeouts, bounded retries, errors in our taxonomy.
 
-Also `redact`, which every error message passes: what reaches an exception ends in logs and in Dagster's event
-database, readable by whoever opens the UI. A vendor's own reasons are tables of `ErrorRule` in its file.
+A vendor's words pass `redact` before they become an error's. Its own reasons are tables of `ErrorRule` in its file.
 """
 
 import logging
@@ -26,6 +25,7 @@ from ettametta_pipelines.failures import (
     TransientError,
     kind_of_status,
 )
+from ettametta_pipelines.redaction import redact
 
 if TYPE_CHECKING:
     import httpx
@@ -42,39 +42,8 @@ class NeverSentError(TransientError):
 USER_AGENT = "ettametta-pipelines/0.1"
 CONNECT_TIMEOUT_S = 10.0
 MAX_DETAIL_CHARS = 300
-REDACTED = "[redacted]"
-
-_SECRET_FIELDS = (
-    "access_token|refresh_token|id_token|client_secret|client_key|api_key|upload_id|upload_url|upload_token"
-    "|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token|x-goog-api-key|X-Shopify-Access-Token|xi-api-key"
-)
 
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,79}")
-
-# Order matters: named values first, so that the whole value goes even where it also matches a known prefix.
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?)(?:(bearer|basic)\s+)?[^\s\"',;]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{REDACTED}"),
-    (re.compile(rf"(?i)([\"']?\b(?:{_SECRET_FIELDS})[\"']?\s*[:=]\s*[\"']?)[^\s\"'&,;)}}\]]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)([?&](?:key|code|token|sig|signature|session_crd)=)[^\s\"'&)]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?<![\w&?-])(key=)[^\s\"'&,)]+"), rf"\1{REDACTED}"),
-    (re.compile(r"(://[^/\s:@]+:)[^/\s@]+(@)"), rf"\1{REDACTED}\2"),
-    (
-        re.compile(
-            r"\b(?:(?:sk|rk)_(?:live|test)_|whsec_|ya29\.|act\.|rft\.|clt\.|shp(?:at|ca|pa|ss|rt)_|AIza|GOCSPX-)"
-            r"[A-Za-z0-9._~!*+/=-]+"
-        ),
-        REDACTED,
-    ),
-    (re.compile(r"(?<![\w/:.])1//[A-Za-z0-9._-]{6,}"), REDACTED),
-)  # fmt: skip
-
-
-def redact(text: str) -> str:
-    """`text` without tokens, keys, signatures and upload addresses: by name of the value and by known prefixes."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ettametta_pipelines.failures import FailureKind, OutcomeUnknownError, PermanentError
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
     call_with_retries,
     http_client,
     raise_for_vendor,
-    redact,
     send,
     unreadable_answer,
 )

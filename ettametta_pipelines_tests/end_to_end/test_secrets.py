@@ -1,0 +1,226 @@
+"""Canaries in place of every secret, through a line with a refusal, a repetition and a crash: none is left behind."""
+
+import base64
+import io
+import json
+import logging
+import os
+import re
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+from rich.console import Console
+
+from ettametta_pipelines.automation.jobs import DISCOVERY_JOB
+from ettametta_pipelines.clock import business_day_of, utc_now
+from ettametta_pipelines.definitions import build_definitions
+from ettametta_pipelines.demo import run_demo
+from ettametta_pipelines.discovery import youtube_collector
+from ettametta_pipelines.gateway.app import create_gateway
+from ettametta_pipelines.partitions import day_niche_key
+from ettametta_pipelines.settings import VENDORS, Settings, get_settings
+from ettametta_pipelines_tests.conftest import SandboxUnderTest
+
+MakeClip = Callable[..., Path]
+MARK = "c4n4ry"
+# Values with a form of their own; every other secret may be any text.
+FORMS = {
+    "stripe_secret_key": f"sk_test_{MARK}StripeKey0123456789",
+    "stripe_webhook_secret": f"whsec_{MARK}Webhook0123456789",
+    "postback_tokens": f"awin={MARK}-postback-0123456789",
+    "encryption_keys": base64.urlsafe_b64encode(
+        f"{MARK}-key-of-32-bytes-0123456789"[:32].encode().ljust(32)
+    ).decode(),
+    "shopify_access_token": f"shpat_{MARK}0123456789abcdef",
+}
+# Consent is asked at the vendors' fixed addresses, so channels are the sandbox's, with its stand-ins for secrets.
+CHANNELS = ("google", "tiktok")
+STAND_INS = ("sandbox-google-client-secret", "sandbox-tiktok-client-secret")
+PAGES = ("/accounts", "/publications", "/links", "/billing", "/livez", "/readyz")
+# Names of places rather than secrets, or none of this line's.
+LEFT_OUT = {"database_url_raw", "smtp_url", "alert_webhooks", "shopify_shop_url", "vertex_project"}
+
+
+@pytest.fixture
+def canaries(settings_env: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Every secret is set, and every vendor is asked as if it were live, at the sandbox's address."""
+    addresses = {
+        spec.base_url_field: settings_env.endpoint(name).base_url
+        for name, spec in VENDORS.items()
+        if name not in CHANNELS
+    }
+    for field, address in addresses.items():
+        monkeypatch.setenv(field.upper(), address)
+    monkeypatch.setenv("SHOPIFY_SHOP_URL", "a-shop.myshopify.com")
+    for name, field in Settings.model_fields.items():
+        if "SecretStr" in str(field.annotation) and name not in LEFT_OUT and not name.startswith(CHANNELS):
+            value = FORMS.get(name, f"{MARK}-{name.replace('_', '-')}-0123456789")
+            monkeypatch.setenv(str(field.alias or name).upper(), value)
+    get_settings.cache_clear()
+    yield get_settings()
+    get_settings.cache_clear()
+
+
+class Children:
+    """Watches what the processes this one starts are called with, and what ffmpeg finds in its environment."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Children":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.05):
+            for pid in descendants(os.getpid()):
+                with suppress(OSError):
+                    called = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    # Processes of Python and of Dagster inherit ours; what opens strangers' files must not.
+                    environment = Path(f"/proc/{pid}/environ")
+                    held = environment.read_bytes() if b"ffmpeg" in called else b""
+                    self.seen.add(called + b"\0" + held)
+
+
+def descendants(ancestor: int) -> set[int]:
+    """Processes started by one, and by those."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The name of the program, in brackets, may hold anything.
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {ancestor}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {ancestor}
+
+
+def texts_of(home: Path) -> Iterator[tuple[str, bytes]]:
+    """Everything under the home but the sandbox's own, which stands for the vendors, with compressed parts opened."""
+    for file in sorted(home.rglob("*")):
+        if not file.is_file() or file.is_relative_to(home / "sandbox"):
+            continue
+        yield str(file), file.read_bytes()
+        if file.suffix == ".parquet":
+            yield f"{file} (rows)", str(pq.read_table(file).to_pylist()).encode()
+        elif file.suffix == ".db":
+            yield from ((f"{file} (snapshots)", body) for body in snapshots_in(file))
+
+
+def snapshots_in(database: Path) -> Iterator[bytes]:
+    """Dagster's compressed snapshots of jobs and their configuration."""
+    with closing(sqlite3.connect(database)) as connection:
+        tables = {name for (name,) in connection.execute("select name from sqlite_master")}
+        if "snapshots" in tables:
+            for (body,) in connection.execute("select snapshot_body from snapshots"):
+                yield zlib.decompress(body)
+
+
+def leaks(texts: Iterable[tuple[str, bytes]], issued: set[str]) -> dict[str, list[str]]:
+    """Place -> what stands there that must not. Base64 and URL encoding do not hide it."""
+    secrets = {MARK, *STAND_INS, *issued}
+    forms = {secret: {secret, quote(secret, safe="")} for secret in secrets}
+    found: dict[str, list[str]] = {}
+    for place, text in texts:
+        if said := [s for s, written in forms.items() if any(form.encode() in text for form in written)]:
+            found[place] = said
+    return found
+
+
+def issued_by(home: Path) -> set[str]:
+    """Tokens and addresses of uploads that the sandbox gave out, from its own books."""
+    with closing(sqlite3.connect(home / "sandbox" / "sandbox.db")) as connection:
+        dumped = "\n".join(connection.iterdump())
+    return set(re.findall(r"ya29\.[\w-]{12,}|act\.[\w!-]{12,}|rft\.[\w!-]{12,}|1//[\w-]{12,}", dumped))
+
+
+def go_wrong(settings: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A vendor that repeats our key in its refusals, one that is busy once, and a defect of ours that logs and raises
+    everything it knows; the runs' states."""
+    key = f"{MARK}-youtube-api-key-0123456789"
+    echo = {
+        "error": {"message": f"API key {key} refused, Bearer {key}", "errors": [{"reason": "keyInvalid"}]}
+    }
+    day = business_day_of(utc_now(), settings.timezone).isoformat()
+    states = []
+
+    def run(niche: str) -> None:
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            job = build_definitions(settings).resolve_job_def(DISCOVERY_JOB)
+            partition = day_niche_key(day, niche)
+            done = job.execute_in_process(
+                instance=instance,
+                partition_key=partition,
+                raise_on_error=False,
+                tags={"dagster/backfill": "a-backfill"},
+            )
+            states.append(instance.get_run_by_id(done.run_id).status.value)  # type: ignore[union-attr]
+
+    sandbox.fault("youtube", status=400, body=json.dumps(echo), times=100)
+    run("travel")
+    sandbox.clear_faults()
+    sandbox.fault("youtube", status=503, body=f"busy: {key}", times=1)
+    run("travel")
+    sandbox.clear_faults()
+
+    def crash(self: object, *_: object) -> None:
+        logging.getLogger("ettametta_pipelines.crash").error("asked with %s", {"key": key})
+        try:
+            raise KeyError(f"https://store/object?X-Amz-Signature={MARK}signature")
+        except KeyError as error:
+            raise RuntimeError(f"no answer with {key}") from error
+
+    monkeypatch.setattr(youtube_collector.YouTubeCollector, "collect", crash)
+    run("fitness")
+    return states
+
+
+@pytest.mark.slow
+def test_no_secret_is_left_in_stores_logs_pages_or_process_listings(
+    canaries: Settings, sandbox: SandboxUnderTest, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, clip = io.StringIO(), make_clip("one.mp4", seed=1)
+    with Children() as children:
+        assert run_demo(canaries, [clip], Console(file=printed, width=200)) == 0
+        assert go_wrong(canaries, sandbox, monkeypatch) == ["FAILURE", "SUCCESS", "FAILURE"]
+    gateway = TestClient(
+        create_gateway(canaries), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)
+    )
+    pages = [(path, gateway.get(path)) for path in PAGES]
+    assert {page.status_code for _, page in pages} == {200}
+    issued = issued_by(canaries.home_dir)
+    assert len(issued) >= 4, "tokens of two channels are looked for"
+    assert any(b"ffmpeg" in seen for seen in children.seen)
+    everything = [
+        *texts_of(canaries.home_dir),
+        *((path, page.content) for path, page in pages),
+        ("printed", printed.getvalue().encode()),
+        *((f"process {seen[:80]!r}", seen) for seen in children.seen),
+    ]
+    assert leaks(everything, issued) == {}
+
+
+def test_the_search_for_secrets_finds_one_wherever_it_is_put(tmp_path: Path) -> None:
+    (tmp_path / "run.log").write_text(f"key={MARK}-x")
+    pq.write_table(pa.table({"said": [f"see {MARK}"]}), tmp_path / "rows.parquet", compression="zstd")
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as connection, connection:
+        connection.execute("create table snapshots (snapshot_body blob)")
+        connection.execute("insert into snapshots values (?)", (zlib.compress(b"token ya29.abc/def"),))
+    found = leaks(texts_of(tmp_path), {"ya29.abc/def"})
+    assert {Path(place.partition(" ")[0]).name for place in found} == {"run.log", "rows.parquet", "runs.db"}
