@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.conditions import AUTOMATION, automated
 from ettametta_pipelines.automation.jobs import JOBS
 from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.automation.sensors import SENSORS
@@ -62,29 +63,31 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "pexels": PexelsResource(),
     }
     return dg.Definitions(
-        assets=[
-            *DISCOVERY,
-            *SCORING,
-            *SOURCE_ASSETS,
-            *CALIBRATION,
-            *MEDIA,
-            *RENDERS,
-            *PUBLISHING,
-            *CHANNELS,
-            *QUEUE,
-            *FIGURES,
-            *REVENUE,
-            *OPERATIONS,
-            *OVERVIEW,
-            *STORAGE,
-            *WEBHOOKS,
-            *BILLING,
-            *COMMERCE,
-            *SYNTHESIS,
-        ],
+        assets=automated(
+            [
+                *DISCOVERY,
+                *SCORING,
+                *SOURCE_ASSETS,
+                *CALIBRATION,
+                *MEDIA,
+                *RENDERS,
+                *PUBLISHING,
+                *CHANNELS,
+                *QUEUE,
+                *FIGURES,
+                *REVENUE,
+                *OPERATIONS,
+                *OVERVIEW,
+                *STORAGE,
+                *WEBHOOKS,
+                *BILLING,
+                *COMMERCE,
+                *SYNTHESIS,
+            ]
+        ),
         jobs=JOBS,
         schedules=build_schedules(settings),
-        sensors=SENSORS,
+        sensors=[*SENSORS, AUTOMATION],
         resources=resources | dict(overrides or {}),
         # Runs here are one or a few short steps: starting a process per step costs seconds and buys nothing.
         executor=dg.in_process_executor,
