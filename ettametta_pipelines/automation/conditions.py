@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from ettametta_pipelines.automation.priority import BACKFILL_CEILING
 from ettametta_pipelines.tags import PRIORITY_TAG
 
 Asset = dg.AssetsDefinition | dg.AssetSpec
@@ -93,8 +94,8 @@ AUTOMATION = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.assets(*CONDITIONS),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=60,
-    # Above backfills, below what the night and the operators started themselves.
-    run_tags={PRIORITY_TAG: "4"},
+    # Below what the night and operators started themselves.
+    run_tags={PRIORITY_TAG: str(BACKFILL_CEILING)},
     description="Every minute: tables computed from stored ones are made again when those changed after they were "
     "made. " + " ".join(f"*{one.asset}* ({one.days} days): {one.why}." for one in FOLLOWED) + " Schedules make "
     "every table first; nothing here makes a call, costs anything or posts.",

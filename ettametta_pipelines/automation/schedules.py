@@ -133,7 +133,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     )
     def morning_overview(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = _local_day(context, zone, days_ago=1)
-        return dg.RunRequest(run_key=day, partition_key=day)
+        return dg.RunRequest(run_key=day, partition_key=day, tags=NIGHTLY_PRIORITY)
 
     @dg.schedule(
         name="hourly_publication_metrics",
@@ -285,7 +285,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     )
     def nightly_calibration(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = _local_day(context, zone, days_ago=1)
-        return dg.RunRequest(run_key=day, partition_key=day)
+        return dg.RunRequest(run_key=day, partition_key=day, tags=NIGHTLY_PRIORITY)
 
     @dg.schedule(
         name="nightly_packing",
