@@ -19,6 +19,7 @@ from ettametta_pipelines.commerce.assets import ASSETS as COMMERCE
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
+from ettametta_pipelines.operations.history_assets import HISTORY_ASSETS as HISTORY
 from ettametta_pipelines.operations.overview_assets import OVERVIEW_ASSETS as OVERVIEW
 from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
 from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
@@ -79,6 +80,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
                 *OPERATIONS,
                 *OVERVIEW,
                 *STORAGE,
+                *HISTORY,
                 *WEBHOOKS,
                 *BILLING,
                 *COMMERCE,

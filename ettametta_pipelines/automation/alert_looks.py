@@ -172,7 +172,7 @@ def _with_repairs(
     if not findings:
         return []
     since = min(one.at for finding in findings for one in finding.occurrences)
-    done = _succeeded_later(desk, since)
+    done = _succeeded_later(desk, runs.values(), since)
     wanted: dict[str, set[str]] = defaultdict(set)
     for run in runs.values():
         if (step := _failed_step(run)) in desk.groups and PARTITION_TAG in run.tags:
@@ -235,15 +235,23 @@ def _work_of(run: dg.DagsterRun) -> str:
     return f"{_assets(run) if run.asset_selection else run.job_name}@{of}"
 
 
-def _succeeded_later(desk: Desk, since: datetime) -> dict[str, datetime]:
-    """Work -> when it last went well, since then. What a job did counts for its assets."""
-    records = desk.instance.get_run_records(
-        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since), limit=MAX_RUNS
-    )
+def _succeeded_later(desk: Desk, failed: Iterable[dg.DagsterRun], since: datetime) -> dict[str, datetime]:
+    """Work of failed runs -> when it last went well, since then. What a job did counts for its assets.
+
+    Asked by partition, where there is one: among tens of thousands of runs reading all that went well takes seconds.
+    """
+    of: dict[str, set[str]] = defaultdict(set)
+    for run in failed:
+        tag = next((tag for tag in (PARTITION_TAG, RANGE_TAGS[0]) if tag in run.tags), "")
+        of[tag].add(run.tags.get(tag, ""))
     latest: dict[str, datetime] = {}
-    for record in records:
-        work = _work_of(record.dagster_run)
-        latest[work] = max(_ended(record), latest.get(work, _ended(record)))
+    for tag, values in of.items():
+        asked = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since, tags={tag: sorted(values)} if tag else None
+        )  # fmt: skip
+        for record in desk.instance.get_run_records(asked, limit=MAX_RUNS):
+            work = _work_of(record.dagster_run)
+            latest[work] = max(_ended(record), latest.get(work, _ended(record)))
     return latest
 
 

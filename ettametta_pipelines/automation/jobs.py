@@ -37,6 +37,7 @@ CATALOG_JOB = "catalog_videos"
 LIFECYCLE_JOB = "apply_storage_lifecycle"
 INVENTORY_JOB = "count_storage"
 ARCHIVE_JOB = "archive_videos"
+PRUNE_JOB = "prune_history"
 SHELF_JOB = "read_shop"
 MATCHING_JOB = "match_products"
 SYNTHESIS_JOB = "synthesize_clips"
@@ -268,5 +269,10 @@ JOBS = [
         ARCHIVE_JOB,
         selection=dg.AssetSelection.assets("archived_videos"),
         description="Take finished old videos out of the live partitions, or call some back.",
+    ),
+    dg.define_asset_job(
+        PRUNE_JOB,
+        selection=dg.AssetSelection.assets("pruned_history"),
+        description="Delete old runs, logs and ticks that nothing hangs on.",
     ),
 ]

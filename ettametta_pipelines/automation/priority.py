@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.tags import GPU_PRIORITY_TAG, NIGHTLY_PRIORITY, PRIORITY_TAG, TIER_TAG, UPLOAD_PRIORITY
+from ettametta_pipelines.tags import (
+    GPU_PRIORITY_TAG,
+    NIGHTLY_PRIORITY,
+    PRIORITY_TAG,
+    TIER_TAG,
+    UPLOAD_PRIORITY,
+)
 
 if TYPE_CHECKING:
     from ettametta_pipelines.billing.tiers import Tier

@@ -97,6 +97,12 @@ def archived(state: StateDatabase, live: Collection[str]) -> list[ArchivedSource
         return [row for row in rows if row.source_id not in live]
 
 
+def with_open_posts(state: StateDatabase) -> frozenset[str]:
+    """Source videos with a post on its way, in doubt or waiting for a person."""
+    with state.session(write=False) as session:
+        return _posts(session, Publication.state.not_in(OVER))
+
+
 def _sources(session: Session, *conditions: sa.ColumnElement[bool]) -> frozenset[str]:
     return frozenset(
         str(source_id)
