@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.backfill_estimate import estimate_backfill
 from ettametta_pipelines.automation.conditions import AUTOMATION, automated
 from ettametta_pipelines.automation.jobs import JOBS
 from ettametta_pipelines.automation.schedules import build_schedules
@@ -87,7 +88,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
                 *SYNTHESIS,
             ]
         ),
-        jobs=JOBS,
+        jobs=[*JOBS, estimate_backfill],
         schedules=build_schedules(settings),
         sensors=[*SENSORS, AUTOMATION],
         resources=resources | dict(overrides or {}),

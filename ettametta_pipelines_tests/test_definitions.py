@@ -117,7 +117,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "calibrate_score",
         "pack_tables",
         "reconcile_plans", "return_video_slots",
-        "apply_storage_lifecycle", "count_storage", "archive_videos", "prune_history",
+        "apply_storage_lifecycle", "count_storage", "archive_videos", "prune_history", "estimate_backfill",
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
         "morning_page", "catalog_videos",

@@ -31,9 +31,9 @@ OFF_AFTER = timedelta(minutes=15)
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Every minute: looks for failed runs and checks, runs that hang, schedules and sensors whose ticks fail, "
-        "nightly tables that are missing, channels to be connected again, posts in doubt, budgets and quotas nearly spent, "
-        "and tells the people the alerts file names, by log, mail and webhook. Starts no run. Turn it off and nobody "
-        "is told anything."
+        "tables of the night that are missing, channels to be connected again, posts in doubt, budgets and quotas "
+        "nearly spent, and tells the people the alerts file names, by log, mail and webhook. Starts no run. Turn it "
+        "off and nobody is told anything."
     ),
 )
 def alerts(context: dg.SensorEvaluationContext, state: StateResource) -> dg.SensorResult:
