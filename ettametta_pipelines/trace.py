@@ -127,7 +127,9 @@ def print_trace(chain: dict[str, Any], console: Console) -> None:
             _line(source, "title", "verdict", "reason", "rights", "upload_key", "object_key", "duration_s")
         )
     if since := chain.get("archived_at"):
-        tree.add(f"archived {since:%Y-%m-%d}; to render it anew: ettametta restore {escape(chain['source_id'])}")
+        tree.add(
+            f"archived {since:%Y-%m-%d}; to render it anew: ettametta restore {escape(chain['source_id'])}"
+        )
     if chain["analysis"]:
         tree.add("analysis " + _line(chain["analysis"], "shot_count", "loudness_lufs", "contact_sheet_key"))
     renditions = tree.add(f"renditions: {len(chain['renditions'])}")

@@ -4,9 +4,11 @@ The arithmetic is `operations/backfill_cost.py`. Used by the job `estimate_backf
 Reads only.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -113,11 +115,20 @@ def _cost_of(
     asked: Question,
 ) -> Cost:
     node = repository.assets_defs_by_key[dg.AssetKey(name)]
-    policy = node.backfill_policy
-    per_run = 1 if policy is None else policy.max_partitions_per_run
     keys = partition_keys(instance, node.partitions_def, asked)
     searches = {"search": _searches(settings, keys)} if name == "youtube_candidates" else {}
-    return expected_cost(name, len(keys), per_run, _samples(instance, store, name), searches)
+    return expected_cost(
+        name, len(keys), _runs(keys, node.backfill_policy), _samples(instance, store, name), searches
+    )
+
+
+def _runs(keys: Sequence[str], policy: dg.BackfillPolicy | None) -> int:
+    """Runs Dagster starts for these partitions: a range of days is of one niche."""
+    if policy is None:
+        return len(keys)
+    days = Counter(key.rpartition("|")[2] if "|" in key else "" for key in keys)
+    most = policy.max_partitions_per_run
+    return sum(ceil(n / most) if most else 1 for n in days.values())
 
 
 def partition_keys(

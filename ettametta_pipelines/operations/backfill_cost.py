@@ -44,17 +44,16 @@ class Cost:
 def expected_cost(
     asset: str,
     partitions: int,
-    per_run: int | None,
+    runs: int,
     samples: Sequence[Sample],
     at_least: Mapping[str, int] | None = None,
 ) -> Cost:
-    """`per_run` partitions go into one run, None being all of them. `at_least` are quota units known without samples.
+    """`at_least` are quota units known without samples.
 
     A mean, not a median: what is asked is the sum.
     """
     if partitions == 0:
         return Cost(asset, 0, 0, 0.0, 0.0, 0.0, {}, len(samples))
-    runs = ceil(partitions / per_run) if per_run else 1
     seconds = _mean(one.seconds for one in samples)
     buckets = sorted({bucket for one in samples for bucket in one.units})
     units = {

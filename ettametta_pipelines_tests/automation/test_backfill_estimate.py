@@ -48,8 +48,8 @@ def test_partitions_runs_and_searches_are_known_before_anything_was_made(
     raw = costs["youtube_candidates"]
     assert (raw.partitions, raw.runs) == (31 * len(NICHES), 31 * len(NICHES))
     assert raw.units["search"] >= 31 * len(NICHES)
-    # What is computed from stored tables goes a hundred to a run.
-    assert costs["trend_candidates"].runs == -(-31 * len(NICHES) // 100)
+    # What is computed from stored tables goes up to a hundred days of a niche to a run.
+    assert costs["trend_candidates"].runs == len(NICHES)
     assert raw.seconds is None
     assert "how long is unknown" in answer.in_words()
     assert f"quota *search* alone takes {answer.quota_days} days" in answer.in_words()
@@ -107,9 +107,9 @@ def test_the_job_shows_the_table_in_the_ui(settings_env: Settings, instance: dg.
 
 
 def test_sums_are_means_and_what_is_unknown_stays_so() -> None:
-    measured = expected_cost("a", 10, 4, [Sample(2.0, 100, None, {"search": 1}), Sample(4.0, 300, None, {})])
+    measured = expected_cost("a", 10, 3, [Sample(2.0, 100, None, {"search": 1}), Sample(4.0, 300, None, {})])
     assert measured == Cost("a", 10, 3, 30.0, 2000.0, None, {"search": 5}, 2)
-    unknown = expected_cost("b", 10, None, [])
+    unknown = expected_cost("b", 10, 1, [])
     assert (unknown.runs, unknown.seconds, wall_seconds([measured, unknown])) == (1, None, None)
     assert wall_seconds([measured]) == (30 + 3 * 4.0) / 3
     assert days_of_quota([measured], {"search": 2, "units": 10}) == (3, "search")
