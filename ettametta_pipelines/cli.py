@@ -369,6 +369,25 @@ def restore(
 
 
 @app.command()
+def backfill_cost(
+    what: Annotated[
+        str, typer.Option("--asset", help="discovery, scoring, rescoring, revenue, renders, or an asset.")
+    ],
+    first: Annotated[str, typer.Option("--from", help="First day, such as 2026-10-01.")],
+    last: Annotated[str, typer.Option("--to", help="Last day.")],
+    niche: Annotated[list[str] | None, typer.Option(help="Only this niche; may be repeated.")] = None,
+) -> None:
+    """What a backfill would take: runs, time, storage, money and quota. Launches nothing."""
+    from rich.markdown import Markdown
+
+    from ettametta_pipelines.automation.backfill_estimate import estimate_from_command, question
+
+    answer = estimate_from_command(get_settings(), question(what, first, last, niche or ()))
+    out.print(Markdown(answer.table()))
+    out.print(Markdown(answer.in_words()))
+
+
+@app.command()
 def connect(
     account: Annotated[str, typer.Option(help="Account slug.")],
     platform: Annotated[str, typer.Option(help="youtube or tiktok.")],

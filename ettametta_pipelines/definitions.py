@@ -9,6 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from ettametta_pipelines.automation.backfill_estimate import estimate_backfill
+from ettametta_pipelines.automation.conditions import AUTOMATION, automated
 from ettametta_pipelines.automation.jobs import JOBS
 from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.automation.sensors import SENSORS
@@ -18,6 +20,7 @@ from ettametta_pipelines.commerce.assets import ASSETS as COMMERCE
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.operations.assets import ASSETS as OPERATIONS
+from ettametta_pipelines.operations.history_assets import HISTORY_ASSETS as HISTORY
 from ettametta_pipelines.operations.overview_assets import OVERVIEW_ASSETS as OVERVIEW
 from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
 from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
@@ -63,30 +66,33 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         "pexels": PexelsResource(),
     }
     return dg.Definitions(
-        assets=[
-            *DISCOVERY,
-            *SCORING,
-            *SOURCE_ASSETS,
-            *CALIBRATION,
-            *MEDIA,
-            *RENDERS,
-            *TRIAL_ASSETS,
-            *PUBLISHING,
-            *CHANNELS,
-            *QUEUE,
-            *FIGURES,
-            *REVENUE,
-            *OPERATIONS,
-            *OVERVIEW,
-            *STORAGE,
-            *WEBHOOKS,
-            *BILLING,
-            *COMMERCE,
-            *SYNTHESIS,
-        ],
-        jobs=JOBS,
+        assets=automated(
+            [
+                *DISCOVERY,
+                *SCORING,
+                *SOURCE_ASSETS,
+                *CALIBRATION,
+                *MEDIA,
+                *RENDERS,
+                *TRIAL_ASSETS,
+                *PUBLISHING,
+                *CHANNELS,
+                *QUEUE,
+                *FIGURES,
+                *REVENUE,
+                *OPERATIONS,
+                *OVERVIEW,
+                *STORAGE,
+                *HISTORY,
+                *WEBHOOKS,
+                *BILLING,
+                *COMMERCE,
+                *SYNTHESIS,
+            ]
+        ),
+        jobs=[*JOBS, estimate_backfill],
         schedules=build_schedules(settings),
-        sensors=SENSORS,
+        sensors=[*SENSORS, AUTOMATION],
         resources=resources | dict(overrides or {}),
         # Runs here are one or a few short steps: starting a process per step costs seconds and buys nothing.
         executor=dg.in_process_executor,

@@ -329,6 +329,8 @@ class Settings(BaseSettings):
         default="STANDARD_IA", alias="ETTAMETTA_COLD_SOURCES_CLASS"
     )
     archive_after_days: int = Field(default=90, ge=7, le=3650, alias="ETTAMETTA_ARCHIVE_AFTER_DAYS")
+    # How long Dagster's own history is kept; alerts look back two weeks.
+    history_days: int = Field(default=90, ge=15, le=3650, alias="ETTAMETTA_HISTORY_DAYS")
     # Address of the SQS queue that the bucket tells of new uploads; see docs/uploads.md.
     upload_queue: str = Field(default="", alias="ETTAMETTA_UPLOAD_QUEUE", pattern="^(https?://[^ ]+)?$")
 

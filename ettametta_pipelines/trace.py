@@ -14,6 +14,7 @@ from rich.tree import Tree
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.money import Money, totals
+from ettametta_pipelines.operations.archiving import archived_since
 from ettametta_pipelines.publishing.trace import publication_chain, source_of_publication
 from ettametta_pipelines.publishing.what_now import what_now
 from ettametta_pipelines.settings import Settings
@@ -52,6 +53,7 @@ def trace_of(settings: Settings, identifier: str) -> dict[str, Any]:
         source_id = _source_id_of(lake, state, identifier)
         return {
             "source_id": source_id,
+            "archived_at": archived_since(state, source_id),
             "source": _first(lake, "select * from source_media where source_id = $id", source_id),
             "analysis": _first(lake, "select * from media_analysis where source_id = $id", source_id),
             "renditions": _rows(lake, _RENDITIONS, source_id),
@@ -123,6 +125,10 @@ def print_trace(chain: dict[str, Any], console: Console, *, full: bool = False) 
     if source := chain["source"]:
         tree.add(
             _line(source, "title", "verdict", "reason", "rights", "upload_key", "object_key", "duration_s")
+        )
+    if since := chain.get("archived_at"):
+        tree.add(
+            f"archived {since:%Y-%m-%d}; to render it anew: ettametta restore {escape(chain['source_id'])}"
         )
     if chain["analysis"]:
         tree.add("analysis " + _line(chain["analysis"], "shot_count", "loudness_lufs", "contact_sheet_key"))

@@ -47,7 +47,7 @@ EXPECTED_ASSETS = {
     },
     "operations": {
         "api_quota_usage", "table_packs", "webhook_messages", "operations_overview", "video_catalog",
-        "storage_lifecycle", "storage_inventory", "archived_videos",
+        "storage_lifecycle", "storage_inventory", "archived_videos", "pruned_history",
     },
     "revenue": {
         "stripe_raw", "shopify_raw", "stripe_ledger", "shopify_ledger", "daily_revenue", "ledger_reconciliation",
@@ -117,7 +117,7 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "calibrate_score",
         "pack_tables",
         "reconcile_plans", "return_video_slots",
-        "apply_storage_lifecycle", "count_storage", "archive_videos",
+        "apply_storage_lifecycle", "count_storage", "archive_videos", "prune_history", "estimate_backfill",
         "check_channels", "catch_up_webhooks",
         "plan_publishing", "decide_publication", "read_publication_analytics", "compare_variants",
         "morning_page", "catalog_videos", "try_recipe",
@@ -158,10 +158,11 @@ def test_jobs_and_schedules_keep_their_names(definitions: dg.Definitions) -> Non
         "nightly_storage_inventory": "40 5 * * *",
         "nightly_storage_lifecycle": "55 5 * * *",
         "weekly_archiving": "15 4 * * 0",
+        "weekly_pruning": "25 5 * * 0",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert sorted(s.name for s in repository.sensor_defs) == [
-        "alerts", "gpu_pod_janitor", "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
+        "alerts", "automation", "gpu_pod_janitor", "ordered_posts", "publish_sensor", "queue_aging", "upload_sensor",
         "webhook_inbox",
     ]  # fmt: skip
 

@@ -34,6 +34,8 @@ LONGEST_LOOKBACK = timedelta(days=14)
 OVERLAP = timedelta(hours=1)
 MAX_RUNS = 2000
 MAX_CHECKS = 200
+# Runs are written by several processes, whose clocks and transactions do not go in step.
+READ_AGAIN = timedelta(minutes=5)
 # Reading why a run failed opens its log; what one look does not come to is read by the next.
 MAX_LOGS = 60
 LOGS_S = 3.0
@@ -235,16 +237,34 @@ def _work_of(run: dg.DagsterRun) -> str:
     return f"{_assets(run) if run.asset_selection else run.job_name}@{of}"
 
 
+@dataclass
+class _Done:
+    """Work that went well since `since`, with the last time, as far as runs were read."""
+
+    since: datetime
+    read_until: datetime
+    latest: dict[str, datetime] = field(default_factory=dict)
+
+
+# By Dagster's home. Reading thousands of runs anew each minute takes a second and more; most were read before.
+_DONE: dict[str, _Done] = {}
+
+
 def _succeeded_later(desk: Desk, since: datetime) -> dict[str, datetime]:
     """Work -> when it last went well, since then. What a job did counts for its assets."""
+    home = desk.instance.root_directory
+    done = _DONE.get(home)
+    if done is None or since < done.since or len(done.latest) > 10 * MAX_RUNS:
+        done = _DONE[home] = _Done(since, since)
     records = desk.instance.get_run_records(
-        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since), limit=MAX_RUNS
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=done.read_until - READ_AGAIN),
+        limit=MAX_RUNS,
     )
-    latest: dict[str, datetime] = {}
     for record in records:
-        work = _work_of(record.dagster_run)
-        latest[work] = max(_ended(record), latest.get(work, _ended(record)))
-    return latest
+        work, updated = _work_of(record.dagster_run), record.update_timestamp
+        done.latest[work] = max(_ended(record), done.latest.get(work, _ended(record)))
+        done.read_until = max(done.read_until, updated.replace(tzinfo=updated.tzinfo or UTC))
+    return done.latest
 
 
 def _is_retried(record: dg.RunRecord, now: datetime) -> bool:

@@ -30,9 +30,10 @@ OFF_AFTER = timedelta(minutes=15)
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Every minute: looks for failed runs and checks, runs that hang, nightly tables that are missing, channels to "
-        "be connected again, posts in doubt, budgets and quotas nearly spent, and tells the people the alerts file "
-        "names, by log, mail and webhook. Starts no run. Turn it off and nobody is told anything."
+        "Every minute: looks for failed runs and checks, runs that hang, schedules and sensors whose ticks fail, "
+        "tables of the night that are missing, channels to be connected again, posts in doubt, budgets and quotas "
+        "nearly spent, and tells the people the alerts file names, by log, mail and webhook. Starts no run. Turn it "
+        "off and nobody is told anything."
     ),
 )
 def alerts(context: dg.SensorEvaluationContext, state: StateResource) -> dg.SensorResult:
@@ -45,13 +46,19 @@ def look_and_tell(
 ) -> tuple[str, str]:
     """One tick: the sentence it ends with, and the cursor of the next."""
     from ettametta_pipelines.automation.alert_looks import look_at_dagster
+    from ettametta_pipelines.automation.tick_looks import look_at_automation
     from ettametta_pipelines.operations.alerting import note
     from ettametta_pipelines.operations.findings import look_at_state, merged
     from ettametta_pipelines.operations.outbox import deliver, open_senders
 
     routing, trouble = _routing(context, settings)
     desk = _desk(context, settings, routing, now)
-    looked = merged((look_at_dagster(desk), look_at_state(db, settings, routing.thresholds, now)), now)
+    looks = (
+        look_at_dagster(desk),
+        look_at_automation(desk),
+        look_at_state(db, settings, routing.thresholds, now),
+    )
+    looked = merged(looks, now)
     noted = note(db, routing, looked, settings)
     sent = deliver(db, open_senders(settings), utc_now)
     for finding in looked.findings:

@@ -1,6 +1,7 @@
 """Jobs: one per stage an operator starts, watches or repeats, named as they would say it.
 
-A job holds assets of one partitioning only. What is not here is started from the asset graph itself.
+A job holds assets of one partitioning only. What is not here is started from the asset graph itself. A backfill takes
+its job's tags, so jobs that are backfilled have no priority of their own: who starts the night's runs gives it them.
 """
 
 import warnings
@@ -36,6 +37,7 @@ CATALOG_JOB = "catalog_videos"
 LIFECYCLE_JOB = "apply_storage_lifecycle"
 INVENTORY_JOB = "count_storage"
 ARCHIVE_JOB = "archive_videos"
+PRUNE_JOB = "prune_history"
 SHELF_JOB = "read_shop"
 MATCHING_JOB = "match_products"
 SYNTHESIS_JOB = "synthesize_clips"
@@ -63,14 +65,12 @@ JOBS = [
             "creative_briefs",
         ),
         partitions_def=DAY_NICHE,
-        tags=NIGHTLY_PRIORITY,
         description="Find, judge and score what is rising in one niche on one day, and write its briefs.",
     ),
     dg.define_asset_job(
         NICHE_OVERVIEW_JOB,
         selection=dg.AssetSelection.assets("niche_trends"),
         partitions_def=DAY,
-        tags=NIGHTLY_PRIORITY,
         description="The day's trends of all niches on one page.",
     ),
     dg.define_asset_job(
@@ -84,7 +84,6 @@ JOBS = [
             "thumbnails",
         ),
         partitions_def=SOURCE_VIDEO,
-        tags=UPLOAD_PRIORITY,
         description="Accept one upload, analyse it, render it in three formats and pick thumbnails. Publishes nothing.",
     ),
     dg.define_asset_job(
@@ -139,7 +138,6 @@ JOBS = [
         CALIBRATION_JOB,
         selection=dg.AssetSelection.assets("post_outcomes", "score_quality", "score_challenger"),
         partitions_def=DAY,
-        tags=NIGHTLY_PRIORITY,
         description="Lay what became of our posts to the scores they were picked by, and test the challenger.",
     ),
     dg.define_asset_job(
@@ -158,7 +156,6 @@ JOBS = [
             "content_margin",
         ),
         partitions_def=DAY,
-        tags=NIGHTLY_PRIORITY,
         description="Read, book and reconcile business days, one or years of them, and tell what earned it and what it "
         "cost. Repeating books the same.",
     ),
@@ -166,14 +163,12 @@ JOBS = [
         YOUTUBE_REVENUE_JOB,
         selection=dg.AssetSelection.assets("youtube_revenue", "daily_revenue", "revenue_attribution"),
         partitions_def=DAY,
-        tags=NIGHTLY_PRIORITY,
         description="Read what YouTube channels earn, for days that are still revised, and book what is finalised.",
     ),
     dg.define_asset_job(
         COMMISSIONS_JOB,
         selection=dg.AssetSelection.assets("affiliate_earnings", "revenue_attribution"),
         partitions_def=DAY,
-        tags=NIGHTLY_PRIORITY,
         description="Book days again about whose sales a network has decided late, and tell what earned them.",
     ),
     dg.define_asset_job(
@@ -192,7 +187,6 @@ JOBS = [
         RERANK_JOB,
         selection=dg.AssetSelection.assets("trend_candidates"),
         partitions_def=DAY_NICHE,
-        tags=NIGHTLY_PRIORITY,
         description="Rank a day's stored candidates again with the snapshots taken since. Costs no call.",
     ),
     dg.define_asset_job(
@@ -286,5 +280,10 @@ JOBS = [
         ARCHIVE_JOB,
         selection=dg.AssetSelection.assets("archived_videos"),
         description="Take finished old videos out of the live partitions, or call some back.",
+    ),
+    dg.define_asset_job(
+        PRUNE_JOB,
+        selection=dg.AssetSelection.assets("pruned_history"),
+        description="Delete old runs, logs and ticks that nothing hangs on.",
     ),
 ]

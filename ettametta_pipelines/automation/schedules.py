@@ -27,6 +27,7 @@ from ettametta_pipelines.automation.jobs import (
     OVERVIEW_JOB,
     PACK_JOB,
     PLANS_JOB,
+    PRUNE_JOB,
     QUEUE_JOB,
     QUOTA_JOB,
     RERANK_JOB,
@@ -134,7 +135,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     )
     def morning_overview(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = _local_day(context, zone, days_ago=1)
-        return dg.RunRequest(run_key=day, partition_key=day)
+        return dg.RunRequest(run_key=day, partition_key=day, tags=NIGHTLY_PRIORITY)
 
     @dg.schedule(
         name="hourly_publication_metrics",
@@ -286,7 +287,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     )
     def nightly_calibration(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = _local_day(context, zone, days_ago=1)
-        return dg.RunRequest(run_key=day, partition_key=day)
+        return dg.RunRequest(run_key=day, partition_key=day, tags=NIGHTLY_PRIORITY)
 
     @dg.schedule(
         name="nightly_packing",
@@ -455,6 +456,19 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
     @dg.schedule(
+        name="weekly_pruning",
+        job_name=PRUNE_JOB,
+        cron_schedule="25 5 * * 0",
+        description=(
+            f"Sundays 05:25, after archiving: runs and ticks older than {settings.history_days} days are deleted, but "
+            "for those a fact hangs on."
+        ),
+        **on,
+    )
+    def weekly_pruning(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    @dg.schedule(
         name="nightly_shop",
         job_name=SHELF_JOB,
         cron_schedule="15 4 * * *",
@@ -507,4 +521,5 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         nightly_storage_inventory,
         nightly_storage_lifecycle,
         weekly_archiving,
+        weekly_pruning,
     ]

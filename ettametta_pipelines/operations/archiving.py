@@ -97,6 +97,19 @@ def archived(state: StateDatabase, live: Collection[str]) -> list[ArchivedSource
         return [row for row in rows if row.source_id not in live]
 
 
+def archived_since(state: StateDatabase, source_id: str) -> datetime | None:
+    """When a source video was archived; None when it never was, or was called back."""
+    with state.session(write=False) as session:
+        row = session.get(ArchivedSource, source_id)
+    return row.archived_at if row is not None and row.restored_at is None else None
+
+
+def with_open_posts(state: StateDatabase) -> frozenset[str]:
+    """Source videos with a post on its way, in doubt or waiting for a person."""
+    with state.session(write=False) as session:
+        return _posts(session, Publication.state.not_in(OVER))
+
+
 def _sources(session: Session, *conditions: sa.ColumnElement[bool]) -> frozenset[str]:
     return frozenset(
         str(source_id)

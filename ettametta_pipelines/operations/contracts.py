@@ -116,6 +116,18 @@ ARCHIVED_VIDEOS = TableContract(
     key=("source_id",),
 )
 
+PRUNED_HISTORY = TableContract(
+    "pruned_history",
+    "What the last pruning let go of Dagster's own history, by job.",
+    columns=(
+        Column("job", "string", "The job the runs were of, as Dagster names it"),
+        Column("pruned", "int64", "Runs deleted, with their events and logs"),
+        Column("kept", "int64", "Old runs that stay, because a fact hangs on them"),
+        Column("before", "timestamp", "Runs created earlier were looked at (UTC)"),
+    ),
+    key=("job",),
+)
+
 WEBHOOK_MESSAGES = TableContract(
     "webhook_messages",
     "One row per sender and kind of message of the last 30 days, and of whatever still waits or is parked.",
@@ -136,5 +148,5 @@ WEBHOOK_MESSAGES = TableContract(
 
 CONTRACTS: tuple[TableContract, ...] = (
     API_QUOTA_USAGE, TABLE_PACKS, WEBHOOK_MESSAGES, OPERATIONS_OVERVIEW, VIDEO_CATALOG,
-    STORAGE_LIFECYCLE, STORAGE_INVENTORY, ARCHIVED_VIDEOS,
+    STORAGE_LIFECYCLE, STORAGE_INVENTORY, ARCHIVED_VIDEOS, PRUNED_HISTORY,
 )  # fmt: skip
