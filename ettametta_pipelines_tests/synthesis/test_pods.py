@@ -126,7 +126,7 @@ def test_the_pod_is_the_template_with_job_run_and_tier_filled_in(
     ordered = Ordered(cluster, owned, store, shots("a kite"), tags={GPU_PRIORITY_TAG: "ettametta-priority"})
     (pod,) = cluster.created
     container = pod["spec"]["containers"][0]
-    template = yaml.safe_load(Path("k8s/gpu-pod.yaml").read_text())["template"]["spec"]
+    template = yaml.safe_load(Path("k8s/base/gpu-pod.yaml").read_text())["template"]["spec"]
     assert pod["metadata"]["labels"]["dagster/run-id"] == ordered.run_id
     assert pod["metadata"]["ownerReferences"] == [
         {"apiVersion": "v1", "kind": "Pod", "name": "run-pod", "uid": "u-1"}
