@@ -20,9 +20,10 @@ from ettametta_pipelines.tags import RUN_SIZE_TAG
 class SizedRunLauncher(K8sRunLauncher):  # type: ignore[misc]
     """K8sRunLauncher with resources by `run_sizes.py`.
 
-    dagster-k8s reads resources from tags of the run, which a job sets and a launch or backfill from the asset graph does
-    not. Here they follow from the run's own plan, whoever launched it, and are written to its tags: seen in the UI, and
-    the same when the run is tried again. A run that names its resources keeps them; the tag ettametta/size chooses one.
+    dagster-k8s reads resources from tags of the run, which a job sets and a launch or backfill from the asset graph
+    does not. Here they follow from the run's own plan, whoever launched it, and are written to its tags: seen in the
+    UI, and the same when the run is tried again. A run that names its resources keeps them; the tag ettametta/size
+    chooses a size by name.
     """
 
     def launch_run(self, context: LaunchRunContext) -> None:

@@ -33,7 +33,12 @@ def everything_has_requests_and_memory_limits(documents: list[Document]) -> Iter
         for container in pod.containers:
             resources = container.get("resources", {})
             requests, limits = resources.get("requests", {}), resources.get("limits", {})
-            for wanted, there in (("cpu", requests), ("memory", requests), ("memory", limits), ("ephemeral-storage", limits)):
+            for wanted, there in (
+                ("cpu", requests),
+                ("memory", requests),
+                ("memory", limits),
+                ("ephemeral-storage", limits),
+            ):
                 if wanted not in there:
                     yield f"{pod.name}/{container['name']} has no {wanted} in its requests or limits"
             if requests.get("memory") != limits.get("memory"):
@@ -156,7 +161,9 @@ def variables_are_known(documents: list[Document]) -> Iterator[str]:
     for document in of_kind(documents, "ConfigMap", "Secret", "ExternalSecret"):
         if document["metadata"]["name"] not in ours:
             continue
-        names = [row["secretKey"] for row in document.get("spec", {}).get("data", [])] or document.get("data", {})
+        names = [row["secretKey"] for row in document.get("spec", {}).get("data", [])] or document.get(
+            "data", {}
+        )
         for name in names:
             if name not in KNOWN_VARIABLES:
                 yield f"{document['metadata']['name']} sets {name}, which nothing reads"
@@ -201,11 +208,19 @@ def rights_are_named_one_by_one(documents: list[Document]) -> Iterator[str]:
         yield "something has rights beyond the namespace"
     for document in of_kind(documents, "Role"):
         for rule in document["rules"]:
-            if "*" in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]] or "secrets" in rule["resources"]:
+            if (
+                "*" in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+                or "secrets" in rule["resources"]
+            ):
                 yield f"{document['metadata']['name']} may do anything with {rule['resources']}"
-    bound = {subject["name"] for document in of_kind(documents, "RoleBinding") for subject in document["subjects"]}
+    bound = {
+        subject["name"] for document in of_kind(documents, "RoleBinding") for subject in document["subjects"]
+    }
     for pod in pods(documents):
-        if pod.spec.get("automountServiceAccountToken") is True and pod.spec.get("serviceAccountName") not in bound:
+        if (
+            pod.spec.get("automountServiceAccountToken") is True
+            and pod.spec.get("serviceAccountName") not in bound
+        ):
             yield f"{pod.name} carries a token that is good for nothing"
         if pod.spec.get("automountServiceAccountToken") is None and pod.owner != "Run":
             yield f"{pod.name} does not say whether it carries a token"
@@ -226,7 +241,9 @@ def nothing_flows_unless_it_is_named(documents: list[Document]) -> Iterator[str]
 
 
 def classes_are_in_their_order(documents: list[Document]) -> Iterator[str]:
-    values = {document["metadata"]["name"]: document["value"] for document in of_kind(documents, "PriorityClass")}
+    values = {
+        document["metadata"]["name"]: document["value"] for document in of_kind(documents, "PriorityClass")
+    }
     if sorted(values, key=lambda name: -values[name]) != list(PRIORITY_ORDER):
         yield f"the classes stand in another order: {values}"
     quotas = {
@@ -268,7 +285,9 @@ def matches(selector: Document, labels: dict[str, str]) -> bool:
 
 def may_reach(documents: list[Document], source: Pod, target: Pod, port: int) -> bool:
     """Whether the policies let one pod of the namespace speak to another at a port, at both ends."""
-    return _open(documents, "Egress", source, target, port) and _open(documents, "Ingress", target, source, port)
+    return _open(documents, "Egress", source, target, port) and _open(
+        documents, "Ingress", target, source, port
+    )
 
 
 def _open(documents: list[Document], direction: str, at: Pod, other: Pod, port: int) -> bool:
@@ -276,13 +295,16 @@ def _open(documents: list[Document], direction: str, at: Pod, other: Pod, port: 
     rules = [
         rule
         for document in of_kind(documents, "NetworkPolicy")
-        if direction in document["spec"]["policyTypes"] and matches(document["spec"]["podSelector"], at.labels)
+        if direction in document["spec"]["policyTypes"]
+        and matches(document["spec"]["podSelector"], at.labels)
         for rule in document["spec"].get(side, [])
     ]
     return any(
         port in [entry["port"] for entry in rule.get("ports", [])]
         and any(
-            "namespaceSelector" not in peer and "podSelector" in peer and matches(peer["podSelector"], other.labels)
+            "namespaceSelector" not in peer
+            and "podSelector" in peer
+            and matches(peer["podSelector"], other.labels)
             for peer in rule.get(peers, [])
         )
         for rule in rules

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -34,10 +35,14 @@ class Pod:
 
 def render(overlay: str) -> list[Document]:
     """Documents of an overlay, new ones with every call."""
-    return list(yaml.load_all(_text(overlay), Loader=yaml.CSafeLoader))
+    return list(pickle.loads(_documents(overlay)))
 
 
 @lru_cache
+def _documents(overlay: str) -> bytes:
+    return pickle.dumps(list(yaml.load_all(_text(overlay), Loader=yaml.CSafeLoader)))
+
+
 def _text(overlay: str) -> str:
     if shutil.which("kubectl") is None:
         why = "kubectl, which renders the manifests, is not on PATH"
@@ -75,8 +80,18 @@ def pods(documents: list[Document]) -> Iterator[Pod]:
         yield Pod(kind, name, template["metadata"].get("labels", {}), template["spec"])
 
 
-def run_job(documents: list[Document], steps: list[str], monkeypatch: pytest.MonkeyPatch) -> Document:
-    """The Job that the cluster's run launcher makes for a run of these steps, from the overlay's own dagster.yaml."""
+def with_runs(overlay: str) -> list[Document]:
+    """An overlay with the Job beside it that its run launcher makes for a render."""
+    return [*render(overlay), run_job(overlay, "renditions")]
+
+
+def run_job(overlay: str, *steps: str) -> Document:
+    """The Job that the overlay's run launcher makes for a run of these steps; its tags are an annotation."""
+    return dict(pickle.loads(_run_job(overlay, steps)))
+
+
+@lru_cache
+def _run_job(overlay: str, steps: tuple[str, ...]) -> bytes:
     import dagster as dg
     from dagster._core.launcher import LaunchRunContext
     from kubernetes.client import ApiClient
@@ -89,21 +104,21 @@ def run_job(documents: list[Document], steps: list[str], monkeypatch: pytest.Mon
         def create_namespaced_job_with_retries(self, body: Any, namespace: str) -> None:
             made.append(body)
 
-    monkeypatch.setenv("POD_NAMESPACE", "ettametta")
-    monkeypatch.setattr(kubernetes_runs, "_steps", lambda instance, run: steps)
-    monkeypatch.setattr("dagster_k8s.launcher.load_kubernetes_config", lambda *_, **__: None)
-    launcher_config = dagster_yaml(documents)["run_launcher"]["config"]
+    documents = render(overlay)
     code = named(documents, "Deployment", "ettametta-code")["spec"]["template"]["spec"]["containers"][0]
     (image,) = [row["value"] for row in code["env"] if row["name"] == "DAGSTER_CURRENT_IMAGE"]
-    with dg.instance_for_test() as instance:
-        launcher = launcher_of(instance, launcher_config)
+    with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
+        patch.setenv("POD_NAMESPACE", "ettametta")
+        patch.setattr(kubernetes_runs, "_steps", lambda instance, run: list(steps))
+        patch.setattr("dagster_k8s.launcher.load_kubernetes_config", lambda *_, **__: None)
+        launcher = launcher_of(instance, dagster_yaml(documents)["run_launcher"]["config"])
         launcher._api_client = Cluster()
         run = _run(instance, image)
         launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
         tags = instance.get_run_by_id(run.run_id).tags  # type: ignore[union-attr]
     job = ApiClient().sanitize_for_serialization(made[0])
     job["metadata"].setdefault("annotations", {})["tags"] = json.dumps(dict(tags))
-    return dict(job)
+    return pickle.dumps(job)
 
 
 def launcher_of(instance: Any, config: Document) -> Any:
@@ -135,7 +150,5 @@ def _run(instance: Any, image: str) -> Any:
         code_pointer=ModuleCodePointer("ettametta_pipelines.definitions", "defs"),
         container_image=image,
     )
-    run = DagsterRun(
-        job_name="ingest_upload", job_code_origin=JobPythonOrigin("ingest_upload", repository)
-    )
+    run = DagsterRun(job_name="ingest_upload", job_code_origin=JobPythonOrigin("ingest_upload", repository))
     return instance.run_storage.add_run(run)
