@@ -17,7 +17,7 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import RUN_SIZE_TAG
 
 
-class SizedRunLauncher(K8sRunLauncher):  # type: ignore[misc]
+class SizedRunLauncher(K8sRunLauncher):
     """K8sRunLauncher with resources by `run_sizes.py`.
 
     dagster-k8s reads resources from tags of the run, which a job sets and a launch or backfill from the asset graph
