@@ -12,7 +12,7 @@ from dagster._core.launcher import LaunchRunContext
 from dagster_k8s.job import USER_DEFINED_K8S_CONFIG_KEY
 from dagster_k8s.launcher import K8sRunLauncher
 
-from ettametta_pipelines.run_sizes import SIZES, size_of
+from ettametta_pipelines.run_sizes import SIZES, STEP_SIZES, size_of
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import RUN_SIZE_TAG
 
@@ -29,7 +29,7 @@ class SizedRunLauncher(K8sRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
         if USER_DEFINED_K8S_CONFIG_KEY not in run.tags:
-            tags = sizing_tags(run.tags.get(RUN_SIZE_TAG) or size_of(_steps(self._instance, run)))
+            tags = sizing_tags(run.tags.get(RUN_SIZE_TAG) or size_of(steps_of(self._instance, run)))
             self._instance.add_run_tags(run.run_id, tags)
             context = context._replace(dagster_run=run.with_tags({**run.tags, **tags}))
         super().launch_run(context)
@@ -42,12 +42,12 @@ def sizing_tags(size: str) -> dict[str, str]:
     return {RUN_SIZE_TAG: size, USER_DEFINED_K8S_CONFIG_KEY: json.dumps(config, sort_keys=True)}
 
 
-def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
-    """Names of the run's steps. A run without a stored plan counts as one that may do anything."""
+def steps_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """What the run executes, a graph's steps as the graph. A run without a stored plan may do anything."""
     if run.execution_plan_snapshot_id is None:
-        return ["renditions"]
+        return list(STEP_SIZES)
     plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
-    return list(plan.step_keys_to_execute)
+    return [key.partition(".")[0] for key in plan.step_keys_to_execute]
 
 
 def migrate_everything(settings: Settings) -> Iterator[str]:

@@ -109,7 +109,7 @@ def _run_job(overlay: str, steps: tuple[str, ...]) -> bytes:
     (image,) = [row["value"] for row in code["env"] if row["name"] == "DAGSTER_CURRENT_IMAGE"]
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
         patch.setenv("POD_NAMESPACE", "ettametta")
-        patch.setattr(kubernetes_runs, "_steps", lambda instance, run: list(steps))
+        patch.setattr(kubernetes_runs, "steps_of", lambda instance, run: list(steps))
         patch.setattr("dagster_k8s.launcher.load_kubernetes_config", lambda *_, **__: None)
         launcher = launcher_of(instance, dagster_yaml(documents)["run_launcher"]["config"])
         launcher._api_client = Cluster()

@@ -13,7 +13,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster._serdes.config_class import ConfigurableClass
 
 from ettametta_pipelines.definitions import build_definitions
-from ettametta_pipelines.kubernetes_runs import migrate_everything, sizing_tags
+from ettametta_pipelines.kubernetes_runs import migrate_everything, sizing_tags, steps_of
 from ettametta_pipelines.run_sizes import SIZES, STEP_SIZES, size_of
 from ettametta_pipelines.settings import load_settings
 from ettametta_pipelines.state import migrations
@@ -105,6 +105,17 @@ def test_every_sized_step_is_a_step_there_is(settings_env: Any) -> None:
         assets.node_def.name for assets in repository.assets_defs_by_key.values() if assets.is_executable
     }
     assert STEP_SIZES.keys() <= steps
+
+
+@pytest.mark.parametrize(
+    ("job", "size"),
+    [("ingest_upload", "renders"), ("synthesize_clips", "media"), ("plan_publishing", "usual")],
+)
+def test_the_size_follows_from_the_plan_that_dagster_keeps(job: str, size: str, settings_env: Any) -> None:
+    definition = build_definitions(load_settings()).resolve_job_def(job)
+    with dg.instance_for_test() as instance:
+        run = instance.create_run_for_job(definition)
+        assert size_of(steps_of(instance, run)) == size
 
 
 def test_a_size_nobody_knows_is_the_largest() -> None:
