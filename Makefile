@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook format clean
+.PHONY: help demo dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook manifests-audit images format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -20,6 +20,8 @@ help:
 	@echo "make load                     mixed requests on two gateways with Postgres, also in bad conditions"
 	@echo "make soak                     the same for half an hour, watching memory (SOAK_MINUTES=5 for less)"
 	@echo "make scale                    make the tables of docs/scale.md again"
+	@echo "make manifests-audit          check the manifests and Dockerfiles with checkov"
+	@echo "make images                   build the image with podman where no registry is reached, and try the manifests"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -114,9 +116,27 @@ handbook: $(VENV)/.installed-dev
 	$(BIN)/python scripts/filter_pictures.py docs/filters
 	$(BIN)/python scripts/handbook_pictures.py docs/handbook/pictures
 
+# checkov asks for older packages than ours and has an environment of its own.
+AUDIT := .venv-audit
+$(AUDIT)/.installed: | $(BIN)/python
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -qq checkov==3.3.30
+	@touch $@
+
+manifests-audit: $(AUDIT)/.installed
+	@for overlay in dev staging production; do \
+	  rendered=$$(mktemp --suffix=.yaml) && kubectl kustomize k8s/overlays/$$overlay >$$rendered && echo "$$overlay:" && \
+	  $(AUDIT)/bin/checkov --config-file k8s/checkov.yaml --file $$rendered Dockerfile Dockerfile.gpu || exit 1; \
+	  rm $$rendered; \
+	done
+
+images:
+	scripts/build_images.sh pipelines
+	scripts/play_manifests.sh
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(GPU) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) .mypy_cache .ruff_cache

@@ -402,6 +402,15 @@ def connect(
     out.print(Text(f"{account} publishes to {platform} as {connection.channel_title}."), soft_wrap=True)
 
 
+@app.command()
+def migrate() -> None:
+    """Bring the schemas of Dagster and of the state to this version's, and set the widths of the pools."""
+    from ettametta_pipelines.kubernetes_runs import migrate_everything
+
+    for line in migrate_everything(get_settings()):
+        out.print(Text(line), soft_wrap=True)
+
+
 keys = typer.Typer(help="The keys that tokens and other secrets are encrypted with.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 

@@ -164,6 +164,10 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".ettametta"), alias="ETTAMETTA_HOME")
     store_url: str = Field(default="", alias="ETTAMETTA_STORE")
     database_url_raw: SecretStr = Field(default=SecretStr(""), alias="DATABASE_URL")
+    # Widths of Dagster's pools where `ettametta migrate` sets them; see docs/kubernetes.md.
+    pool_limits: Annotated[dict[str, Annotated[int, Field(ge=0, le=1000)]], NoDecode] = Field(
+        default={}, alias="ETTAMETTA_POOL_LIMITS"
+    )
     production_domain: str = Field(default="", alias="PRODUCTION_DOMAIN")
     business_timezone: str = Field(default="UTC", alias="ETTAMETTA_BUSINESS_TIMEZONE")
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
@@ -368,6 +372,11 @@ class Settings(BaseSettings):
     @classmethod
     def _quota_by_bucket(cls, value: Any) -> Any:
         return _pairs(value, "must be bucket=amount, with commas between, such as search=500,units=50000")
+
+    @field_validator("pool_limits", mode="before")
+    @classmethod
+    def _width_by_pool(cls, value: Any) -> Any:
+        return _pairs(value, "must be pool=width, with commas between, such as renders=8,gpu=4")
 
     @field_validator("expire_days", mode="before")
     @classmethod

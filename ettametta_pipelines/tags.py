@@ -7,6 +7,8 @@ PLATFORM_TAG = "ettametta/platform"
 TIER_TAG = "ettametta/tier"
 # Read by whatever starts a pod with a GPU for the run.
 GPU_PRIORITY_TAG = "ettametta/gpu_priority_class"
+# How much of a cluster a run is given; see run_sizes.py.
+RUN_SIZE_TAG = "ettametta/size"
 SLOT_TAG = "ettametta/slot"
 TELL_TAG = "ettametta/tell"
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dagster_pipes import PipesParams
     from kubernetes.client import CoreV1Api, V1Pod
 
-TEMPLATE = Path(__file__).parents[2] / "k8s" / "gpu-pod.yaml"
+TEMPLATE = Path(__file__).parents[2] / "k8s" / "base" / "gpu-pod.yaml"
 # The kubelet's own deadline, should nobody watch any more: somewhat behind ours.
 BACKSTOP_S = 300
 
@@ -175,7 +175,7 @@ def _bad_template(path: Path, error: Exception) -> NeedsPersonError:
     return NeedsPersonError(
         f"The pod template {path} cannot be used: {error}.",
         code="gpu_pod_template",
-        remedy="Set ETTAMETTA_GPU_POD_TEMPLATE to a file like k8s/gpu-pod.yaml.",
+        remedy="Set ETTAMETTA_GPU_POD_TEMPLATE to a file like k8s/base/gpu-pod.yaml.",
     )
 
 

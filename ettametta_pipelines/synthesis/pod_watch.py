@@ -339,7 +339,7 @@ def _refused(error: Any) -> NeedsPersonError:
     return NeedsPersonError(
         f"Kubernetes refused the GPU pod (HTTP {error.status}): {_message_of(error)}",
         code="gpu_pod_refused",
-        remedy="Correct k8s/gpu-pod.yaml, or the namespace's admission rules.",
+        remedy="Correct k8s/base/gpu-pod.yaml, or the namespace's admission rules.",
     )
 
 
@@ -388,7 +388,7 @@ def _overdue(pod: "V1Pod", stage: Stage, waited: float) -> PipelineError:
         return NeedsPersonError(
             f"The GPU pod's container cannot be made ({waited:.0f} s). {words}",
             code="gpu_pod_misconfigured",
-            remedy="Correct the secrets and volumes that k8s/gpu-pod.yaml names.",
+            remedy="Correct the secrets and volumes that k8s/base/gpu-pod.yaml names.",
         )
     return TransientError(
         f"The GPU pod did not start within {waited:.0f} s. {words}",
@@ -440,7 +440,7 @@ _KILLED = _Ending(
 )  # fmt: skip
 _OUT_OF_MEMORY = _Ending(
     FailureKind.NEEDS_PERSON, "gpu_worker_out_of_memory", "used more memory than it may",
-    "Raise the memory limit (k8s/gpu-pod.yaml), or order smaller clips.",
+    "Raise the memory limit (k8s/base/gpu-pod.yaml), or order smaller clips.",
 )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def test_the_pod_is_the_template_with_job_run_and_tier_filled_in(
     ordered = Ordered(cluster, owned, store, shots("a kite"), tags={GPU_PRIORITY_TAG: "ettametta-priority"})
     (pod,) = cluster.created
     container = pod["spec"]["containers"][0]
-    template = yaml.safe_load(Path("k8s/gpu-pod.yaml").read_text())["template"]["spec"]
+    template = yaml.safe_load(Path("k8s/base/gpu-pod.yaml").read_text())["template"]["spec"]
     assert pod["metadata"]["labels"]["dagster/run-id"] == ordered.run_id
     assert pod["metadata"]["ownerReferences"] == [
         {"apiVersion": "v1", "kind": "Pod", "name": "run-pod", "uid": "u-1"}
@@ -230,7 +230,7 @@ def test_a_misspelt_pod_template_is_a_persons_matter_before_a_pod_is_asked_for(
     cluster: Cluster, settings: Settings, store: ObjectStore, tmp_path: Path
 ) -> None:
     template = tmp_path / "pod.yaml"
-    template.write_text(Path("k8s/gpu-pod.yaml").read_text().replace("resources:", "resorces:"))
+    template.write_text(Path("k8s/base/gpu-pod.yaml").read_text().replace("resources:", "resorces:"))
     ordered = Ordered(
         cluster, settings.model_copy(update={"gpu_pod_template": template}), store, shots("a kite")
     )
