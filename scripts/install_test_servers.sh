@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need beyond Python packages, and only what is missing: the programs of Postgres and Redis, and
-# a browser. The tests start their own servers from them; no service is set up or started here.
+# Installs what the tests need beyond Python packages, and only what is missing: the programs of Postgres, PgBouncer
+# and Redis, and a browser. The tests start their own servers from them; no service is set up or started here.
 set -eu
 
 has_postgres() {
@@ -9,11 +9,13 @@ has_postgres() {
   done
   return 1
 }
+has_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 has_redis() { command -v redis-server >/dev/null || [ -x /usr/bin/redis-server ]; }
 has_browser() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
 
 missing=""
 has_postgres || missing="$missing postgresql"
+has_pgbouncer || missing="$missing pgbouncer"
 has_redis || missing="$missing redis-server"
 has_browser || missing="$missing chromium"
 if [ -z "$missing" ]; then exit 0; fi

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
@@ -366,7 +367,7 @@ def _materialization(
     name, key = rendition.format.name, rendition.object_key
     local = store.open().local_path(key)
     metadata: dict[str, Any] = {
-        "watch": dg.MetadataValue.url(f"{get_settings().gateway_url}/{key}"),
+        "watch": dg.MetadataValue.url(media_url(get_settings(), key)),
         "poster": dg.MetadataValue.md(inline_picture(rendition.poster, f"{name} rendition")),
         "rendered": rendition.rendered,
         "encoder": rendition.encoder,
@@ -419,8 +420,8 @@ def _voice_facts(rendition: "Rendition", order: "RenditionOrder") -> dict[str, A
 
     if rendition.voice is None:
         return {"voice": f"not spoken: {order.recipe.name} has no voice-over"} if order.voice else {}
-    gateway = get_settings().gateway_url
-    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(f"{gateway}/{key}")))
+    settings = get_settings()
+    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(media_url(settings, key))))
 
 
 def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:
