@@ -8,9 +8,6 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from ettametta_pipelines.commerce import links
-from ettametta_pipelines.commerce.clicks import Redirects
-from ettametta_pipelines.commerce.networks import load_networks
 from ettametta_pipelines.gateway.app import create_gateway
 from ettametta_pipelines.gateway.cache import cache_counts
 from ettametta_pipelines.gateway.limits import MAX_BODY_BYTES, Rates
@@ -115,14 +112,3 @@ def test_every_answer_bears_its_request_id_and_the_log_has_no_code_and_no_query(
     assert (second["path"], second["status"]) == ("/nowhere", 404)
     assert "secret" not in caplog.text
     assert "hidden" not in caplog.text
-
-
-def test_an_edited_link_shows_at_once_where_the_cache_is_shared(settings_env: Settings) -> None:
-    db = open_state(settings_env)
-    link, code = make(db)
-    leads = Redirects(db, lambda: load_networks(settings_env))
-    assert leads.find(code) is not None
-    links.retire(db, link.id, by="test")
-    found = leads.find(code)
-    assert found is not None
-    assert not found.is_active

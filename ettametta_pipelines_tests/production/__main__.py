@@ -39,7 +39,17 @@ BUCKET = "ettametta"
 STATE, INSTANCE = "ettametta", "dagster"
 UNCHANGED = "0 new renders, 0 new uploads."
 # Settings that would lead the line to somebody's real servers and vendors.
-KEPT_FROM_OUTSIDE = {"HOME", "PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "TERM", "COLUMNS"}
+KEPT_FROM_OUTSIDE = {
+    "HOME",
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "TERM",
+    "COLUMNS",
+}
 
 
 class Servers:
@@ -179,7 +189,9 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
     """The environment of the line: nothing of ours but what is wanted, and no `.env` of the directory we are in."""
     before, here = dict(os.environ), Path.cwd()
     os.environ.clear()
-    os.environ.update({name: value for name, value in before.items() if name in KEPT_FROM_OUTSIDE} | dict(wanted))
+    os.environ.update(
+        {name: value for name, value in before.items() if name in KEPT_FROM_OUTSIDE} | dict(wanted)
+    )
     os.chdir(wanted["ETTAMETTA_HOME"])
     get_settings.cache_clear()
     try:
