@@ -2,8 +2,8 @@
 
 State through PgBouncer in transaction mode, Dagster's instance in Postgres, media, tables and compute logs in S3, the
 gateway's cache in Redis: all of them started here on 127.0.0.1, in fresh directories, and stopped by their process ids.
-Then the line again, which must change nothing, and a look through the gateway as a browser takes it. Exit 0 only if every
-part did its work. What it needs is installed by scripts/install_test_servers.sh.
+Then the line again, which must change nothing, and a look through the gateway as a browser takes it. Exit 0 only if
+every part did its work. What it needs is installed by scripts/install_test_servers.sh.
 """
 
 import io
@@ -111,7 +111,7 @@ class Servers:
 
 
 def main(videos: list[Path]) -> int:
-    console = Console()
+    console, began = Console(), time.monotonic()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ettametta-production-")))
         console.print("Starting Postgres, PgBouncer, Redis and an S3 server on 127.0.0.1 ...")
@@ -132,6 +132,7 @@ def main(videos: list[Path]) -> int:
         with _gateway(settings) as url:
             served = look_through(settings, url)
         print_what_ran(console, servers, served)
+        console.print(f"{time.monotonic() - began:.0f} s in all.")
     return 0
 
 
@@ -228,7 +229,4 @@ def _answers(url: str) -> bool:
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
-    found = main([Path(name).resolve() for name in sys.argv[1:]])
-    print(f"{time.monotonic() - began:.0f} s in all.")
-    sys.exit(found)
+    sys.exit(main([Path(name).resolve() for name in sys.argv[1:]]))
