@@ -165,9 +165,10 @@ def print_what_ran(console: Console, servers: Servers, served: Mapping[str, str]
     runs = servers.count(INSTANCE, "select count(*) from runs")
     events = servers.count(INSTANCE, "select count(*) from event_logs")
     logs, store = servers.objects("dagster/"), servers.objects("store/")
-    if not (posts and runs and logs and store and facts["keyspace_hits"]):
+    # Runs within this process are quiet, and empty logs are not stored: test_instance.py looks at one that speaks.
+    if not (posts and runs and store and facts["keyspace_hits"]):
         raise RuntimeError(
-            f"Something was not used: {posts} posts, {runs} runs, {logs} logs, {store} objects, "
+            f"Something was not used: {posts} posts, {runs} runs, {store} objects, "
             f"{facts['keyspace_hits']} hits of the cache."
         )
     table = Table("part", "on", "holds", title="What ran on what", title_justify="left")
@@ -175,7 +176,7 @@ def print_what_ran(console: Console, servers: Servers, served: Mapping[str, str]
         ("state", f"Postgres through PgBouncer, 127.0.0.1:{servers.pooler.port}, pooled by transaction",
          f"{posts} posts; {servers.pooler.transactions()} transactions passed on"),
         ("Dagster's instance", f"Postgres, 127.0.0.1:{servers.postgres.port}", f"{runs} runs, {events} events"),
-        ("compute logs", f"S3, {servers.s3.url}", f"{logs} files"),
+        ("compute logs", f"S3, {servers.s3.url}", f"{logs} files; quiet runs leave none"),
         ("media and tables", f"S3, {servers.s3.url}", f"{store} objects"),
         ("gateway's cache", f"Redis, 127.0.0.1:{servers.redis.port}",
          f"{facts['keyspace_hits']} hits, {facts['keyspace_misses']} misses"),
