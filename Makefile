@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook manifests-audit images format clean
+.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook manifests-audit images format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
 	@echo "make demo VIDEOS=\"a.mp4 b.mov\"  the same on your own files"
+	@echo "make demo-production          the same on Postgres, PgBouncer, Redis and an S3 server of its own"
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make test-gpu-worker          the GPU worker's tests alone: tiny models on this machine's processor"
@@ -34,7 +35,11 @@ $(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-demo-production: $(VENV)/.installed-dev
+	@scripts/install_test_servers.sh
+	@$(BIN)/python -m ettametta_pipelines_tests.production $(VIDEOS)
+
+dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

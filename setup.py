@@ -25,6 +25,7 @@ setup(
         "alembic",
         "av",
         "boto3",
+        "cashews[redis]",
         "celery[redis]",
         "cryptography",
         "dagster",

@@ -45,7 +45,7 @@ def project_root() -> Path:
 def prepare_home(settings: Settings) -> dict[str, str]:
     """Create the home with its Dagster instance settings; returns the environment children run with."""
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    wanted = (project_root() / "dagster.yaml").read_bytes()
+    wanted = (settings.instance_file or project_root() / "dagster.yaml").read_bytes()
     placed = settings.dagster_home / "dagster.yaml"
     if not placed.exists() or placed.read_bytes() != wanted:
         staged = placed.with_suffix(".yaml.new")

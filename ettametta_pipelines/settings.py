@@ -168,6 +168,18 @@ class Settings(BaseSettings):
     pool_limits: Annotated[dict[str, Annotated[int, Field(ge=0, le=1000)]], NoDecode] = Field(
         default={}, alias="ETTAMETTA_POOL_LIMITS"
     )
+    cache_url: str = Field(default="", alias="CACHE_URL")
+    # What links to media are signed with, commas between: the first signs, all are taken; see docs/production.md.
+    media_signing_keys: SecretStr = Field(default=SecretStr(""), alias="MEDIA_SIGNING_KEYS")
+    media_cdn_url: str = Field(default="", alias="MEDIA_CDN_URL", pattern=r"^(https?://[^\s?#]+)?$")
+    # Requests a second of one client at the gateway (0: any number), and the header in which a proxy names the client.
+    requests_a_second: float = Field(default=50, ge=0, le=100_000, alias="ETTAMETTA_REQUESTS_A_SECOND")
+    client_header: str = Field(default="", alias="ETTAMETTA_CLIENT_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$")
+    # Connections of one process to Postgres that stay open, and more under load.
+    database_pool: int = Field(default=5, ge=1, le=100, alias="ETTAMETTA_DATABASE_POOL")
+    database_overflow: int = Field(default=10, ge=0, le=100, alias="ETTAMETTA_DATABASE_OVERFLOW")
+    # Settings of the Dagster instance that `ettametta dev` places; the project's dagster.yaml if unset.
+    instance_file: Path | None = Field(default=None, alias="ETTAMETTA_INSTANCE_FILE")
     production_domain: str = Field(default="", alias="PRODUCTION_DOMAIN")
     business_timezone: str = Field(default="UTC", alias="ETTAMETTA_BUSINESS_TIMEZONE")
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
@@ -420,6 +432,13 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("media_signing_keys")
+    @classmethod
+    def _long_keys(cls, value: SecretStr) -> SecretStr:
+        if any(len(key.strip()) < 32 for key in value.get_secret_value().split(",") if key.strip()):
+            raise ValueError("must be keys of 32 characters or more, with commas between")
+        return value
+
     @field_validator("smtp_url")
     @classmethod
     def _known_mail_server(cls, value: SecretStr) -> SecretStr:
@@ -477,6 +496,13 @@ class Settings(BaseSettings):
             if url.startswith(prefix):
                 return "postgresql+psycopg://" + url.removeprefix(prefix)
         return url
+
+    @property
+    def media_keys(self) -> tuple[str, ...]:
+        """What links to media are signed with, the newest first; none where they are not signed."""
+        return tuple(
+            filter(None, (key.strip() for key in self.media_signing_keys.get_secret_value().split(",")))
+        )
 
     @property
     def timezone(self) -> ZoneInfo:

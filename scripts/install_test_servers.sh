@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the tests need beyond Python packages, and only what is missing: the programs of Postgres, Redis and
-# Prometheus, of which only the checker of rules is used, and a browser. The tests start their own servers from them; no
-# service is set up or started here.
+# Installs what the tests need beyond Python packages, and only what is missing: the programs of Postgres, PgBouncer,
+# Redis and Prometheus, of which only the checker of rules is used, and a browser. The tests start their own servers from
+# them; no service is set up or started here.
 set -eu
 
 has_postgres() {
@@ -10,6 +10,7 @@ has_postgres() {
   done
   return 1
 }
+has_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 has_redis() { command -v redis-server >/dev/null || [ -x /usr/bin/redis-server ]; }
 has_browser() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
 
@@ -17,6 +18,7 @@ has_promtool() { command -v promtool >/dev/null; }
 
 missing=""
 has_postgres || missing="$missing postgresql"
+has_pgbouncer || missing="$missing pgbouncer"
 has_redis || missing="$missing redis-server"
 has_browser || missing="$missing chromium"
 has_promtool || missing="$missing prometheus"

@@ -13,18 +13,22 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
+from ettametta_pipelines.gateway.cache import ReadCache, cache_counts
+from ettametta_pipelines.gateway.limits import RequestLimits
 from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.metrics import Counts, measure
-from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused
+from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused, is_this_machine
 from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
 from ettametta_pipelines.gateway.postbacks import postback_routes
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.threads import in_turn
 from ettametta_pipelines.gateway.webhooks import webhook_routes
+from ettametta_pipelines.media_links import is_signed
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectMissing, ObjectStore, open_store
@@ -66,7 +70,9 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
 
     @app.api_route("/media/{path:path}", methods=["GET", "HEAD"])
     def media(path: str, request: Request) -> Response:
-        return _serve_media(store, SERVED_PREFIX + path, request.headers.get("range"))
+        key = SERVED_PREFIX + path
+        _check_link(settings, key, request)
+        return _serve_media(store, key, request.headers.get("range"))
 
     app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
     app.add_api_route("/icon.svg", icon, methods=["GET"])
@@ -76,7 +82,8 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
 
 def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: ObjectStore, url: str) -> None:
     """The operators' pages and the webhooks, with the headers and refusals they share."""
-    door, followed = OperatorsDoor(settings, url), FollowedLinks(settings, state)
+    door, cache = OperatorsDoor(settings, url), ReadCache(settings)
+    followed = FollowedLinks(settings, state, cache)
     for routes in (
         webhook_routes(settings, state),
         postback_routes(settings, state),
@@ -85,7 +92,7 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         app.include_router(routes)
     turns = in_turn()
     for pages in (
-        publication_routes(settings, state, store, door),
+        publication_routes(settings, state, store, door, cache),
         account_routes(settings, state, door),
         link_routes(settings, state, door, followed),
         billing_routes(settings, door),
@@ -102,8 +109,10 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
 
     app.add_middleware(PageHeaders, form_targets=[*_consent_origins(settings), *stripe_origins(settings)])
+    app.add_middleware(RequestLimits, settings=settings)
     lost = Counts("ettametta_clicks", "Clicks", "outcome", lambda: {"lost": followed.log.lost})
-    measure(app, state, [lost])
+    reads = Counts("ettametta_cache_reads", "Reads of the cache", "outcome", cache_counts)
+    measure(app, state, [lost, reads])
 
 
 def _consent_origins(settings: Settings) -> list[str]:
@@ -130,6 +139,15 @@ def _readiness_problems(store: ObjectStore, state: StateDatabase) -> list[str]:
     except PipelineError as error:
         problems.append(f"state database: {error.code}")
     return problems
+
+
+def _check_link(settings: Settings, key: str, request: Request) -> None:
+    """Raises HTTPException unless the link is signed by us, or this very machine asks a gateway that signs nothing."""
+    if settings.media_keys:
+        if not is_signed(settings, key, request.query_params, utc_now()):
+            raise HTTPException(403, "the link is not signed, was changed, or has ended")
+    elif settings.production_domain or not is_this_machine(request):
+        raise HTTPException(403, "media are closed: this gateway has no MEDIA_SIGNING_KEYS")
 
 
 def _serve_media(store: ObjectStore, key: str, range_header: str | None) -> Response:

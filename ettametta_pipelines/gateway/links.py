@@ -136,7 +136,7 @@ def link_routes(
         # Planned anew: what was shown may have changed since, and nothing that a form says is believed.
         planned = links.plan_import(db, account, form.fields.get("text", "").encode(), *_vocabulary(settings))
         links.carry_out(db, account, planned, by=form.operator.actor)
-        followed.redirects.forget()
+        followed.forget()
         return see(f"/links?account={quote(account)}")
 
     @routes.get("/links/{link_id}")
@@ -164,7 +164,7 @@ def link_routes(
                 form.operator, _said(form), status=400, problem=error, link=link, account=link.account_id
             )
         links.edit(db, link_id, fields, by=form.operator.actor)
-        followed.redirects.forget()
+        followed.forget()
         return see(f"/links/{link_id}")
 
     @routes.get("/links/{link_id}/retire")
@@ -175,7 +175,7 @@ def link_routes(
     def retire(form: Posted, link_id: str) -> Response:
         own(form.operator, link_id)
         links.retire(db, link_id, by=form.operator.actor)
-        followed.redirects.forget()
+        followed.forget()
         return see(f"/links/{link_id}")
 
     return routes

@@ -135,9 +135,7 @@ class OperatorsDoor:
         return name
 
     def _local(self, request: Request) -> str:
-        local = _is_loopback(request.client.host if request.client else None)
-        forwarded = any(request.headers.get(name) for name in FORWARDING_HEADERS)
-        if self._settings.production_domain or forwarded or not local:
+        if self._settings.production_domain or not is_this_machine(request):
             raise PageRefused(
                 403,
                 "Closed",
@@ -179,6 +177,12 @@ def _is_loopback(host: str | None) -> bool:
         return ip_address(host or "").is_loopback
     except ValueError:
         return False
+
+
+def is_this_machine(request: Request) -> bool:
+    """Whether this machine asks, and for itself: nothing says that a proxy passes somebody else's request on."""
+    forwarded = any(request.headers.get(name) for name in FORWARDING_HEADERS)
+    return not forwarded and _is_loopback(request.client.host if request.client else None)
 
 
 def may(settings: Settings, operator: Operator, account: str) -> bool:

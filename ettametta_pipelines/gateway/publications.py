@@ -1,11 +1,13 @@
 """Pages of the posts: what waits, what went out, each with its trail, and the two answers to one that is in doubt."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.gateway.cache import ReadCache
 from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.publishing import connections, review
@@ -18,10 +20,12 @@ from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
 
 RECENT = 50
+# A file of the lake, written anew every few minutes.
+PLANNED_KEPT_S = 15.0
 
 
 def publication_routes(
-    settings: Settings, db: StateDatabase, store: ObjectStore, door: OperatorsDoor
+    settings: Settings, db: StateDatabase, store: ObjectStore, door: OperatorsDoor, cache: ReadCache
 ) -> APIRouter:
     """`/` and `/publications`."""
     routes = APIRouter()
@@ -51,7 +55,7 @@ def publication_routes(
             "posts.html",
             operator,
             in_review=review.listed(db, review.NEEDING_A_PERSON),
-            planned=planned_posts(store),
+            planned=cache.read_here("planned", "posts", PLANNED_KEPT_S, lambda: planned_posts(store)),
             under_way=review.listed(db, review.UNDER_WAY),
             recent=review.listed(db, review.DONE, limit=RECENT),
             recent_limit=RECENT,
@@ -94,6 +98,11 @@ def planned_posts(store: ObjectStore) -> list[dict[str, Any]]:
     from ettametta_pipelines.storage.parquet import PartitionMissing, read_table
 
     try:
-        return PUBLISH_QUEUE.rows(read_table(store, PUBLISH_QUEUE, None))
+        rows = PUBLISH_QUEUE.rows(read_table(store, PUBLISH_QUEUE, None))
     except PartitionMissing:
         return []
+    # As a cache keeps them.
+    return [
+        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in rows
+    ]

@@ -7,12 +7,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
+from anyio import from_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 from ettametta_pipelines.commerce.clicks import (
     CODE,
+    FRESH_S,
     ClickLog,
     Gauge,
     Lead,
@@ -22,6 +25,7 @@ from ettametta_pipelines.commerce.clicks import (
 )
 from ettametta_pipelines.commerce.networks import load_networks
 from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.gateway.cache import ReadCache
 from ettametta_pipelines.gateway.pages import page
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
@@ -29,6 +33,7 @@ from ettametta_pipelines.state.session import StateDatabase
 # Longer than a look-up takes, shorter than a person waits.
 LOOK_UP_S = 1.0
 LOOK_UPS_AT_ONCE = 4
+LEADS = "go"
 
 
 class _TooMany(Exception):
@@ -38,14 +43,20 @@ class _TooMany(Exception):
 class FollowedLinks:
     """What the redirect and the pages about links share in one process."""
 
-    def __init__(self, settings: Settings, db: StateDatabase) -> None:
+    def __init__(self, settings: Settings, db: StateDatabase, cache: ReadCache) -> None:
+        self.cache = cache
         self.redirects = Redirects(db, lambda: load_networks(settings))
         self.log = ClickLog(db, settings.timezone)
+
+    def forget(self) -> None:
+        """A link was changed: said by a page, from its worker thread."""
+        self.redirects.forget()
+        from_thread.run(self.cache.forget, LEADS)
 
 
 def redirect_routes(followed: FollowedLinks) -> APIRouter:
     """Not behind the operators' door. Nothing of the request gets into the address but which code it names."""
-    redirects, log, gauge = followed.redirects, followed.log, Gauge()
+    redirects, cache, log, gauge = followed.redirects, followed.cache, followed.log, Gauge()
     # Of its own, so that a database that hangs holds up no other page.
     readers = ThreadPoolExecutor(LOOK_UPS_AT_ONCE, thread_name_prefix="go")
 
@@ -53,6 +64,7 @@ def redirect_routes(followed: FollowedLinks) -> APIRouter:
     async def noted_at_the_end(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(log.close)
+        await cache.close()
 
     routes = APIRouter(lifespan=noted_at_the_end)
 
@@ -61,16 +73,18 @@ def redirect_routes(followed: FollowedLinks) -> APIRouter:
 
         Only questions to the database are limited: whoever tries codes out turns away no follower of a known one.
         """
-        if (lead := redirects.remembered(code, fresh=True)) is not None:
-            return lead
-        if not gauge.admits():
-            if (lead := redirects.remembered(code, fresh=False)) is None:
+
+        async def asked() -> list[Any] | None:
+            if not gauge.admits():
                 raise _TooMany
-            return lead
+            found = asyncio.get_running_loop().run_in_executor(readers, redirects.find, code)
+            lead = await asyncio.wait_for(found, LOOK_UP_S)
+            return None if lead is None else [lead.url, lead.is_active]
+
         try:
-            asked = asyncio.get_running_loop().run_in_executor(readers, redirects.find, code)
-            return await asyncio.wait_for(asked, LOOK_UP_S)
-        except (PipelineError, TimeoutError):
+            kept = await cache.read(LEADS, code, FRESH_S, asked)
+            return None if kept is None else Lead(*kept)
+        except (PipelineError, TimeoutError, _TooMany):
             if (lead := redirects.remembered(code, fresh=False)) is None:
                 raise
             return lead

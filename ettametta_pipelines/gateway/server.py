@@ -15,11 +15,13 @@ def serve_gateway(settings: Settings, host: str, port: int) -> None:
     import uvicorn
 
     from ettametta_pipelines.gateway.app import create_gateway
+    from ettametta_pipelines.gateway.limits import log_requests
 
     with closing(listen_on(host, port, service="gateway", variable="ETTAMETTA_GATEWAY_PORT")) as listener:
         # Behind PRODUCTION_DOMAIN that is the address; else the loopback one, with the port that was taken.
         local = f"http://127.0.0.1:{listener.getsockname()[1]}"
         gateway = create_gateway(settings, url=settings.gateway_url if settings.production_domain else local)
+        log_requests()
         # The peer's own address is looked at, so no header may replace it.
         config = uvicorn.Config(
             gateway,

@@ -150,7 +150,7 @@ def _queue(
 
     channels = load_channels(settings.channels_file)
     planned = upcoming(store, db, channels, now, live=live_platforms(settings))
-    return queue_rows(planned, channels, settings.gateway_url, now)
+    return queue_rows(planned, channels, settings, now)
 
 
 def _desk(context: dg.AssetExecutionContext, settings: Settings, now: datetime) -> "Desk":

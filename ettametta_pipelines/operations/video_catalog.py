@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.media.sidecar import title_from_name
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.operations.findings import Finding
 from ettametta_pipelines.previews import cell, link, markdown_table
 from ettametta_pipelines.publishing.backlog import WAITING_FOR_APPROVAL
@@ -67,7 +68,7 @@ def catalog_rows(
     sources = lake.rows(SOURCES_SQL)
     renditions: dict[str, list[str]] = defaultdict(list)
     for row in lake.rows(RENDITIONS_SQL):
-        renditions[row["source_id"]].append(f"{row['format']} {settings.gateway_url}/{row['object_key']}")
+        renditions[row["source_id"]].append(f"{row['format']} {media_url(settings, row['object_key'])}")
     posts = _posts(db)
     money = known_money(lake)
     planned: dict[str, list[Mapping[str, Any]]] = defaultdict(list)

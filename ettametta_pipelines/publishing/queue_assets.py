@@ -10,6 +10,7 @@ from pydantic import Field
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.previews import Thumb, cell, picture_strip
 from ettametta_pipelines.publishing.post_choices import PostChoices
@@ -59,7 +60,7 @@ def publish_queue(
     with failure_policy(context):
         channels = load_channels(settings.channels_file)
         planned = upcoming(store.open(), state.open(), channels, now, live=live_platforms(settings))
-        rows = queue_report.queue_rows(planned, channels, settings.gateway_url, now)
+        rows = queue_report.queue_rows(planned, channels, settings, now)
         frame = PUBLISH_QUEUE.frame(rows)
     dated = [p for p in planned if p.at is not None]
     waiting = [row for row in rows if row["why"] == WAITING_FOR_APPROVAL]
@@ -168,7 +169,7 @@ def publication_approvals(
         value=frame,
         metadata={
             "decision": config.decision if config.decision != "show" else "only shown; nothing was decided",
-            "watch": dg.MetadataValue.url(f"{settings.gateway_url}/{rendition['object_key']}"),
+            "watch": dg.MetadataValue.url(media_url(settings, rendition["object_key"])),
             "stills": dg.MetadataValue.md(stills),
             **{name: dg.MetadataValue.md(table) for name, table in (shown | refused).items()},
             "tell": ", ".join(sorted({t for p in platforms for t in channels.of(source["account"], p).tell}))

@@ -6,10 +6,12 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.previews import cell, link, markdown_table
 from ettametta_pipelines.publishing.approvals import Proposal, differences
 from ettametta_pipelines.publishing.policy import ChannelPolicy, Channels
 from ettametta_pipelines.publishing.queue import Planned
+from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import PublicationDecision
 
 # Longer tables are cut; the stored table has every row.
@@ -17,7 +19,7 @@ ROWS_SHOWN = 60
 
 
 def queue_rows(
-    planned: Sequence[Planned], channels: Channels, gateway_url: str, now: datetime
+    planned: Sequence[Planned], channels: Channels, settings: Settings, now: datetime
 ) -> list[dict[str, Any]]:
     """Rows of `publish_queue`."""
     return [
@@ -31,7 +33,7 @@ def queue_rows(
             "source_id": p.entry.source_id,
             "intent_no": p.entry.intent_no,
             "title": p.entry.title,
-            "preview_url": f"{gateway_url}/{p.entry.object_key}",
+            "preview_url": media_url(settings, p.entry.object_key),
             "sha256": p.entry.sha256,
             "ready_at": p.entry.ready_at,
             "not_before": p.entry.not_before,

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.related import POSTS, SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
@@ -365,12 +366,12 @@ def _materialization(
     from ettametta_pipelines.media.animation import markdown, preview_key
     from ettametta_pipelines.media.pictures import inline_picture
 
-    name, key, gateway = rendition.format.name, rendition.object_key, get_settings().gateway_url
+    name, key = rendition.format.name, rendition.object_key
     local = store.open().local_path(key)
     metadata: dict[str, Any] = {
-        "watch": dg.MetadataValue.url(f"{gateway}/{key}"),
+        "watch": dg.MetadataValue.url(media_url(get_settings(), key)),
         "in_motion": dg.MetadataValue.md(
-            markdown(f"{gateway}/{preview_key(key)}", f"{name} rendition, moving")
+            markdown(media_url(get_settings(), preview_key(key)), f"{name} rendition, moving")
         ),
         "poster": dg.MetadataValue.md(inline_picture(rendition.poster, f"{name} rendition")),
         **related_pages(order.source_id, SOURCE, *POSTS),
@@ -425,8 +426,8 @@ def _voice_facts(rendition: "Rendition", order: "RenditionOrder") -> dict[str, A
 
     if rendition.voice is None:
         return {"voice": f"not spoken: {order.recipe.name} has no voice-over"} if order.voice else {}
-    gateway = get_settings().gateway_url
-    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(f"{gateway}/{key}")))
+    settings = get_settings()
+    return dict(voice_facts(rendition.voice, lambda key: dg.MetadataValue.url(media_url(settings, key))))
 
 
 def _check_result(name: str, finding: "Finding", frame: bytes | None = None) -> dg.AssetCheckResult:

@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.related import SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import RECIPE_TRIALS, rendition_asset
@@ -154,10 +155,10 @@ def _pictures(row: dict[str, Any], preview_key: str | None, poster: bytes | None
 
     if preview_key is None or poster is None:
         return {"watch": "nothing was kept: a check failed"}
-    gateway = get_settings().gateway_url
+    settings = get_settings()
     return {
-        "watch": dg.MetadataValue.url(f"{gateway}/{row['object_key']}"),
-        "in_motion": dg.MetadataValue.md(markdown(f"{gateway}/{preview_key}", "trial, moving")),
+        "watch": dg.MetadataValue.url(media_url(settings, row["object_key"])),
+        "in_motion": dg.MetadataValue.md(markdown(media_url(settings, preview_key), "trial, moving")),
         "poster": dg.MetadataValue.md(inline_picture(poster, "trial")),
     }
 

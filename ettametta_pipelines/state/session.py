@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError, TransientError
@@ -40,6 +41,8 @@ POSTGRES_PATIENCE = {
     "statement_timeout": 2 * LOCK_WAIT_S * 1000,
     "idle_in_transaction_session_timeout": 5 * LOCK_WAIT_S * 1000,
 }
+# For a connection of the pool, before whoever waits is told to come back.
+POOL_WAIT_S = 10
 WITHOUT_HASTE = "ettametta_without_haste"
 WAL_RETRY_S = 0.02
 _SQLITE_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -48,8 +51,10 @@ _SQLITE_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 class StateDatabase:
     """The relational state behind one SQLAlchemy URL. Safe to share between threads, not across a fork."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgres_engine(url)
+    def __init__(self, url: str, *, pool: int = 5, overflow: int = 10) -> None:
+        """On Postgres `pool` connections at most stay open, and so many more are opened under load."""
+        is_file = url.startswith("sqlite")
+        self._engine = _sqlite_engine(url) if is_file else _postgres_engine(url, pool, overflow)
         reading = {BEGIN_OPTION: "BEGIN"} if self.dialect == "sqlite" else {"postgresql_readonly": True}
         self._writers = sessionmaker(self._engine, expire_on_commit=False)
         self._readers = sessionmaker(self._engine.execution_options(**reading), expire_on_commit=False)
@@ -76,6 +81,13 @@ class StateDatabase:
         try:
             with maker() as session, session.begin():
                 yield session
+        except PoolTimeout as error:
+            raise TransientError(
+                f"All connections of this process to the state database are in use ({POOL_WAIT_S} s).",
+                code="state_busy",
+                remedy="Try again; if it stays, see ETTAMETTA_DATABASE_POOL in docs/production.md.",
+                retry_after_s=5,
+            ) from error
         except (InternalError, OperationalError) as error:
             if (explained := _explained(error)) is None:
                 raise
@@ -155,16 +167,16 @@ def open_state(settings: Settings) -> StateDatabase:
 
     One per URL and process, so that connections are shared and the schema is looked at once.
     """
-    return _shared_state(settings.database_url)
+    return _shared_state(settings.database_url, settings.database_pool, settings.database_overflow)
 
 
 @lru_cache(maxsize=8)
-def _shared_state(url: str) -> StateDatabase:
+def _shared_state(url: str, pool: int, overflow: int) -> StateDatabase:
     if url.startswith("sqlite"):
         file = sa.make_url(url).database
         if file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
-    database = StateDatabase(url)
+    database = StateDatabase(url, pool=pool, overflow=overflow)
     database.migrate()
     return database
 
@@ -199,13 +211,16 @@ def _sqlite_engine(url: str) -> sa.Engine:
     return engine
 
 
-def _postgres_engine(url: str) -> sa.Engine:
+def _postgres_engine(url: str, pool: int, overflow: int) -> sa.Engine:
     # A transaction pooler in between (PgBouncer) hands every transaction another server connection, where statements
     # prepared on the last one do not exist.
     engine = sa.create_engine(
         url,
         connect_args={"prepare_threshold": None, "connect_timeout": 10, "application_name": "ettametta"},
         pool_pre_ping=True,
+        pool_size=pool,
+        max_overflow=overflow,
+        pool_timeout=POOL_WAIT_S,
         hide_parameters=True,
     )
 

@@ -231,9 +231,7 @@ def hand_in_clips(
             "cost_usd": round(cost["cost"] / 1e6, 4),
             "what_was_made": dg.MetadataValue.md(report.clip_table(rows)),
             "preview": dg.MetadataValue.md(report.clip_strip(workshop, rows) or "none"),
-            "in_motion": dg.MetadataValue.md(
-                report.clip_previews(workshop, rows, get_settings().gateway_url) or "none"
-            ),
+            "in_motion": dg.MetadataValue.md(report.clip_previews(workshop, rows, get_settings()) or "none"),
             "took_s": round(monotonic() - started, 2),
         },
     )

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.failures import PipelineError
+from ettametta_pipelines.media_links import media_url
 from ettametta_pipelines.previews import Thumb, cell, markdown_table, number, picture_strip
+from ettametta_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectStore
@@ -102,7 +104,7 @@ def clip_strip(workshop: "Workshop", rows: Sequence[Row]) -> str | None:
     return picture_strip(thumbs) if thumbs else None
 
 
-def clip_previews(workshop: "Workshop", rows: Sequence[Row], gateway_url: str) -> str | None:
+def clip_previews(workshop: "Workshop", rows: Sequence[Row], settings: Settings) -> str | None:
     """Each clip in motion, under its title; a clip that cannot be shown is left out."""
     from ettametta_pipelines.confinement import private_dir
     from ettametta_pipelines.media.animation import keep_preview, markdown
@@ -120,5 +122,5 @@ def clip_previews(workshop: "Workshop", rows: Sequence[Row], gateway_url: str) -
             workshop.say(f"{key} cannot be shown in motion: {error.message}")
             continue
         said = f"{cell(row['title'])} ({cell(row['engine'])})"
-        shown.append(f"{said}\n\n{markdown(f'{gateway_url}/{made}', 'clip, moving')}")
+        shown.append(f"{said}\n\n{markdown(media_url(settings, made), 'clip, moving')}")
     return "\n\n".join(shown) or None

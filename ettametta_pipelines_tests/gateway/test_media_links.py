@@ -18,7 +18,7 @@ def client(settings_env: Settings) -> Iterator[TestClient]:
     store = open_store(settings_env)
     store.put(KEY, CONTENT)
     store.put("uploads/demo/cooking/2026/11/22/raw.mp4", b"untrusted")
-    with TestClient(create_gateway(settings_env)) as client:
+    with TestClient(create_gateway(settings_env), client=("127.0.0.1", 4000)) as client:
         yield client
 
 
