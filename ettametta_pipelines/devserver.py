@@ -134,13 +134,13 @@ def _dagster(folder: Path, host: str, port: int) -> dict[str, tuple[list[str], s
     served.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     code = ["code-server", "start", "--socket", socket, "--location-name", module["location_name"]]
     target = ["--module-name", module["module_name"], "--working-directory", str(project_root())]
-    beside = [sys.executable, "-m", "ettametta_pipelines.automation.served"]
+    start = [sys.executable, "-m", "ettametta_pipelines.automation.served"]
     page = ["-w", str(served), "-h", host, "-p", str(port), "--dagster-log-level", "warning"]
     quietly = ["--log-level", "warning"]
     return {
-        "code server": ([sys.executable, "-m", "dagster", *code, *target, *quietly], ""),
-        "daemon": ([*beside, "daemon", str(folder), "run", "-w", str(served), *quietly], ""),
-        "Dagster UI": ([*beside, "ui", str(folder), *page], f"http://{host}:{port}"),
+        "daemon": ([*start, "daemon", str(folder), "run", "-w", str(served), *quietly], ""),
+        "code server": ([*start, "code", str(folder), *code, *target, *quietly], ""),
+        "Dagster UI": ([*start, "ui", str(folder), *page], f"http://{host}:{port}"),
     }
 
 

@@ -1,10 +1,10 @@
-"""Dagster's daemon and UI beside a code server that is still starting; `ettametta dev` starts both.
+"""Dagster's code server, daemon and UI, started side by side by `ettametta dev`; each waits for what it needs.
 
-    python -m ettametta_pipelines.automation.served {daemon,ui} FOLDER ARGUMENTS...
+    python -m ettametta_pipelines.automation.served {code,daemon,ui} FOLDER ARGUMENTS...
 
-Importing Dagster takes as long as the code server does, so it happens meanwhile: only then the socket in FOLDER is
-waited for. The daemon makes the instance's databases and sets the limits of the pools; the UI waits for that as well,
-since two processes that make the same database stumble over each other.
+Most of a start is importing Dagster, which all three do at once. The daemon makes the instance's databases and sets the
+limits of the pools; the others wait for that, since two processes that make one database stumble over each other. The
+UI and the daemon then wait for the code server's socket in FOLDER.
 """
 
 import sys
@@ -19,8 +19,11 @@ from ettametta_pipelines.devserver import SOCKET
 STORAGE = "storage-is-there"
 # Then they start all the same, and show what is wrong.
 WAIT_S = 120.0
+# Two renders at once: while one judges what it made, the other keeps the processors busy. Pictures are not in their
+# pool: a step that finds its pool full asks again after up to 15 seconds.
 POOL_LIMITS = {
-    "renders": 1, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2, "siliconflow": 2,
+    "renders": 2, "thumbnails": 1, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2,
+    "siliconflow": 2,
 }  # fmt: skip
 
 
@@ -28,6 +31,13 @@ def set_pool_limits(instance: dg.DagsterInstance) -> None:
     """Named pool limits live in the instance database, not in dagster.yaml; setting them again is harmless."""
     for pool, limit in POOL_LIMITS.items():
         instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def code(folder: Path) -> Callable[[], object]:
+    from dagster._cli import main as run_dagster
+
+    wait_for(folder / STORAGE)
+    return run_dagster
 
 
 def daemon(folder: Path) -> Callable[[], object]:
@@ -56,7 +66,7 @@ def wait_for(path: Path) -> None:
 
 def main() -> None:
     which, folder = sys.argv[1:3]
-    run = {"daemon": daemon, "ui": ui}[which](Path(folder))
+    run = {"code": code, "daemon": daemon, "ui": ui}[which](Path(folder))
     sys.argv[1:3] = []
     run()
 

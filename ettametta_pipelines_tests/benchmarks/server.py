@@ -108,7 +108,7 @@ class Measured:
 
 def _in_short(arguments: Sequence[str]) -> str:
     words = [word for word in arguments[1:] if word and not word.startswith("-")]
-    return " ".join(words[:3]).replace(str(Path.home()), "~")[:60]
+    return " ".join(words[:2])
 
 
 def load() -> str:

@@ -5,12 +5,13 @@ subject, checks included, in this process; several in a row are timed and counte
 processors are used whatever the machine has. `make bench` runs it for one upload and for 20, and keeps the figures in
 `bench/uploads_to_renditions.json`.
 
-    python -m ettametta_pipelines_tests.benchmarks.uploads_to_renditions [--uploads 1 20] [--bare 3]
+    python -m ettametta_pipelines_tests.benchmarks.uploads_to_renditions [--uploads 1 20] [--rounds 3]
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -30,7 +31,7 @@ from ettametta_pipelines_tests.benchmarks.server import Server, load
 
 SECONDS = 10
 LIMIT_S = 1800.0
-ROUNDS = 3
+WHOSE = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 BAR_ONE_S, BAR_MANY = 15.0, 1.5
 RUNS = """
 { runsOrError { ... on Runs { results {
@@ -51,8 +52,8 @@ def clips(folder: Path, number: int, first: int = 0) -> list[Path]:
     return made
 
 
-def bare_renders(source: Path, folder: Path, number: int) -> list[float]:
-    """Seconds of each of `number` renders in a row."""
+def bare_renders(source: Path, folder: Path, number: int) -> list[tuple[float, float]]:
+    """(Seconds, CPU seconds) of each of `number` renders in a row."""
     from ettametta_pipelines.media.analysis import analyse
     from ettametta_pipelines.renders.engine import render
     from ettametta_pipelines.renders.recipe import DEFAULT_RECIPE, load_preset, seed_for
@@ -65,10 +66,15 @@ def bare_renders(source: Path, folder: Path, number: int) -> list[float]:
     took = []
     for _ in range(number):
         with fresh(folder) as out:
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), cpu_s()
             render(source, probe, recipe, tuple(FORMATS), seed, out, loudness=known.loudness, subject=known.subject)
-            took.append(time.perf_counter() - started)
+            took.append((time.perf_counter() - started, cpu_s() - cpu))
     return took
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, WHOSE))
 
 
 def drop(server: Server, files: list[Path]) -> float:
@@ -137,7 +143,7 @@ def parts(runs: list[dict[str, Any]], dropped: float) -> dict[str, float]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--uploads", type=int, nargs="+", default=[1, 20])
-    options.add_argument("--bare", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=3, help="of a single upload, and of bare renders")
     chosen = options.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSORS])
     figures: dict[str, Any] = {"load": load()}
@@ -147,20 +153,22 @@ def main() -> None:
         (files := home / "clips").mkdir()
         first = clips(files, 1)[0]
         bare_renders(first, files, 1)
-        bare = bare_renders(first, files, chosen.bare)
+        bare = bare_renders(first, files, chosen.rounds)
         server = Server(home)
         server.wait_for(server.is_up)
         server.wait_for(server.daemons_beat)
         made = 1
         for number in chosen.uploads:
             rounds = []
-            for _ in range(ROUNDS if number == 1 else 1):
+            for _ in range(chosen.rounds if number == 1 else 1):
                 rounds.append(through_the_daemon(server, clips(files, number, made)))
                 made += number
                 bare += bare_renders(first, files, 1)
             rounds.sort(key=lambda one: one["seconds"])
             figures[str(number)] = rounds[len(rounds) // 2] | {"all": [one["seconds"] for one in rounds]}
-        figures["bare_s"] = {"least": min(bare), "mean": statistics.mean(bare)}
+        figures["bare"] = {
+            "seconds": statistics.mean(seconds for seconds, _ in bare), "cpu_s": statistics.mean(cpu for _, cpu in bare)
+        }  # fmt: skip
     finally:
         if server is not None:
             server.stop()
@@ -172,13 +180,14 @@ def main() -> None:
 
 
 def show(figures: dict[str, Any]) -> None:
-    bare = figures["bare_s"]["mean"]
-    table = Table("", "seconds", "bare renders", "CPU seconds", "beside them", "bar")
-    for number, found in ((n, f) for n, f in figures.items() if n.isdigit()):
-        seconds, bare_s = found["seconds"], bare * int(number)
-        beside = f"+{seconds - bare_s:.1f} s" if number == "1" else f"x{seconds / bare_s:.2f}"
-        bar = f"+{BAR_ONE_S:.0f} s" if number == "1" else f"x{BAR_MANY}"
-        table.add_row(f"{number} uploads", f"{seconds:.1f}", f"{bare_s:.1f}", f"{found['cpu_s']:.0f}", beside, bar)
+    bare = figures["bare"]
+    table = Table("", "seconds", "bare renders", "beside them", "bar", "CPU seconds", "of bare renders")
+    for number, found in ((int(n), f) for n, f in figures.items() if n.isdigit()):
+        seconds, bare_s = found["seconds"], bare["seconds"] * number
+        beside = f"+{seconds - bare_s:.1f} s" if number == 1 else f"x{seconds / bare_s:.2f}"
+        bar = f"+{BAR_ONE_S:.0f} s" if number == 1 else f"x{BAR_MANY}"
+        cells = [f"{seconds:.1f}", f"{bare_s:.1f}", beside, bar, f"{found['cpu_s']:.0f}", f"{bare['cpu_s'] * number:.0f}"]
+        table.add_row(f"{number} at once" if number > 1 else "one upload", *cells)
         for name, part in found["parts"].items():
             table.add_row(f"  {name}", f"{part:.1f}")
     Console().print(table)
