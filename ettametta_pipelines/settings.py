@@ -427,7 +427,7 @@ class Settings(BaseSettings):
 
     @property
     def upload_look_s(self) -> int:
-        """Seconds between the upload sensor's looks: listing a bucket's folders costs, a directory or queue does not."""
+        """Seconds between the upload sensor's looks: listing a bucket costs, a directory or a queue does not."""
         return 30 if self.object_store_url.startswith("s3:") and not self.upload_queue else 5
 
     @property

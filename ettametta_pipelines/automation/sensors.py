@@ -48,9 +48,7 @@ def build_upload_sensor(settings: "Settings") -> dg.SensorDefinition:
     )(_look)
 
 
-def _look(
-    context: dg.SensorEvaluationContext, store: StoreResource, state: StateResource
-) -> dg.SensorResult:
+def _look(context: dg.SensorEvaluationContext, store: StoreResource, state: StateResource) -> dg.SensorResult:
     from ettametta_pipelines.media.inbox import Position, scan_inbox
     from ettametta_pipelines.storage.notifications import open_queue
 

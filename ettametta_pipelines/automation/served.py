@@ -22,7 +22,7 @@ WAIT_S = 120.0
 # Two renders at once: while one judges what it made, the other keeps the processors busy. Pictures are not in their
 # pool: a step that finds its pool full asks again after up to 15 seconds.
 POOL_LIMITS = {
-    "renders": 2, "thumbnails": 1, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2,
+    "renders": 2, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2,
     "siliconflow": 2,
 }  # fmt: skip
 

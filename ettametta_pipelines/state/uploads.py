@@ -101,7 +101,7 @@ def record_arrivals(session: Session, arrivals: Sequence[Mapping[str, object]]) 
     """`record_arrival` of many at once, with its arguments as mappings."""
     if not arrivals:
         return
-    rows = [_ARRIVED | arrival for arrival in arrivals]
+    rows = [{**_ARRIVED, **arrival} for arrival in arrivals]
     statement = INSERTS[session.get_bind().dialect.name](Upload.__table__)
     key = ("object_key", "etag")
     changed = {name: statement.excluded[name] for name in rows[0].keys() - set(key)}

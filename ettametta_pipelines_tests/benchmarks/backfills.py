@@ -1,8 +1,8 @@
 """Two backfills as an operator launches them, by GraphQL on a running `ettametta dev`.
 
-A year of `niche_trends` over ten niches, which is one run, and `thumbnails` of 20 videos, which is one run each: a video
-that fails must not take others with it. Seconds from the launch until Dagster says that the backfill is complete; its
-daemon looks at backfills every 30 seconds, which is in them. `make bench` runs it and keeps the figures in
+A year of `niche_trends` over ten niches, which is one run, and `thumbnails` of 20 videos, which is one run each: a
+video that fails must not take others with it. Seconds from the launch until Dagster says that the backfill is complete;
+its daemon looks at backfills every 30 seconds, which is in them. `make bench` runs it and keeps the figures in
 `bench/backfills.json`; two processors are used whatever the machine has.
 
     python -m ettametta_pipelines_tests.benchmarks.backfills [--days 365] [--videos 20]
@@ -57,6 +57,21 @@ def put_trends(store: Path, days: list[date]) -> None:
         _write_day(store, NICHES, CANDIDATES, day)
 
 
+def put_niches(home: Path) -> Path:
+    """A niches file that has those of the candidates, each like the first of the product's own."""
+    from importlib.resources import files
+
+    import yaml
+
+    from ettametta_pipelines_tests.benchmarks.lake import niche_name
+
+    own = yaml.safe_load(files("ettametta_pipelines.discovery").joinpath("niches.yaml").read_text())
+    alike = next(iter(own["niches"].values()))
+    target = home / "niches.yaml"
+    target.write_text(yaml.safe_dump({"niches": {niche_name(number): alike for number in range(NICHES)}}))
+    return target
+
+
 def put_videos(root: Path, number: int) -> list[str]:
     """An accepted source video, under as many partitions; their keys."""
     from ettametta_pipelines.media.analysis import analyse_source
@@ -71,7 +86,9 @@ def put_videos(root: Path, number: int) -> list[str]:
     scratch.mkdir()
     clip = footage(scratch, 10)
     sha256 = file_sha256(clip)
-    upload = Upload(f"bench--{sha256[:16]}", "uploads/bench/travel/clip.mp4", "bench", "travel", sha256, None)
+    upload = Upload(
+        f"bench--{sha256[:16]}", "uploads/bench/travel/2026/01/01/clip.mp4", "bench", "travel", sha256, None
+    )
     store.put_file(upload.object_key, clip)
     source = accept_upload(store, upload, scratch=scratch, clock=lambda: datetime.now(UTC))
     analysis, _ = analyse_source(store, upload.source_id, str(source["object_key"]), scratch=scratch)
@@ -128,7 +145,7 @@ def main() -> None:
     try:
         put_trends(home / "store", [date.fromisoformat(day) for day in days])
         videos = put_videos(home, chosen.videos)
-        server = Server(home)
+        server = Server(home, ETTAMETTA_NICHES=str(put_niches(home)))
         server.wait_for(server.is_up)
         server.wait_for(server.daemons_beat)
         add_videos(home, videos)
@@ -145,12 +162,16 @@ def main() -> None:
 
 
 def show(figures: dict[str, Any]) -> None:
-    table = Table("", "seconds", "bar", "until its first run", "until its last run ended", "runs", "CPU seconds")
+    table = Table(
+        "", "seconds", "bar", "until its first run", "until its last run ended", "runs", "CPU seconds"
+    )
     for name, found in figures.items():
         if isinstance(found, dict):
             waits = [f"{found[part]:.1f}" for part in ("until_first_run_s", "until_last_run_ended_s")]
             runs = ", ".join(f"{count} {status}" for status, count in found["by_status"].items())
-            table.add_row(name, f"{found['seconds']:.1f}", f"{BAR_S:.0f}", *waits, runs, f"{found['cpu_s']:.0f}")
+            table.add_row(
+                name, f"{found['seconds']:.1f}", f"{BAR_S:.0f}", *waits, runs, f"{found['cpu_s']:.0f}"
+            )
     Console().print(table)
     Console().print(figures["load"])
 

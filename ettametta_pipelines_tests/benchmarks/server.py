@@ -25,16 +25,16 @@ def free_port() -> int:
 
 
 class Server:
-    """`ettametta dev`, started by making this and ended by `stop`."""
+    """`ettametta dev`, started by making this, with these settings besides, and ended by `stop`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: str) -> None:
         self.ui, self.gateway, self.sandbox = (free_port() for _ in range(3))
         self.home = home
         self.log = home / "dev.log"
         self.environment = {
             "PATH": os.environ["PATH"], "HOME": str(home), "ETTAMETTA_HOME": str(home),
             "ETTAMETTA_UI_PORT": str(self.ui), "ETTAMETTA_GATEWAY_PORT": str(self.gateway),
-            "ETTAMETTA_SANDBOX_PORT": str(self.sandbox),
+            "ETTAMETTA_SANDBOX_PORT": str(self.sandbox), **settings,
         }  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ettametta_pipelines.cli", "dev"],
@@ -79,7 +79,9 @@ class Server:
         """Everything that runs with this home, in the order of starting."""
         mine = f"ETTAMETTA_HOME={self.home}".encode()
         found = []
-        for entry in sorted((e for e in Path("/proc").iterdir() if e.name.isdigit()), key=lambda e: int(e.name)):
+        for entry in sorted(
+            (e for e in Path("/proc").iterdir() if e.name.isdigit()), key=lambda e: int(e.name)
+        ):
             try:
                 if mine in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(Measured(entry))

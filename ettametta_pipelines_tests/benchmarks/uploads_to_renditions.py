@@ -67,7 +67,16 @@ def bare_renders(source: Path, folder: Path, number: int) -> list[tuple[float, f
     for _ in range(number):
         with fresh(folder) as out:
             started, cpu = time.perf_counter(), cpu_s()
-            render(source, probe, recipe, tuple(FORMATS), seed, out, loudness=known.loudness, subject=known.subject)
+            render(
+                source,
+                probe,
+                recipe,
+                tuple(FORMATS),
+                seed,
+                out,
+                loudness=known.loudness,
+                subject=known.subject,
+            )
             took.append((time.perf_counter() - started, cpu_s() - cpu))
     return took
 
@@ -186,7 +195,8 @@ def show(figures: dict[str, Any]) -> None:
         seconds, bare_s = found["seconds"], bare["seconds"] * number
         beside = f"+{seconds - bare_s:.1f} s" if number == 1 else f"x{seconds / bare_s:.2f}"
         bar = f"+{BAR_ONE_S:.0f} s" if number == 1 else f"x{BAR_MANY}"
-        cells = [f"{seconds:.1f}", f"{bare_s:.1f}", beside, bar, f"{found['cpu_s']:.0f}", f"{bare['cpu_s'] * number:.0f}"]
+        cpu = [f"{found['cpu_s']:.0f}", f"{bare['cpu_s'] * number:.0f}"]
+        cells = [f"{seconds:.1f}", f"{bare_s:.1f}", beside, bar, *cpu]
         table.add_row(f"{number} at once" if number > 1 else "one upload", *cells)
         for name, part in found["parts"].items():
             table.add_row(f"  {name}", f"{part:.1f}")
