@@ -14,7 +14,8 @@ QUEUE = "https://sqs.eu-west-1.amazonaws.com/111122223333/uploads"
 
 
 @pytest.mark.parametrize(
-    ("store", "queue", "every_s"), [("", "", 5), ("s3://agency-media", "", 30), ("s3://agency-media", QUEUE, 5)]
+    ("store", "queue", "every_s"),
+    [("", "", 5), ("s3://agency-media", "", 30), ("s3://agency-media", QUEUE, 5)],
 )
 def test_a_bucket_that_has_to_be_listed_is_looked_at_less_often(
     settings_env: object, monkeypatch: pytest.MonkeyPatch, store: str, queue: str, every_s: int

@@ -23,7 +23,9 @@ def arrival(database: StateDatabase, **changes: Any) -> None:
         uploads.record_arrival(session, **columns | changes)
 
 
-def test_many_arrivals_are_recorded_together_and_again_when_their_words_change(database: StateDatabase) -> None:
+def test_many_arrivals_are_recorded_together_and_again_when_their_words_change(
+    database: StateDatabase,
+) -> None:
     same: dict[str, Any] = {
         "etag": "e1", "size": 10, "account_id": "acme", "niche": "cooking", "sha256": "ab" * 32, "seen_at": T0,
         "sidecar_etag": None, "sidecar_sha256": None,
