@@ -122,11 +122,11 @@ def through_the_daemon(server: Server, files: list[Path]) -> dict[str, Any]:
             raise RuntimeError(f"run {failed[0]['runId']} failed:\n{server.log.read_text()[-3000:]}")
         return len(found) == len(files) and all(ended(run) for run in found)
 
-    server.wait_for(done, LIMIT_S, 0.5)
+    server.wait_for(done, LIMIT_S)
     found = runs()
     last = max(ended(run) or 0.0 for run in found)
     cpu = sum(process.cpu_s for process in server.processes()) - cpu_before
-    server.wait_for(lambda: all(run["status"] == "SUCCESS" for run in runs()), LIMIT_S, 0.5)
+    server.wait_for(lambda: all(run["status"] == "SUCCESS" for run in runs()), LIMIT_S)
     return {"seconds": last - dropped, "cpu_s": cpu, "parts": parts(found, dropped)}
 
 
