@@ -41,7 +41,7 @@ def page(chromium: "Browser") -> Iterator["Page"]:
     """
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     complaints: list[str] = []
 
     def listen(message: "ConsoleMessage") -> None:
