@@ -100,6 +100,9 @@ bench: $(VENV)/.installed-dev $(PEERS)/.installed $(GPU)/.installed
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.revenue
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.cinematic
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.uploads
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.uploads_to_renditions
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.backfills
+	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.dev_start
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.automation
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.webhooks
 	$(BIN)/python -m ettametta_pipelines_tests.benchmarks.publish_queue

@@ -352,7 +352,7 @@ def upload(
         captions=captions,
     )
     out.print(Text(f"Uploaded to {store.url}/{key}"), soft_wrap=True)
-    out.print("The upload sensor of that home looks every 30 seconds.")
+    out.print(f"The upload sensor of that home looks every {settings.upload_look_s} seconds.")
     if obstacle := publishing_obstacle(rights or UNDECLARED, attribution):
         out.print(Text(obstacle, style="yellow"), soft_wrap=True)
 

@@ -13,7 +13,7 @@ from ettametta_pipelines.automation.backfill_estimate import estimate_backfill
 from ettametta_pipelines.automation.conditions import AUTOMATION, automated
 from ettametta_pipelines.automation.jobs import JOBS
 from ettametta_pipelines.automation.schedules import build_schedules
-from ettametta_pipelines.automation.sensors import SENSORS
+from ettametta_pipelines.automation.sensors import SENSORS, build_upload_sensor
 from ettametta_pipelines.billing.assets import ASSETS as BILLING
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.commerce.assets import ASSETS as COMMERCE
@@ -92,7 +92,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         ),
         jobs=[*JOBS, estimate_backfill],
         schedules=build_schedules(settings),
-        sensors=[*SENSORS, AUTOMATION],
+        sensors=[build_upload_sensor(settings), *SENSORS, AUTOMATION],
         resources=resources | dict(overrides or {}),
         # Runs here are one or a few short steps: starting a process per step costs seconds and buys nothing.
         executor=dg.in_process_executor,

@@ -2,6 +2,9 @@
 
 Each runs as a child process with the same environment; the first to die takes the others down, so a half-running
 set is never mistaken for a working one. Children are started here and ended here, by their own pid.
+
+Dagster's are started one by one: `dagster dev` starts the same three, but only one after the other, and stays in
+memory beside them. UI and daemon find the code server as soon as it has loaded the definitions.
 """
 
 import os
@@ -10,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
 from rich.console import Console
 
 from ettametta_pipelines.discovery.niches import load_niches
@@ -25,9 +30,8 @@ from ettametta_pipelines.ports import listen_on
 from ettametta_pipelines.settings import VENDORS, Settings
 
 STOP_WAIT_S = 20.0
-POOL_LIMITS = {
-    "renders": 1, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2, "siliconflow": 2,
-}  # fmt: skip
+# Of the code server, in a folder of its own; `automation/served.py` waits for it.
+SOCKET = "code.sock"
 
 
 def project_root() -> Path:
@@ -85,20 +89,15 @@ def run_dev(settings: Settings, console: Console) -> int:
     for service, port, variable in ports:
         listen_on(host, port, service=service, variable=variable).close()
     environment = dict(os.environ) | prepare_home(settings)
-    set_pool_limits(environment)
     cli = [sys.executable, "-m", "ettametta_pipelines.cli"]
+    sockets = Path(tempfile.mkdtemp(prefix="ettametta-"))
+    # What takes longest to be ready comes first.
     commands = {
+        **_dagster(sockets, host, settings.ui_port),
         "gateway": ([*cli, "gateway"], settings.gateway_url),
-        "Dagster UI": (
-            [
-                sys.executable, "-m", "dagster", "dev",
-                "-w", "workspace.yaml", "-h", host, "-p", str(settings.ui_port), "--log-level", "warning",
-            ],
-            f"http://{host}:{settings.ui_port}",
-        ),
-    }  # fmt: skip
+    }
     if with_sandbox:
-        commands = {"sandbox": ([*cli, "sandbox"], settings.sandbox_url), **commands}
+        commands["sandbox"] = ([*cli, "sandbox"], settings.sandbox_url)
     children: list[Child] = []
     previous = signal.signal(signal.SIGTERM, _interrupt)
     # A shell that starts us in the background has SIGINT ignored, and Ctrl-C would then do nothing.
@@ -106,7 +105,8 @@ def run_dev(settings: Settings, console: Console) -> int:
     try:
         for name, (command, url) in commands.items():
             children.append(Child(name, url, _start(command, environment)))
-            console.print(f"[bold]{name:<11}[/] {url}")
+            if url:
+                console.print(f"[bold]{name:<11}[/] {url}")
         console.print(f"[bold]{'home':<11}[/] {settings.home_dir}")
         ettametta = Path(sys.executable).with_name("ettametta")
         console.print(
@@ -119,16 +119,31 @@ def run_dev(settings: Settings, console: Console) -> int:
         return 0
     finally:
         _stop(children)
+        shutil.rmtree(sockets, ignore_errors=True)
         signal.signal(signal.SIGTERM, previous)
 
 
-def set_pool_limits(environment: Mapping[str, str]) -> None:
-    """Named pool limits live in the instance database, not in dagster.yaml; setting them again is harmless."""
-    import dagster as dg
+def _dagster(folder: Path, host: str, port: int) -> dict[str, tuple[list[str], str]]:
+    """Commands of Dagster's processes by name, and their addresses where people go to them; its files in `folder`.
 
-    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
-        for pool, limit in POOL_LIMITS.items():
-            instance.event_log_storage.set_concurrency_slots(pool, limit)
+    The code server loads the definitions once, for UI and daemon, and again when the UI is told to reload them.
+    """
+    workspace = yaml.safe_load((project_root() / "workspace.yaml").read_text())
+    module = workspace["load_from"][0]["python_module"]
+    socket = str(folder / SOCKET)
+    served = folder / "workspace.yaml"
+    server = {"socket": socket, "location_name": module["location_name"]}
+    served.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    code = ["code-server", "start", "--socket", socket, "--location-name", module["location_name"]]
+    target = ["--module-name", module["module_name"], "--working-directory", str(project_root())]
+    start = [sys.executable, "-m", "ettametta_pipelines.automation.served"]
+    page = ["-w", str(served), "-h", host, "-p", str(port), "--dagster-log-level", "warning"]
+    quietly = ["--log-level", "warning"]
+    return {
+        "daemon": ([*start, "daemon", str(folder), "run", "-w", str(served), *quietly], ""),
+        "code server": ([*start, "code", str(folder), *code, *target, *quietly], ""),
+        "Dagster UI": ([*start, "ui", str(folder), *page], f"http://{host}:{port}"),
+    }
 
 
 def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -479,6 +479,11 @@ class Settings(BaseSettings):
         return self.home_dir / "dagster"
 
     @property
+    def upload_look_s(self) -> int:
+        """Seconds between the upload sensor's looks: listing a bucket costs, a directory or a queue does not."""
+        return 30 if self.object_store_url.startswith("s3:") and not self.upload_queue else 5
+
+    @property
     def object_store_url(self) -> str:
         if self.store_url:
             return self.store_url

@@ -15,8 +15,8 @@ ROOMS = {
 # Where Dagster is spoken: assets beside their logic, and what sits on top of the rooms or binds them to it.
 DAGSTER_SPOKEN = {
     "automation", "catalog.py", "channels.py", "definitions.py", "demo.py", "devserver.py", "failure_policy.py",
-    "freshness.py", "kubernetes_runs.py", "partitions.py", "range_runs.py", "related.py", "resources.py", "run_titles.py",
-    "table_asset.py",
+    "freshness.py", "kubernetes_runs.py", "partitions.py", "range_runs.py", "related.py", "resources.py",
+    "run_titles.py", "table_asset.py",
 }  # fmt: skip
 
 SPEAKING_FILES = {

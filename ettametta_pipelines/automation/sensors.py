@@ -22,27 +22,33 @@ from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG, UPLOAD_PRIORITY
 
 if TYPE_CHECKING:
+    from ettametta_pipelines.settings import Settings
     from ettametta_pipelines.state.models import Upload
     from ettametta_pipelines.state.session import StateDatabase
 
 RUN_KEY_TAG = "dagster/run_key"
+UPLOAD_SENSOR = "upload_sensor"
 
 
-@dg.sensor(
-    name="upload_sensor",
-    job_name=INGEST_JOB,
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description=(
-        "Looks under `uploads/{account}/{niche}/{yyyy}/{mm}/{dd}/` every 30 seconds and starts one run per new "
-        "content: at what the queue tells of, or at the last days' folders, and bit by bit at everything else. Keys it "
-        "cannot use are named in the tick's log with the remedy; they are not touched. Resetting the cursor has "
-        "everything looked at again and repeats no run."
-    ),
-)
-def upload_sensor(
-    context: dg.SensorEvaluationContext, store: StoreResource, state: StateResource
-) -> dg.SensorResult:
+def build_upload_sensor(settings: "Settings") -> dg.SensorDefinition:
+    """`upload_sensor`, as often as the store of these settings allows."""
+    every_s = settings.upload_look_s
+    return dg.sensor(
+        name=UPLOAD_SENSOR,
+        job_name=INGEST_JOB,
+        # The daemon goes round every five seconds; a round that comes a moment early must not be left out.
+        minimum_interval_seconds=every_s - 1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Looks under `uploads/{{account}}/{{niche}}/{{yyyy}}/{{mm}}/{{dd}}/` every {every_s} seconds and starts "
+            "one run per new content: at what the queue tells of, or at the last days' folders, and bit by bit at "
+            "everything else. Keys it cannot use are named in the tick's log with the remedy; they are not touched. "
+            "Resetting the cursor has everything looked at again and repeats no run."
+        ),
+    )(_look)
+
+
+def _look(context: dg.SensorEvaluationContext, store: StoreResource, state: StateResource) -> dg.SensorResult:
     from ettametta_pipelines.media.inbox import Position, scan_inbox
     from ettametta_pipelines.storage.notifications import open_queue
 
@@ -135,15 +141,16 @@ def tick_upload_sensor(
     The caller launches the runs, tagged `dagster/run_key` as the daemon would. `cursor` holds the last one, and is
     moved on; without it everything is looked at.
     """
-    resources = {name: (definitions.resources or {})[name] for name in upload_sensor.required_resource_keys}
+    sensor = build_upload_sensor(get_settings())
+    resources = {name: (definitions.resources or {})[name] for name in sensor.required_resource_keys}
     with dg.build_sensor_context(
         instance_ref=instance.get_ref(),
         definitions=definitions,
-        sensor_name=upload_sensor.name,
+        sensor_name=sensor.name,
         resources=resources,
         cursor=cursor[-1] if cursor else None,
     ) as context:
-        tick = upload_sensor.evaluate_tick(context)
+        tick = sensor.evaluate_tick(context)
     if cursor is not None:
         cursor[:] = [str(tick.cursor)]
     for added in tick.dynamic_partitions_requests or []:
@@ -152,6 +159,4 @@ def tick_upload_sensor(
     return list(tick.run_requests or []), tick.skip_message or ""
 
 
-SENSORS = [
-    upload_sensor, publish_sensor, ordered_posts, queue_aging, webhook_inbox, alerts, gpu_pod_janitor,
-]  # fmt: skip
+SENSORS = [publish_sensor, ordered_posts, queue_aging, webhook_inbox, alerts, gpu_pod_janitor]

@@ -177,7 +177,8 @@ class TakeIn:
         self._until = monotonic() + max_seconds
         self._looked_at: set[str] = set()
         self._listed = True
-        # Uploads put off or not settled on in this tick.
+        # Uploads left for the next tick, and with them those still being written.
+        self.deferred: set[str] = set()
         self.untaken: set[str] = set()
 
     @property
@@ -223,6 +224,7 @@ class TakeIn:
                 self.untaken.add(look.info.key)
             elif not self.has_time or self._bytes_left <= 0:
                 self.scan.deferred += 1
+                self.deferred.add(look.info.key)
                 self.untaken.add(look.info.key)
                 put_off = min(put_off or look.info.key, look.info.key)
             else:
@@ -363,23 +365,31 @@ class TakeIn:
     ) -> None:
         if not (done or odd):
             return
+        arrived = [one for one in done if isinstance(one, _Read)]
         # One transaction: each commit waits for the disk.
         with self._state.session() as session:
-            for one in (*done, *odd):
-                if isinstance(one, _Read):
-                    self.scan.arrivals.append(self._record_arrival(session, one))
-                else:
-                    info, refused = one
-                    self._record_refusal(session, info, refused)
-                    self.scan.refusals.append(Trouble(info.key, refused.code, str(refused)))
+            self._record_arrivals(session, arrived)
+            for info, refused in (*(one for one in done if not isinstance(one, _Read)), *odd):
+                self._record_refusal(session, info, refused)
+                self.scan.refusals.append(Trouble(info.key, refused.code, str(refused)))
 
-    def _record_arrival(self, session: Session, read: _Read) -> Arrival:
-        info, source_id = read.look.info, str(read.columns["source_id"])
-        known = uploads.for_source(session, source_id)
-        uploads.record_arrival(
-            session, object_key=info.key, etag=info.etag, size=info.size, seen_at=self._now, **read.columns
-        )
-        return Arrival(info.key, source_id, known is not None)
+    def _record_arrivals(self, session: Session, reads: Sequence[_Read]) -> None:
+        source_ids = [str(read.columns["source_id"]) for read in reads]
+        known = uploads.known_sources(session, source_ids)
+        rows = [
+            {
+                "object_key": read.look.info.key,
+                "etag": read.look.info.etag,
+                "size": read.look.info.size,
+                "seen_at": self._now,
+            }
+            | read.columns
+            for read in reads
+        ]
+        uploads.record_arrivals(session, rows)
+        for read, source_id in zip(reads, source_ids, strict=True):
+            self.scan.arrivals.append(Arrival(read.look.info.key, source_id, source_id in known))
+            known.add(source_id)
 
     def _record_refusal(self, session: Session, info: ObjectInfo, refused: UploadRefused) -> None:
         uploads.record_refusal(

@@ -260,11 +260,13 @@ def _look_at_news(
 
         folders = _folders_to_list(desk, store, state, position, now, names, pool)
         found = dict(zip(folders, pool.map(list_folder, folders), strict=True))
-    for folder, objects in found.items():
-        put_off = _take_in_batches(desk, objects)
-        position.folders.pop(folder, None) if not put_off else None
-        if len(objects) == KEYS_PER_FOLDER and not put_off:
-            position.folders[folder] = objects[-1].key
+    # Of all folders together: a few new files in each would be as many transactions and waits for the store.
+    _take_in_batches(desk, chain.from_iterable(found.values()))
+    held_up = {folder for folder in found if any(key.startswith(folder) for key in desk.deferred)}
+    for folder in found.keys() - held_up:
+        position.folders.pop(folder, None)
+        if len(found[folder]) == KEYS_PER_FOLDER:
+            position.folders[folder] = found[folder][-1].key
     desk.name_odd(odd[:ODD_NAMED])
 
 
@@ -325,9 +327,9 @@ def _sweep(desk: TakeIn, store: ObjectStore, position: Position, now: datetime) 
         desk.scan.notes.append(f"The sweep of everything goes on after {position.swept:,} objects.")
 
 
-def _take_in_batches(desk: TakeIn, objects: Sequence[ObjectInfo]) -> str | None:
-    put_off = [desk.take(batch) for batch in in_batches(objects, SWEEP_BATCH)]
-    return next((key for key in put_off if key is not None), None)
+def _take_in_batches(desk: TakeIn, objects: Iterable[ObjectInfo]) -> None:
+    for batch in in_batches(objects, SWEEP_BATCH):
+        desk.take(batch)
 
 
 def in_batches(objects: Iterable[ObjectInfo], size: int) -> Iterator[list[ObjectInfo]]:

@@ -481,7 +481,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     partitions_def=SOURCE_VIDEO,
     group_name="renders",
     kinds={"ffmpeg", "numpy", "jpeg"},
-    pool="renders",
+    pool="thumbnails",
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with
 the subject in it, faces before all. Each is cut twice, wide (1280x720) and upright (1080x1920, around the subject),

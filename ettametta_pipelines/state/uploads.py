@@ -4,14 +4,14 @@ Keyed by object key and ETag, so that nothing hangs on listing order or clocks. 
 (`media/inbox.py`), read by it and by intake; judging files is not done here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ettametta_pipelines.state.models import Upload
-from ettametta_pipelines.state.session import insert_if_absent
+from ettametta_pipelines.state.session import INSERTS, insert_if_absent
 
 ACCEPTED = "accepted"
 REFUSED = "refused"
@@ -20,6 +20,10 @@ AT_ONCE = 500
 LOOKED_BACK = 10_000
 # Written out as the index of open arrivals has it: with a parameter in it the index is not used.
 _IS_OPEN = sa.and_(Upload.settled_at.is_(None), Upload.status == sa.literal_column("'accepted'"))
+_ARRIVED: dict[str, object] = {
+    "status": ACCEPTED, "reason_code": None, "reason": None, "captions_key": None, "captions_etag": None,
+    "captions_sha256": None, "settled_at": None,
+}  # fmt: skip
 # Of a video beside `clip.srt`. Captions of others are met with their video in a listing.
 VIDEO_ENDINGS = ("mp4", "mov", "mkv", "webm", "m4v", "avi", "MP4", "MOV", "MKV", "M4V")
 
@@ -94,6 +98,27 @@ def record_arrival(
         sidecar_etag=sidecar_etag, sidecar_sha256=sidecar_sha256, captions_key=captions_key,
         captions_etag=captions_etag, captions_sha256=captions_sha256, seen_at=seen_at, settled_at=None, title=title,
     )  # fmt: skip
+
+
+def record_arrivals(session: Session, arrivals: Sequence[Mapping[str, object]]) -> None:
+    """`record_arrival` of many at once, with its arguments as mappings."""
+    if not arrivals:
+        return
+    rows = [{**_ARRIVED, **arrival} for arrival in arrivals]
+    statement = INSERTS[session.get_bind().dialect.name](Upload.__table__)
+    key = ("object_key", "etag")
+    changed = {name: statement.excluded[name] for name in rows[0].keys() - set(key)}
+    session.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+
+
+def known_sources(session: Session, source_ids: Sequence[str]) -> set[str]:
+    """Those of these contents that an accepted upload had before."""
+    found: set[str] = set()
+    for start in range(0, len(source_ids), AT_ONCE):
+        some = source_ids[start : start + AT_ONCE]
+        query = sa.select(Upload.source_id).where(Upload.source_id.in_(some), Upload.status == ACCEPTED)
+        found.update(str(source_id) for source_id in session.scalars(query.distinct()))
+    return found
 
 
 def record_refusal(
@@ -175,15 +200,16 @@ def open_arrivals(session: Session, *, limit: int = AT_ONCE) -> list[Upload]:
 
 def settle(session: Session, arrivals: Sequence[Upload], now: datetime) -> None:
     """The runs of these arrivals exist: neither they nor older ones of their source videos wait any longer."""
-    for upload in arrivals:
-        session.execute(
+    if arrivals:
+        session.connection().execute(
             sa.update(Upload)
             .where(
-                Upload.source_id == upload.source_id,
+                Upload.source_id == sa.bindparam("of_source"),
                 Upload.settled_at.is_(None),
-                Upload.seen_at <= upload.seen_at,
+                Upload.seen_at <= sa.bindparam("until"),
             )
-            .values(settled_at=now)
+            .values(settled_at=now),
+            [{"of_source": upload.source_id, "until": upload.seen_at} for upload in arrivals],
         )
 
 

@@ -8,31 +8,23 @@ uses a temporary home, free ports on 127.0.0.1 and the sandbox.
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
 from ettametta_pipelines.automation.jobs import DISCOVERY_JOB
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.devserver import project_root
 from ettametta_pipelines.discovery.niches import load_niches
+from ettametta_pipelines_tests.benchmarks.server import Server
 
-START_S = 240.0
 LIMIT_S = 3 * 3600.0
 
 LAUNCH = """
@@ -51,60 +43,6 @@ query Runs($id: String!) {
   }
 }
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Server:
-    """A running `ettametta dev` with a home and ports of its own."""
-
-    def __init__(self, home: Path) -> None:
-        self.ui, gateway, sandbox = (free_port() for _ in range(3))
-        self.home = home
-        self.log = home / "dev.log"
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(home), "ETTAMETTA_HOME": str(home),
-            "ETTAMETTA_UI_PORT": str(self.ui), "ETTAMETTA_GATEWAY_PORT": str(gateway),
-            "ETTAMETTA_SANDBOX_PORT": str(sandbox),
-        }  # fmt: skip
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ettametta_pipelines.cli", "dev"],
-            cwd=project_root(), env=environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        answer = httpx.post(
-            f"http://127.0.0.1:{self.ui}/graphql", json={"query": query, "variables": variables}, timeout=60
-        )
-        document = answer.raise_for_status().json()
-        if "errors" in document:
-            raise RuntimeError(document["errors"])
-        data: dict[str, Any] = document["data"]
-        return data
-
-    def is_up(self) -> bool:
-        try:
-            found = self.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
-        except httpx.HTTPError:
-            return False
-        return bool(found["repositoriesOrError"].get("nodes"))
-
-    def wait_for(self, ready: Callable[[], bool], limit_s: float, every_s: float = 1.0) -> None:
-        deadline = time.monotonic() + limit_s
-        while not ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"It did not happen in {limit_s:.0f} s:\n{self.log.read_text()[-3000:]}")
-            time.sleep(every_s)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=90)
 
 
 def backfill(
@@ -160,7 +98,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="ettametta-backfill-"))
     server = Server(home)
     try:
-        server.wait_for(server.is_up, START_S)
+        server.wait_for(server.is_up)
         seconds, runs = backfill(server, partitions)
     finally:
         server.stop()

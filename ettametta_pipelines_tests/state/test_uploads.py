@@ -23,6 +23,28 @@ def arrival(database: StateDatabase, **changes: Any) -> None:
         uploads.record_arrival(session, **columns | changes)
 
 
+def test_many_arrivals_are_recorded_together_and_again_when_their_words_change(
+    database: StateDatabase,
+) -> None:
+    same: dict[str, Any] = {
+        "etag": "e1", "size": 10, "account_id": "acme", "niche": "cooking", "sha256": "ab" * 32, "seen_at": T0,
+        "sidecar_etag": None, "sidecar_sha256": None,
+    }  # fmt: skip
+    rows = [same | {"object_key": f"uploads/{n}.mp4", "source_id": f"acme--{n}"} for n in range(3)]
+    with database.session() as session:
+        assert uploads.known_sources(session, [row["source_id"] for row in rows]) == set()
+        uploads.record_arrivals(session, rows)
+        uploads.settle(session, uploads.open_arrivals(session), T0)
+    with database.session() as session:
+        assert uploads.open_arrivals(session) == []
+        uploads.record_arrivals(session, [rows[1] | {"sidecar_etag": "e2", "sidecar_sha256": "cd" * 32}])
+    with database.session(write=False) as session:
+        (changed,) = uploads.open_arrivals(session)
+        assert (changed.source_id, changed.sidecar_etag) == ("acme--1", "e2")
+        assert len(uploads.find_all(session, [row["object_key"] for row in rows])) == 3
+        assert uploads.known_sources(session, ["acme--0", "acme--9"]) == {"acme--0"}
+
+
 def test_an_object_is_found_again_by_key_and_version_only(database: StateDatabase) -> None:
     arrival(database)
     with database.session(write=False) as session:

@@ -1,0 +1,75 @@
+"""Dagster's code server, daemon and UI, started side by side by `ettametta dev`; each waits for what it needs.
+
+    python -m ettametta_pipelines.automation.served {code,daemon,ui} FOLDER ARGUMENTS...
+
+Most of a start is importing Dagster, which all three do at once. The daemon makes the instance's databases and sets the
+limits of the pools; the others wait for that, since two processes that make one database stumble over each other. The
+UI and the daemon then wait for the code server's socket in FOLDER.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+from ettametta_pipelines.devserver import SOCKET
+
+STORAGE = "storage-is-there"
+# Then they start all the same, and show what is wrong.
+WAIT_S = 120.0
+# Two renders at once: while one judges what it made, the other keeps the processors busy. Pictures are not in their
+# pool: a step that finds its pool full asks again after up to 15 seconds.
+POOL_LIMITS = {
+    "renders": 2, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2,
+    "siliconflow": 2,
+}  # fmt: skip
+
+
+def set_pool_limits(instance: dg.DagsterInstance) -> None:
+    """Named pool limits live in the instance database, not in dagster.yaml; setting them again is harmless."""
+    for pool, limit in POOL_LIMITS.items():
+        instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def code(folder: Path) -> Callable[[], object]:
+    from dagster._cli import main as run_dagster
+
+    wait_for(folder / STORAGE)
+    return run_dagster
+
+
+def daemon(folder: Path) -> Callable[[], object]:
+    from dagster._daemon.cli import main as run_daemon
+
+    with dg.DagsterInstance.get() as instance:
+        set_pool_limits(instance)
+    (folder / STORAGE).touch()
+    wait_for(folder / SOCKET)
+    return run_daemon
+
+
+def ui(folder: Path) -> Callable[[], object]:
+    from dagster_webserver.cli import main as run_webserver
+
+    wait_for(folder / STORAGE)
+    wait_for(folder / SOCKET)
+    return run_webserver
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def main() -> None:
+    which, folder = sys.argv[1:3]
+    run = {"code": code, "daemon": daemon, "ui": ui}[which](Path(folder))
+    sys.argv[1:3] = []
+    run()
+
+
+if __name__ == "__main__":
+    main()
