@@ -52,7 +52,7 @@ def steps_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
 
 def migrate_everything(settings: Settings) -> Iterator[str]:
     """Bring every schema to this version's, one after the other; says what was done. Safe to repeat."""
-    from ettametta_pipelines.devserver import POOL_LIMITS
+    from ettametta_pipelines.automation.served import POOL_LIMITS
     from ettametta_pipelines.state.session import open_state
 
     state = open_state(settings)

@@ -46,7 +46,7 @@ FORMS = {
 # Consent is asked at the vendors' fixed addresses, so channels are the sandbox's, with its stand-ins for secrets.
 CHANNELS = ("google", "tiktok")
 STAND_INS = ("sandbox-google-client-secret", "sandbox-tiktok-client-secret")
-PAGES = ("/accounts", "/publications", "/links", "/billing", "/livez", "/readyz")
+PAGES = ("/accounts", "/publications", "/links", "/billing", "/livez", "/readyz", "/metrics")
 # Names of places rather than secrets, or none of this line's.
 LEFT_OUT = {"database_url_raw", "smtp_url", "alert_webhooks", "shopify_shop_url", "vertex_project"}
 
