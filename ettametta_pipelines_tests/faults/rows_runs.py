@@ -30,7 +30,9 @@ def of_the_matrix(wanted: Callable[[Scenario], bool], every: int = 1) -> Play:
         with Arena() as arena:
             played = play_all(arena, chosen)
         counts = Counter(each.verdict for each in played)
-        outcome = Outcome(broken=[f"{p.verdict}: {p.scenario.name}" for p in played if p.verdict not in GOOD][:3])
+        outcome = Outcome(
+            broken=[f"{p.verdict}: {p.scenario.name}" for p in played if p.verdict not in GOOD][:3]
+        )
         reached = len(played) - counts[Verdict.NOT_REACHED]
         outcome.must(reached > 0, "no scenario reached its point")
         outcome.measured(
@@ -80,8 +82,8 @@ def two_daemons(home: Path) -> Outcome:
     outcome.must(len(runs) == UPLOADS, f"{len(runs)} of {UPLOADS} uploads have a run")
     twice = sum(count > 1 for count in runs.values())
     outcome.measured(
-        f"{UPLOADS} uploads under two daemons, one killed and restarted: {len(runs)} have a run, {twice} were asked for "
-        f"twice, which the ledger makes one post; the daemon's log names the other"
+        f"{UPLOADS} uploads under two daemons, one killed and restarted: {len(runs)} have a run, {twice} were asked "
+        f"for twice, which the ledger makes one post; the daemon's log names the other"
     )
     return outcome
 
@@ -94,7 +96,8 @@ from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.publishing.ledger import Intent, Ledger
 from ettametta_pipelines.publishing.tokens import Envelope
 from ettametta_pipelines.state.session import StateDatabase
-ledger = Ledger(StateDatabase(sys.argv[1]), Envelope([Fernet.generate_key().decode()]), clock=utc_now, owner=sys.argv[2])
+db, envelope = StateDatabase(sys.argv[1]), Envelope([Fernet.generate_key().decode()])
+ledger = Ledger(db, envelope, clock=utc_now, owner=sys.argv[2])
 row = ledger.plan(Intent("youtube", "acme", "UC1", "acme--1", "k", "ab", 10, "A", "private"))
 try:
     claim = ledger.claim(row.id)

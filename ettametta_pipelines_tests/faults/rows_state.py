@@ -226,8 +226,8 @@ def sqlite_locked(home: Path) -> Outcome:
     outcome.must(there == 8, f"{there} of 8 writes are there")
     outcome.must(max(reads) < LOCKED_S / 2, f"a reader waited {max(reads):.1f} s")
     outcome.measured(
-        f"locked {LOCKED_S:.0f} s: 8 of 8 writes there, the longest waited {max(waited):.1f} s; 50 reads meanwhile, the "
-        f"slowest {max(reads) * 1000:.0f} ms"
+        f"locked {LOCKED_S:.0f} s: 8 of 8 writes there, the longest waited {max(waited):.1f} s; 50 reads "
+        f"meanwhile, the slowest {max(reads) * 1000:.0f} ms"
     )
     return outcome
 
@@ -250,7 +250,9 @@ def disk_full(home: Path) -> Outcome:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        return Outcome(broken=[f"the process on the full disk ended with {done.returncode}: {done.stderr[-400:]}"])
+        return Outcome(
+            broken=[f"the process on the full disk ended with {done.returncode}: {done.stderr[-400:]}"]
+        )
     told = json.loads(done.stdout.splitlines()[-1])
     return Outcome(told["figures"], told["broken"])
 
@@ -292,8 +294,12 @@ def on_a_small_disk(mount: Path) -> Outcome:
         files = {str(f.relative_to(mount / "store")) for f in (mount / "store").rglob("*") if f.is_file()}
         outcome.must(getattr(table_error, "code", "") == "disk_full", f"a table said {table_error!r}")
         outcome.must(getattr(again, "code", "") == "disk_full", f"a second writing said {again!r}")
-        outcome.must(getattr(state_error, "code", "") == "state_disk_full", f"the ledger said {state_error!r}")
-        outcome.must(all(isinstance(e, PipelineError) and e.remedy for e in (table_error, state_error)), "no remedy")
+        outcome.must(
+            getattr(state_error, "code", "") == "state_disk_full", f"the ledger said {state_error!r}"
+        )
+        outcome.must(
+            all(isinstance(e, PipelineError) and e.remedy for e in (table_error, state_error)), "no remedy"
+        )
         outcome.must(len(listed) == written and files == listed, f"left over: {sorted(files ^ listed)[:3]}")
         first = isinstance(whole[0], pd.DataFrame) and str(whole[0]["text"].iloc[0]).startswith("first")
         outcome.must(all(len(frame) == 60 for frame in whole) and first, "a table is not as it was written")
@@ -302,8 +308,8 @@ def on_a_small_disk(mount: Path) -> Outcome:
         resumed = [error_of(lambda: write(28, "later")), error_of(lambda: stored(5000))]
         outcome.must(resumed == [None, None], f"with room again: {resumed}")
     outcome.measured(
-        f"{written} tables written, then `disk_full`, all {len(whole)} read back whole, 0 leftovers; {taken} transactions "
-        "of the ledger, then `state_disk_full`, 0 lost, integrity ok; with room again both go on at once"
+        f"{written} tables written, then `disk_full`, all {len(whole)} read back whole, 0 leftovers; {taken} "
+        "transactions of the ledger, then `state_disk_full`, 0 lost, integrity ok; with room again both go on at once"
     )
     return outcome
 

@@ -112,7 +112,9 @@ def s3_in_trouble(home: Path) -> Outcome:
                 if operation == "get":
                     outcome.must(answer == data, f"get under {name} gave other bytes")
         proxy.fault = lambda _: None
-        outcome.must(hashlib.sha256(store.get("media/b")).digest() == hashlib.sha256(big.read_bytes()).digest(), "big")
+        outcome.must(
+            hashlib.sha256(store.get("media/b")).digest() == hashlib.sha256(big.read_bytes()).digest(), "big"
+        )
         outcome.must(bucket.all_keys() == ["media/a", "media/b", "there"], f"objects: {bucket.all_keys()}")
         # Who opened an upload in parts and never heard its number cannot end it; the bucket's own rule does.
         left = len(bucket.unfinished_uploads())
@@ -185,7 +187,9 @@ def lines_break(home: Path) -> Outcome:
             line.mood = mood
             with http_client(endpoint) as client:
                 took, answer = timed(
-                    lambda client=client: send(client, "GET", "/_control/requests", vendor="Stripe", doing="say")
+                    lambda client=client: send(
+                        client, "GET", "/_control/requests", vendor="Stripe", doing="say"
+                    )
                 )
             is_right = isinstance(answer, httpx.Response) or (
                 mood in (Mood.CUT, Mood.SILENT) and isinstance(answer, TransientError)

@@ -54,7 +54,9 @@ def tests(*ids: str) -> Play:
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if not report.exists():
-            return Outcome(broken=[f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"])
+            return Outcome(
+                broken=[f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"]
+            )
         suite = ElementTree.parse(report).getroot().find("testsuite")
         counts = {key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")}  # type: ignore[union-attr]
         ran = counts["tests"] - counts["skipped"]
@@ -87,7 +89,11 @@ def sweep(*program: str, **variables: str) -> Play:
     def play(home: Path) -> Outcome:
         last = ""
         with subprocess.Popen(
-            [sys.executable, "-m", *program], cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", *program],
+            cwd=ROOT,
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -109,7 +115,7 @@ def _under(*words: str) -> Callable[[rows_runs.Scenario], bool]:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("publications", "one post or a person is asked, at every point", "kill -9 at CP1–CP25 × faults of the platforms",
+    Row("publications", "one post or a person is asked, at every point", "kill -9 at CP1–CP25 × vendors' faults",
         sweep(f"{TESTS}.faults"), 3000, is_sweep=True),
     Row("paid-clips", "a clip is charged once at most", "kill -9 × faults of three vendors",
         sweep(f"{TESTS}.faults.clips"), 1800, is_sweep=True),
@@ -128,7 +134,8 @@ ROWS: tuple[Row, ...] = (
         rows_runs.of_the_matrix(_in_family("frozen"), every=2)),
     Row("postgres-dies", "nothing lost or by half, back in 60 s, the gateway says 503",
         "`pg_ctl stop -m immediate`, pg_terminate_backend, under writers",
-        together(rows_state.postgres_dies, tests("gateway/test_webhook_rows.py::test_w10_a_stopped_postgres_is_answered_with_503"))),
+        together(rows_state.postgres_dies, tests(
+            "gateway/test_webhook_rows.py::test_w10_a_stopped_postgres_is_answered_with_503"))),
     Row("postgres-vanishes", "a run does not wait for ever", "network namespace whose only line goes down",
         rows_wire.host_vanishes),
     Row("sqlite-locked", "no write lost, readers do not wait", "BEGIN IMMEDIATE held 10 s by another process",
@@ -272,7 +279,9 @@ def as_table(lines: Iterable[tuple[Row, Outcome, float]]) -> str:
     for row, outcome, seconds in lines:
         said = "; ".join([*(f"BROKEN: {each}" for each in outcome.broken), *outcome.figures])
         is_held = "held" if outcome.is_held else "NOT HELD"
-        text.append(_wrapped([row.name, f"{row.must_hold} ({row.injected})", is_held, said, f"{seconds:.0f}"]))
+        text.append(
+            _wrapped([row.name, f"{row.must_hold} ({row.injected})", is_held, said, f"{seconds:.0f}"])
+        )
     return "\n".join(text)
 
 

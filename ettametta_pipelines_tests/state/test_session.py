@@ -260,13 +260,20 @@ def test_a_statement_that_takes_too_long_is_given_up(
 
 
 @pytest.mark.postgres
-def test_a_connection_to_postgres_notices_a_host_that_is_gone_without_a_word(postgres: PostgresServer) -> None:
+def test_a_connection_to_postgres_notices_a_host_that_is_gone_without_a_word(
+    postgres: PostgresServer,
+) -> None:
     with StateDatabase(postgres.url(TEMPLATE)) as database, database.session(write=False) as session:
         line = socket.socket(fileno=os.dup(session.connection().connection.driver_connection.fileno()))  # type: ignore[union-attr]
         with line:
             assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             waits = [
                 line.getsockopt(socket.IPPROTO_TCP, option)
-                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+                for option in (
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
             ]
     assert waits == [30, 10, 3, 60_000]
