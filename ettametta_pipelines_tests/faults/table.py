@@ -207,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rows", nargs="*", help="rows by name; all of them if none is named")
     parser.add_argument("--without-sweeps", action="store_true", help="leave the long sweeps out")
     parser.add_argument("--list", action="store_true", help="name the rows and what must hold")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/faults.md has it")
     parser.add_argument("--play", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     rows = {row.name: row for row in ROWS}
@@ -224,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(2) as pool:
         others = [row for row in chosen if not row.is_sweep]
         played |= dict(zip((row.name for row in others), pool.map(played_apart, others), strict=True))
-    sys.stdout.write("\n" + as_table((row, *played[row.name]) for row in chosen) + "\n")
+    tabled = as_markdown if asked.markdown else as_table
+    sys.stdout.write("\n" + tabled((row, *played[row.name]) for row in chosen) + "\n")
     broken = [row.name for row in chosen if not played[row.name][0].is_held]
     sys.stdout.write(
         f"\n{len(chosen) - len(broken)} of {len(chosen)} rows held in {time.monotonic() - began:.0f} s"
@@ -282,6 +284,17 @@ def as_table(lines: Iterable[tuple[Row, Outcome, float]]) -> str:
         text.append(
             _wrapped([row.name, f"{row.must_hold} ({row.injected})", is_held, said, f"{seconds:.0f}"])
         )
+    return "\n".join(text)
+
+
+def as_markdown(lines: Iterable[tuple[Row, Outcome, float]]) -> str:
+    """The same for a page: fault, what must hold, how it is injected, figures, seconds."""
+    text = ["| fault | what must hold | injected by | | measured | s |", "|---|---|---|---|---|---|"]
+    for row, outcome, seconds in lines:
+        said = "; ".join([*(f"BROKEN: {each}" for each in outcome.broken), *outcome.figures])
+        is_held = "held" if outcome.is_held else "NOT HELD"
+        cells = (row.name, row.must_hold, row.injected, is_held, said, f"{seconds:.0f}")
+        text.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(text)
 
 
