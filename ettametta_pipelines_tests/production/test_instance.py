@@ -68,4 +68,7 @@ def test_a_cluster_has_the_same_limits_as_one_machine() -> None:
     for section in ("run_retries", "retention", "sensors", "schedules"):
         assert cluster[section] == one[section]
     assert cluster["concurrency"]["pools"] == one["concurrency"]["pools"]
-    assert cluster["run_monitoring"]["max_resume_run_attempts"] == one["run_monitoring"]["max_resume_run_attempts"]
+    assert (
+        cluster["run_monitoring"]["max_resume_run_attempts"]
+        == one["run_monitoring"]["max_resume_run_attempts"]
+    )
