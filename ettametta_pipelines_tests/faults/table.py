@@ -29,6 +29,8 @@ from ettametta_pipelines_tests.faults.outcome import Outcome, Play
 ROOT = Path(ettametta_pipelines.__file__).parents[1]
 TESTS = "ettametta_pipelines_tests"
 SEED = "7"
+# Process groups of the rows that run now.
+RUNNING: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -223,10 +225,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.writelines(f"{row.name:<22}{row.must_hold}\n" for row in chosen)
         return 0
     began = time.monotonic()
-    played = {row.name: played_apart(row) for row in chosen if row.is_sweep}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    others = [row for row in chosen if not row.is_sweep]
     with ThreadPoolExecutor(2) as pool:
-        others = [row for row in chosen if not row.is_sweep]
-        played |= dict(zip((row.name for row in others), pool.map(played_apart, others), strict=True))
+        try:
+            played = {row.name: played_apart(row) for row in chosen if row.is_sweep}
+            played |= dict(zip((row.name for row in others), pool.map(played_apart, others), strict=True))
+        except BaseException:
+            # Rows have process groups of their own: what ends this process would not end them.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for group in list(RUNNING):
+                os.killpg(group, signal.SIGKILL)
+            raise
     tabled = as_markdown if asked.markdown else as_table
     sys.stdout.write("\n" + tabled((row, *played[row.name]) for row in chosen) + "\n")
     broken = [row.name for row in chosen if not played[row.name][0].is_held]
@@ -256,6 +266,7 @@ def played_apart(row: Row) -> tuple[Outcome, float]:
         cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": SEED, "PYTHONPATH": str(ROOT)}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=None if row.is_sweep else subprocess.DEVNULL,
     )  # fmt: skip
+    RUNNING.add(process.pid)
     try:
         process.wait(timeout=row.limit_s)
         told = json.loads((home / "outcome.json").read_text())
@@ -268,6 +279,7 @@ def played_apart(row: Row) -> tuple[Outcome, float]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        RUNNING.discard(process.pid)
         shutil.rmtree(home, ignore_errors=True)
     seconds = time.monotonic() - began
     sys.stderr.write(f"{row.name}: {'held' if outcome.is_held else 'NOT HELD'} ({seconds:.0f} s)\n")
