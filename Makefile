@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook manifests-audit images format clean
+.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook manifests-audit audit images format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak                     the same for half an hour, watching memory (SOAK_MINUTES=5 for less)"
 	@echo "make scale                    make the tables of docs/scale.md again"
 	@echo "make manifests-audit          check the manifests and Dockerfiles with checkov"
+	@echo "make audit                    ask what is known against the pinned packages, and list licences"
 	@echo "make images                   build the image with podman where no registry is reached, and try the manifests"
 	@echo "make format                   format the code"
 
@@ -135,6 +136,19 @@ manifests-audit: $(AUDIT)/.installed
 	  rm $$rendered; \
 	done
 
+# Tools of their own environment. Where they cannot be had, that is said, and nothing counts as audited.
+SUPPLY := .venv-supply
+$(SUPPLY)/.installed: | $(BIN)/python
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install -qq pip-audit==2.10.1 pip-licenses==5.5.5
+	@touch $@
+
+audit: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory $(SUPPLY)/.installed || \
+	  { echo "NOT AUDITED: pip-audit could not be installed"; exit $(if $(AUDIT_STRICT),1,0); }; \
+	  $(SUPPLY)/bin/python scripts/audit.py $(if $(AUDIT_STRICT),--strict) && \
+	  $(SUPPLY)/bin/pip-licenses --python $(BIN)/python --summary --order=count
+
 images:
 	scripts/build_images.sh pipelines
 	scripts/play_manifests.sh
@@ -144,4 +158,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) $(SUPPLY) .mypy_cache .ruff_cache
