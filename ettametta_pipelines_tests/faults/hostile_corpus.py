@@ -112,7 +112,7 @@ HDR10 = (
     "-pix_fmt", "yuv420p10le", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params",
     "log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc", "-tag:v", "hvc1",
 )  # fmt: skip
-VARIABLE = (r"testsrc2=s=128x96:r=50:d=2,select=gt(mod(N\,7)\,2)", "-fps_mode", "passthrough", *X264)
+VARIABLE = (r"testsrc2=s=128x96:r=50:d=2,select=gt(mod(n\,7)\,2)", "-fps_mode", "passthrough", *X264)
 
 # What the table of files lacks: number in the list of inputs, words, file name, builder, what may become of it.
 MORE_FILES: tuple[tuple[str, str, str, Callable[[Path, Ground], object], tuple[str, ...]], ...] = (
