@@ -28,7 +28,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # What programs, their libraries and drivers are made of. Nothing of ours or of a tenant lies there; /proc/self is the
 # child's own, since the launcher becomes the program.
 SYSTEM_PATHS = (
-    "/usr", "/bin", "/lib", "/lib64", "/opt", "/nix", "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime",
+    "/usr", "/bin", "/lib", "/lib64", "/nix", "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime",
     "/etc/alternatives", "/etc/fonts", "/etc/OpenCL", "/etc/vulkan", "/proc/self", "/proc/cpuinfo", "/proc/meminfo",
     "/proc/stat", "/proc/driver", "/sys/devices", "/sys/dev", "/sys/class", "/sys/bus", "/sys/fs/cgroup",
 )  # fmt: skip
@@ -93,7 +93,12 @@ def run_confined(
         {
             "limits": limits.as_rlimits(),
             "parent": os.getpid(),
-            "readable": [*_OWN_PATHS, str(program), *_named_files(arguments)],
+            "readable": [
+                *_OWN_PATHS,
+                str(program),
+                str(program.parent.parent / "lib"),
+                *_named_files(arguments),
+            ],
             "usable": [str(device) for name in DEVICES for device in Path("/dev").glob(name)],
             "tell_walls": tell_walls,
         }

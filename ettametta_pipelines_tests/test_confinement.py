@@ -117,9 +117,7 @@ def test_without_a_network_namespace_the_rules_for_files_keep_tcp_shut(
     if walls().files:
         pytest.skip("this kernel has no Landlock")
     crippled = tmp_path / "confinement_launcher.py"
-    crippled.write_text(
-        confinement.LAUNCHER.read_text().replace("libc.unshare(", "(lambda flags: -1)(")
-    )
+    crippled.write_text(confinement.LAUNCHER.read_text().replace("libc.unshare(", "(lambda flags: -1)("))
     monkeypatch.setattr(confinement, "LAUNCHER", crippled)
     assert reach(tmp_path / "work", listener.getsockname()[1])["network"] == "shut"
     with pytest.raises(BlockingIOError):
@@ -144,10 +142,10 @@ def test_the_environment_of_a_confined_child_is_empty(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     limits = Limits(wall_s=30, cpu_s=20, memory_bytes=2 << 30, file_bytes=0)
-    program = "import os, pathlib; print(len(os.environ), len(pathlib.Path('/proc/self/environ').read_bytes()))"
-    ended = run_confined(
-        Path(sys.executable), ["-I", "-S", "-c", program], limits=limits, workdir=tmp_path
+    program = (
+        "import os, pathlib; print(len(os.environ), len(pathlib.Path('/proc/self/environ').read_bytes()))"
     )
+    ended = run_confined(Path(sys.executable), ["-I", "-S", "-c", program], limits=limits, workdir=tmp_path)
     count, _ = ended.stdout.decode().split()
     # Python itself sets LC_CTYPE where no locale is given.
     assert int(count) <= 1

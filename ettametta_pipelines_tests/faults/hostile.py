@@ -83,7 +83,10 @@ class Listener:
 
 @dataclass
 class Row:
-    """What became of one input; `broken` names every bar it missed."""
+    """What became of one input; `broken` names every bar it missed.
+
+    `memory` is the most a child held, in bytes; 0 where each ended before it could be looked at.
+    """
 
     upload: HostileUpload
     verdict: str = NOT_TAKEN
@@ -120,7 +123,9 @@ def watched_children() -> Iterator[list[Ended]]:
 class Gauntlet:
     """A home with an inbox, and the bars every input is held against."""
 
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance, aims: Ground, listener: Listener) -> None:
+    def __init__(
+        self, settings: Settings, instance: dg.DagsterInstance, aims: Ground, listener: Listener
+    ) -> None:
         self.settings = settings
         self.instance = instance
         self.aims = aims
@@ -191,7 +196,9 @@ class Gauntlet:
         row.leaks += logged.count(CANARY)
         codes = re.findall(r"\[([a-z_]+)\]", " ".join(outcome.problems))
         row.verdict = TAKEN if not outcome.problems else (codes[-1] if codes else "without a code")
-        row.reason = str(told.get("reason", "")) if told.get("verdict") == "rejected" else " ".join(outcome.problems)
+        row.reason = (
+            str(told.get("reason", "")) if told.get("verdict") == "rejected" else " ".join(outcome.problems)
+        )
         if row.verdict == TAKEN:
             row.leaks += self._rendition_leaks(source_id)
 
@@ -245,7 +252,9 @@ def leftovers(home: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def play(home: Path, uploads: Iterable[HostileUpload], tell: Callable[[Row], None]) -> tuple[list[Row], list[str]]:
+def play(
+    home: Path, uploads: Iterable[HostileUpload], tell: Callable[[Row], None]
+) -> tuple[list[Row], list[str]]:
     """Send the inputs through a fresh home, a good video after every 25th and at the end; rows and global leaks."""
     settings = get_settings()
     prepare_home(settings)
