@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz faults bench load soak scale handbook manifests-audit audit images format clean
+.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz faults hostile bench load soak scale handbook manifests-audit audit images format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-gpu-worker          the GPU worker's tests alone: tiny models on this machine's processor"
 	@echo "make bench-gpu                time the GPU worker with full-size models, where there is a GPU"
 	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
+	@echo "make hostile                  send some 120 hostile uploads through the line; a table of what became of each"
 	@echo "make faults                   every fault, from kill -9 at every point to a full disk, and a table of what held"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"
@@ -82,6 +83,9 @@ fuzz: $(VENV)/.installed-dev
 faults: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
 	$(BIN)/python -m ettametta_pipelines_tests.faults.table
+
+hostile: $(VENV)/.installed-dev
+	$(BIN)/python -m ettametta_pipelines_tests.faults.hostile
 
 # MoviePy asks for older packages than ours and has an environment of its own.
 PEERS := .venv-peers

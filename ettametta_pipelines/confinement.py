@@ -25,6 +25,15 @@ STALE_AFTER_S = 24 * 3600
 # Version 2 of control groups, as every Kubernetes since 1.25 has them; in a container this is its own.
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
+# What programs, their libraries and drivers are made of. Nothing of ours or of a tenant lies there; /proc/self is the
+# child's own, since the launcher becomes the program.
+SYSTEM_PATHS = (
+    "/usr", "/bin", "/lib", "/lib64", "/nix", "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/localtime",
+    "/etc/alternatives", "/etc/fonts", "/etc/OpenCL", "/etc/vulkan", "/proc/self", "/proc/cpuinfo", "/proc/meminfo",
+    "/proc/stat", "/proc/driver", "/sys/devices", "/sys/dev", "/sys/class", "/sys/bus", "/sys/fs/cgroup",
+)  # fmt: skip
+DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "nvidia*")
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -71,13 +80,29 @@ def run_confined(
     limits: Limits,
     workdir: Path,
     on_stdout: Callable[[bytes], None] | None = None,
+    tell_walls: bool = False,
 ) -> Ended:
     """Run `program` in `workdir` with an empty environment and no stdin; its process group never outlives the call.
 
-    `on_stdout` gets chunks as they come; without it the first 4 MB are kept. Raises only OSError, when the
+    Where the kernel allows, it has no network, and of files only the system's, those its arguments name, and what is
+    below `workdir` (unless that is `/`); with `tell_walls` its first line of output says, as JSON, what could not be
+    had. `on_stdout` gets chunks as they come; without it the first 4 MB are kept. Raises only OSError, when the
     program cannot be started, and whatever `on_stdout` raises.
     """
-    spec = json.dumps({"limits": limits.as_rlimits(), "parent": os.getpid()})
+    spec = json.dumps(
+        {
+            "limits": limits.as_rlimits(),
+            "parent": os.getpid(),
+            "readable": [
+                *_OWN_PATHS,
+                str(program),
+                str(program.parent.parent / "lib"),
+                *_named_files(arguments),
+            ],
+            "usable": [str(device) for name in DEVICES for device in Path("/dev").glob(name)],
+            "tell_walls": tell_walls,
+        }
+    )
     started = time.monotonic()
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", str(LAUNCHER), spec, str(program), *arguments],
@@ -92,6 +117,15 @@ def run_confined(
         return _attend(child, started, limits.wall_s, on_stdout)
     finally:
         _end_group(child)
+
+
+_OWN_PATHS = (*SYSTEM_PATHS, sys.prefix, sys.base_prefix, str(LAUNCHER.parent))
+
+
+def _named_files(arguments: Sequence[str]) -> list[str]:
+    """Files that arguments name by an absolute path, perhaps behind `file:`; others' files are in none of ours."""
+    paths = [argument.removeprefix("file:") for argument in arguments]
+    return [path for path in paths if path.startswith("/") and os.path.exists(path)]
 
 
 def _attend(

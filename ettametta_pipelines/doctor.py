@@ -253,6 +253,12 @@ def _check_ffmpeg(settings: Settings) -> str:
     return ffmpeg_build()
 
 
+def _check_confinement(settings: Settings) -> str:
+    from ettametta_pipelines.confinement_walls import walls
+
+    return walls().in_words
+
+
 def _check_encoder(settings: Settings) -> str:
     from ettametta_pipelines.renders.encoders import HARDWARE, choose_encoder, why_not
 
@@ -336,6 +342,7 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "upload queue": _check_upload_queue,
     "state database": _check_state,
     "ffmpeg": _check_ffmpeg,
+    "confinement": _check_confinement,
     "video encoder": _check_encoder,
     "local voice": _check_local_voice,
     "niches": _check_niches,

@@ -20,6 +20,7 @@ from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
 from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG, UPLOAD_PRIORITY
+from ettametta_pipelines.untrusted import plain_text
 
 if TYPE_CHECKING:
     from ettametta_pipelines.settings import Settings
@@ -59,7 +60,7 @@ def _look(context: dg.SensorEvaluationContext, store: StoreResource, state: Stat
         timezone=settings.timezone,
     )  # fmt: skip
     for trouble in (*scan.refusals, *scan.failures):
-        context.log.warning(f"{trouble.object_key}: {trouble.message}")
+        context.log.warning(f"{plain_text(trouble.object_key, 200)}: {trouble.message}")
     requests = _wanted_runs(database, context.instance)
     if not requests:
         return dg.SensorResult(skip_reason=scan.in_words(), cursor=position.dump())

@@ -32,6 +32,7 @@ from ettametta_pipelines.state.models import Upload
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.addressing import is_key
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectMissing, ObjectStore
+from ettametta_pipelines.untrusted import plain_text
 
 # A file copied into a directory store by hand grows while it is listed; one that was just touched waits a tick.
 SETTLE = timedelta(seconds=2)
@@ -95,7 +96,7 @@ class InboxScan:
             parts.append(f"{self.deferred} left for the next tick")
         said = ", ".join(parts).capitalize() + "."
         if self.standing:
-            shown = ", ".join(self.standing[:STANDING_SHOWN])
+            shown = ", ".join(plain_text(one, 200) for one in self.standing[:STANDING_SHOWN])
             more = len(self.standing) - STANDING_SHOWN
             said += f" Refused before and still there: {shown}" + (f" and {more} more." if more > 0 else ".")
         return " ".join([said, *self.notes])

@@ -248,7 +248,8 @@ def _look_at_news(
 ) -> None:
     """List the last days of every folder, or of as many as a tick's requests allow."""
     odd: list[tuple[str, str]] = []
-    names, stray = store.folders(UPLOADS_PREFIX)
+    found_names, stray = store.folders(UPLOADS_PREFIX)
+    names = _usable(found_names, odd)
     _take_in_batches(desk, stray)
     first_day = (now - timedelta(days=HOT_DAYS)).date()
     with ThreadPoolExecutor(PARALLEL_LISTINGS) as pool:
@@ -258,7 +259,7 @@ def _look_at_news(
             listed = store.list(folder, after=start, odd=lambda *found: odd.append(found))
             return list(islice(listed, KEYS_PER_FOLDER))
 
-        folders = _folders_to_list(desk, store, state, position, now, names, pool)
+        folders = _usable(_folders_to_list(desk, store, state, position, now, names, pool), odd)
         found = dict(zip(folders, pool.map(list_folder, folders), strict=True))
     # Of all folders together: a few new files in each would be as many transactions and waits for the store.
     _take_in_batches(desk, chain.from_iterable(found.values()))
@@ -268,6 +269,13 @@ def _look_at_news(
         if len(found[folder]) == KEYS_PER_FOLDER:
             position.folders[folder] = found[folder][-1].key
     desk.name_odd(odd[:ODD_NAMED])
+
+
+def _usable(folders: Iterable[str], odd: list[tuple[str, str]]) -> list[str]:
+    """The folders whose names can begin a key; one that cannot must not keep the others from being looked at."""
+    problems = {folder: key_problem(folder.removesuffix("/")) for folder in folders}
+    odd += [(folder, problem) for folder, problem in problems.items() if problem]
+    return [folder for folder, problem in problems.items() if not problem]
 
 
 def _folders_to_list(

@@ -288,6 +288,33 @@ def test_names_that_are_no_keys_are_named_once(local: Inbox) -> None:
     assert local.look().refusals == []
 
 
+@pytest.mark.parametrize("folder", ["new\nline", "acme/new\nline", "\x1b[31m", "acme#12"])
+def test_a_folder_whose_name_is_no_key_is_named_and_keeps_no_upload_waiting(
+    local: Inbox, folder: str
+) -> None:
+    path = local.store.local_path("uploads/x")
+    assert path is not None
+    odd = path.parent / folder / "travel/2026/11/20"
+    odd.mkdir(parents=True)
+    (odd / "a.mp4").write_bytes(b"x")
+    key = local.place("good.mp4")
+    scan = local.look()
+    assert [arrival.object_key for arrival in scan.arrivals] == [key]
+    assert {trouble.code for trouble in scan.refusals} == {"odd_name"}
+    assert "\n" not in scan.in_words()
+
+
+def test_a_folder_of_a_bucket_whose_name_is_no_key_keeps_no_upload_waiting(
+    bucket: BucketUnderTest, database: StateDatabase
+) -> None:
+    box = Inbox(bucket.store("agency"), database)
+    assert box.store.bucket is not None
+    for name in ("uploads/acme#12/x.mp4", "uploads/acme/travel#3/x.mp4"):
+        box.store.bucket.client.put_object(Bucket=box.store.bucket.name, Key=f"agency/{name}", Body=b"x")
+    key = box.place("good.mp4")
+    assert box.taken() == [key]
+
+
 def test_a_file_under_a_copying_programs_name_waits_and_is_named_after_a_day(local: Inbox) -> None:
     for name in (".clip.mp4.Xy12", "clip.mp4.part"):
         local.age(local.place(name), hours=1)
