@@ -5,7 +5,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -21,7 +21,7 @@ FRAGMENTS = (
 )  # fmt: skip
 
 
-def tried(short: int, *, dear: int = 1) -> Callable[[Any], Any]:
+def tried(short: int, *, dear: int = 1, **more: Any) -> settings:
     """Settings of one test: `short` examples, or FUZZ_EXAMPLES; of a `dear` one as many times fewer."""
     return settings(
         max_examples=max(short, FUZZ_EXAMPLES // dear),
@@ -31,6 +31,7 @@ def tried(short: int, *, dear: int = 1) -> Callable[[Any], Any]:
             HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large,
             HealthCheck.large_base_example,
         ],
+        **more,
     )  # fmt: skip
 
 
