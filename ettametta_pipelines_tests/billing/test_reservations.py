@@ -332,7 +332,10 @@ def test_a_row_tells_who_holds_a_slot_since_when_until_when_and_how_it_ended(
 ) -> None:
     def row() -> dict[str, object]:
         (found,) = slot_rows(world.db, world.plans)
-        return {name: found[name] for name in ("state", "run_id", "reserved_at", "lease_until", "settled_at", "reason")}
+        return {
+            name: found[name]
+            for name in ("state", "run_id", "reserved_at", "lease_until", "settled_at", "reason")
+        }
 
     began = clock.now
     slot = world.reserve("one", holder="first")
@@ -368,7 +371,11 @@ def test_a_period_goes_on_from_where_the_last_one_ended_when_the_anchor_moves(
 
     world.make(1)
     first = world.usage()
-    assert (first.starts_at, first.ends_at, first.used) == (utc("2026-11-20T12:00:00"), utc("2026-12-20T12:00:00"), 1)
+    assert (first.starts_at, first.ends_at, first.used) == (
+        utc("2026-11-20T12:00:00"),
+        utc("2026-12-20T12:00:00"),
+        1,
+    )
     with world.db.session() as session:
         session.execute(sa.update(Entitlement).values(anchor_at=utc("2026-12-05T00:00:00")))
     assert world.usage().ends_at == first.ends_at, "the one that runs is not cut short"

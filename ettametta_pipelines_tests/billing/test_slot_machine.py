@@ -5,7 +5,6 @@ Beside the database walks a model in plain Python; after every step the two must
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,18 +24,20 @@ from ettametta_pipelines_tests.billing.conftest import NOW, TimedDatabase, World
 from ettametta_pipelines_tests.frozen import SetClock
 from ettametta_pipelines_tests.fuzz import tried
 
+pytestmark = pytest.mark.fuzz
+
 LIMIT, FREE_FAILURES = 5, 5
 sources = st.integers(0, 6)
 accounts = st.sampled_from(["acme", "other"])
 
 
 @pytest.fixture(scope="module")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database to copy: each walk has one of its own."""
     path = tmp_path_factory.mktemp("slots") / "state.db"
     with state_of(path) as database:
         database.migrate()
-    yield path
+    return path
 
 
 def state_of(path: Path, clock: SetClock | None = None) -> TimedDatabase:

@@ -15,6 +15,8 @@ from ettametta_pipelines.storage.notifications import created_keys
 from ettametta_pipelines.untrusted import plain_text
 from ettametta_pipelines_tests.fuzz import FRAGMENTS, misfitting, spoilt, tried
 
+pytestmark = pytest.mark.fuzz
+
 SIDECAR = {
     "title": "Knives", "rights": "owned", "recipe": "clean", "words": [{"word": "a", "start": 0, "end": 1}],
     "broll_keywords": ["a", "b"], "language": "en", "brief_id": "0123456789abcdef", "paid_promotion": True,
@@ -47,10 +49,17 @@ def test_a_sidecar_is_read_or_refused_in_one_readable_sentence(data: bytes) -> N
     try:
         sidecar = parse_sidecar(data)
     except SidecarInvalid as refusal:
-        assert str(refusal).isprintable()
-        assert len(str(refusal)) < 5_000
+        said = str(refusal)
+        assert said.isprintable()
+        assert len(said) < 5_000
     else:
-        texts = [sidecar.title, sidecar.captions, sidecar.recipe, sidecar.brief_id, *(sidecar.broll_keywords or [])]
+        texts = [
+            sidecar.title,
+            sidecar.captions,
+            sidecar.recipe,
+            sidecar.brief_id,
+            *(sidecar.broll_keywords or []),
+        ]
         assert all(map(is_storable, texts))
         json.dumps(sidecar.words).encode()
 
@@ -72,7 +81,8 @@ def test_captions_become_cues_in_order_or_a_known_problem(made: tuple[bytes, str
     try:
         cues = parse_captions(*made)
     except CaptionsInvalid as refusal:
-        assert refusal.code in PROBLEMS
+        code = refusal.code
+        assert code in PROBLEMS
         return
     assert cues
     before = 0.0
@@ -94,19 +104,23 @@ def test_an_upload_key_is_taken_apart_or_refused(name: bytes) -> None:
     try:
         upload = parse_upload_key(key, ["travel"])
     except UploadRefused as refusal:
-        assert refusal.code in ("bad_upload_key", "bad_account", "unknown_niche")
+        code = refusal.code
+        assert code in ("bad_upload_key", "bad_account", "unknown_niche")
     else:
         assert (upload.niche, "/" in upload.name) == ("travel", False)
         assert is_storable(title_from_name(upload.name)) or not is_key(key)
 
 
 @tried(120)
-@given(body=spoilt([json.dumps(d).encode() for d in (RECORD, EVENT, TOPIC)]) | misfitting([RECORD, EVENT, TOPIC]))
+@given(
+    body=spoilt([json.dumps(d).encode() for d in (RECORD, EVENT, TOPIC)]) | misfitting([RECORD, EVENT, TOPIC])
+)
 def test_a_notification_yields_keys_or_says_that_it_is_none(body: bytes) -> None:
     try:
         keys = list(created_keys(body.decode("utf-8", "replace"), "b", "p/"))
     except ValueError as odd:
-        assert type(odd) is not ValueError, "an unreadable one is told by a class of its own"
+        kind = type(odd)
+        assert kind is not ValueError, "an unreadable one is told by a class of its own"
     else:
         assert all(isinstance(key, str) for key in keys)
 

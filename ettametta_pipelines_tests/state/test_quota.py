@@ -302,7 +302,12 @@ def test_only_what_this_lease_spent_is_taken_back(database: StateDatabase) -> No
 
 def test_what_holders_spent_or_hold_is_told_by_bucket_vendor_and_day(database: StateDatabase) -> None:
     tomorrow = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
-    for bucket, holder, amount in (("units", "a", 5), ("units", "b", 7), ("search", "a", 2), ("units", "a", 1)):
+    for bucket, holder, amount in (
+        ("units", "a", 5),
+        ("units", "b", 7),
+        ("search", "a", 2),
+        ("units", "a", 1),
+    ):
         quota.spend(database, quota.lease(database, "youtube", bucket, amount, clock, holder=holder), 1)
     quota.lease(database, "youtube", "units", 9, lambda: tomorrow, holder="a")
     quota.give_back(database, quota.lease(database, "youtube", "search", 3, clock, holder="gone"))
