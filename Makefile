@@ -88,6 +88,7 @@ mutants: $(VENV)/.installed-dev
 
 coverage: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
+	@mkdir -p bench
 	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --cov --cov-report= --ignore=ettametta_pipelines_tests/browser
 	$(BIN)/python -m ettametta_pipelines_tests.coverage_by_room
 
@@ -160,4 +161,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) mutants .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 FRAGMENTS = (
     b"\x00", b"\xff", b"\xef\xbb\xbf", b"\\ud800", b"\\u0000", b"1" * 5000, b"-", b"1e999", b"NaN", b"-Infinity",
     b"[" * 2000, b'{"a":' * 1000, b"[", b"]", b"{}", b"}", b'"', b"null", b"\r", b"\n\n", b"\xe2\x80\xae",
-    b"\xed\xa0\x80",     b"-->", b"%00", b"../", b"<i>" * 50, b"&amp;" * 50, b"#1",
+    b"\xed\xa0\x80", b"-->", b"%00", b"../", b"<i>" * 50, b"&amp;" * 50, b"#1",
 )  # fmt: skip
 
 

@@ -509,3 +509,15 @@ def test_of_two_posts_before_the_one_on_the_same_channel_counts(
     # Without one on the channel the newest counts, which is not settled here.
     with pytest.raises(NeedsPersonError, match="post 1 is PLANNED"):
         ledger.plan(replace(INTENT, intent_no=2, channel_id="UC3"))
+
+
+def test_the_slot_reserved_when_planning_is_the_one_that_is_spent(
+    make_ledger: MakeLedger, database: StateDatabase
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        ledger.spend_upload_slot(claim)
+        assert slots(database) == (1, 0)
+        ledger.advance(claim, State.SESSION_OPEN, reason="opened")
+    assert slots(database) == (1, 0)
