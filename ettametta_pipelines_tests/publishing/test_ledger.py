@@ -521,3 +521,18 @@ def test_the_slot_reserved_when_planning_is_the_one_that_is_spent(
         assert slots(database) == (1, 0)
         ledger.advance(claim, State.SESSION_OPEN, reason="opened")
     assert slots(database) == (1, 0)
+
+
+def test_the_id_of_a_post_never_changes_since_markers_on_channels_are_made_of_it() -> None:
+    assert INTENT.publication_id == "a026b24156f92a90ec674582"
+
+
+def test_a_planned_post_that_a_worker_holds_keeps_the_file_it_was_claimed_with(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    newer = replace(INTENT, object_key="media/b.mp4", sha256="cd", size_bytes=20)
+    with ledger.claimed(publication.id):
+        assert ledger.plan(newer).object_key == "media/a.mp4"
+    assert ledger.plan(newer).object_key == "media/b.mp4"

@@ -102,6 +102,7 @@ def test_a_reservation_falls_with_the_transaction_it_was_made_in(database: State
 
 def test_every_bucket_is_listed_before_anything_is_spent(database: StateDatabase) -> None:
     assert {(u.vendor, u.bucket): u.limit for u in quota.usage(database, DAY)} == quota.DAILY_LIMITS
+    assert {(u.used, u.reserved, u.closed_at) for u in quota.usage(database, DAY)} == {(0, 0, None)}
 
 
 def test_an_unknown_bucket_is_a_mistake_not_an_unlimited_one(database: StateDatabase) -> None:
