@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz                     random recipes, hostile messages, files and forms at length (RANDOM_RECIPES=50 FUZZ_EXAMPLES=500 for less)"
 	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS='*_*7' for some)"
 	@echo "make coverage                 run all tests but the browser's and count the branches they take, by room"
-	@echo "make faults                   kill publications, paid clips and GPU work at every point, under every fault; race for slots"
+	@echo "make faults                   every fault, from kill -9 at every point to a full disk, and a table of what held"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"
 	@echo "make load                     mixed requests on two gateways with Postgres, also in bad conditions"
@@ -94,10 +94,7 @@ coverage: $(VENV)/.installed-dev
 
 faults: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
-	$(BIN)/python -m ettametta_pipelines_tests.faults
-	$(BIN)/python -m ettametta_pipelines_tests.faults.clips
-	$(BIN)/python -m ettametta_pipelines_tests.faults.gpu
-	RACE_ROUNDS=$${RACE_ROUNDS:-20} $(BIN)/pytest ettametta_pipelines_tests/billing/test_races.py
+	$(BIN)/python -m ettametta_pipelines_tests.faults.table
 
 # MoviePy asks for older packages than ours and has an environment of its own.
 PEERS := .venv-peers

@@ -169,6 +169,7 @@ def test_asking_again_for_what_an_earlier_period_paid_for_costs_nothing_unless_s
     clock.sleep(31 * 86_400)
     assert consume_slot(world.db, world.plans, world.reserve("source-0"), made=False) == "released"
     assert counts(world) == (0, 0, 0)
+    assert slot_rows(world.db, world.plans)[0]["reason"] == "nothing_was_made"
     assert consume_slot(world.db, world.plans, world.reserve("source-0"), made=True) == "consumed"
     assert counts(world) == (1, 0, 0)
 
@@ -386,3 +387,15 @@ def test_a_period_goes_on_from_where_the_last_one_ended_when_the_anchor_moves(
     )  # fmt: skip
     world.make(1)
     assert world.usage().starts_at == following.starts_at
+
+
+def test_who_asked_the_time_before_waiting_for_the_account_counts_in_the_period_that_is_there_by_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of many makes a new account, whose periods begin then; the others asked the time a moment before."""
+    world.make(5)
+    begun = world.clock()
+    told = iter([begun - timedelta(seconds=1)])
+    monkeypatch.setattr(type(world.db), "now", lambda db, session: next(told, begun))
+    with pytest.raises(VideoLimitReached):
+        world.reserve("one-more")

@@ -378,3 +378,10 @@ def test_a_bucket_keeps_the_moment_it_was_closed_and_says_when_it_resets(databas
     with database.session() as session:
         standing = quota.standing_in(session, "youtube", "units", clock)
     assert (standing.closed_at, standing.reserved, standing.left) == (NOW, 1, 0)
+
+
+def test_a_single_unit_of_an_expired_lease_is_free_again(database: StateDatabase) -> None:
+    quota.reserve(database, "youtube", "search", 99, clock)
+    expire(database, quota.lease(database, "youtube", "search", 1, clock, holder="fitness"))
+    quota.reserve(database, "youtube", "search", 1, clock)
+    assert row(database, "search").reserved == 100
