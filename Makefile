@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz faults hostile bench load soak scale handbook manifests-audit audit images format clean
+.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz mutants coverage faults hostile bench load soak scale handbook manifests-audit audit images format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -14,7 +14,9 @@ help:
 	@echo "make test                     lint, types and all tests"
 	@echo "make test-gpu-worker          the GPU worker's tests alone: tiny models on this machine's processor"
 	@echo "make bench-gpu                time the GPU worker with full-size models, where there is a GPU"
-	@echo "make fuzz                     render 200 random recipes and check each (RANDOM_RECIPES=50 for fewer)"
+	@echo "make fuzz                     random recipes, hostile messages, files and forms at length (RANDOM_RECIPES=50 FUZZ_EXAMPLES=500 for less)"
+	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS='*_*7' for some)"
+	@echo "make coverage                 run all tests but the browser's and count the branches they take, by room"
 	@echo "make hostile                  send some 120 hostile uploads through the line; a table of what became of each"
 	@echo "make faults                   every fault, from kill -9 at every point to a full disk, and a table of what held"
 	@echo "make bench                    print the benchmark tables"
@@ -79,6 +81,18 @@ unit: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	RANDOM_RECIPES=$${RANDOM_RECIPES:-200} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} \
 	  ettametta_pipelines_tests/renders/test_random_recipes.py
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --timeout=3600 -m fuzz
+
+# Of `mutants/` only this copy of the code is changed.
+mutants: $(VENV)/.installed-dev
+	$(BIN)/mutmut run --max-children $${PYTEST_WORKERS:-2} $${MUTANTS:-}
+	$(BIN)/python -m ettametta_pipelines_tests.mutants
+
+coverage: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	@mkdir -p bench
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --cov --cov-report= --ignore=ettametta_pipelines_tests/browser
+	$(BIN)/python -m ettametta_pipelines_tests.coverage_by_room
 
 faults: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
@@ -162,4 +176,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) $(SUPPLY) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(GPU) $(AUDIT) $(SUPPLY) mutants .mypy_cache .ruff_cache

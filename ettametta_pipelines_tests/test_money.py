@@ -1,10 +1,13 @@
 """The money type: exact reading, showing and splitting of amounts with 0, 2 and 3 decimals."""
 
+from decimal import ROUND_HALF_EVEN, Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ettametta_pipelines.money import EXPONENTS, Money, MoneyError, UnknownCurrency, totals
+from ettametta_pipelines.money import EXPONENTS, Money, MoneyError, UnknownCurrency, round_together, totals
+from ettametta_pipelines_tests.fuzz import spoilt, tried
 
 currencies = st.sampled_from(sorted(EXPONENTS))
 
@@ -105,3 +108,44 @@ def test_what_is_shown_reads_back_as_the_same_amount(minor: int, currency: str) 
     shown = str(Money(minor, currency))
     number = "".join(c for c in shown if c in "-.0123456789")
     assert Money.parse(number, currency).minor == minor
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "0." + "1" * 5000, "-" + "9" * 31])
+def test_an_amount_of_thousands_of_digits_is_refused_as_any_other(text: str) -> None:
+    with pytest.raises(MoneyError) as failure:
+        Money.parse(text, "USD")
+    assert failure.value.code == "inexact_amount"
+
+
+@pytest.mark.fuzz
+@tried(100)
+@given(text=spoilt([b"12.50", b"-0.05", b"1200", b"007.1", b""]), currency=currencies)
+def test_any_text_is_an_exact_amount_or_refused(text: bytes, currency: str) -> None:
+    written = text.decode("utf-8", "replace")
+    try:
+        money = Money.parse(written, currency)
+    except MoneyError:
+        return
+    assert Decimal(written).scaleb(money.exponent) == money.minor
+
+
+amounts = st.integers(-(10**12), 10**12)
+
+
+@pytest.mark.fuzz
+@tried(100)
+@given(a=amounts, b=amounts, c=amounts, currency=currencies)
+def test_amounts_add_as_whole_numbers_do(a: int, b: int, c: int, currency: str) -> None:
+    x, y, z = (Money(minor, currency) for minor in (a, b, c))
+    assert (x + y) + z == x + (y + z) == Money(a + b + c, currency)
+    assert x - y == -(y - x) == Money(a - b, currency)
+    assert totals([x, y, z, Money(1, "USD")])[currency].minor == a + b + c + (currency == "USD")
+
+
+@pytest.mark.fuzz
+@tried(100)
+@given(parts=st.lists(amounts, max_size=12), unit=st.sampled_from([1, 2, 10, 10_000, 1_000_000]))
+def test_parts_are_rounded_together_to_what_their_sum_rounds_to(parts: list[int], unit: int) -> None:
+    rounded = round_together(parts, unit)
+    assert sum(rounded) == int((Decimal(sum(parts)) / unit).to_integral_value(ROUND_HALF_EVEN))
+    assert all(abs(whole * unit - part) < unit for whole, part in zip(rounded, parts, strict=True))

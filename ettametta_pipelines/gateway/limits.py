@@ -106,7 +106,7 @@ class RequestLimits:
             )
             return
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES:
+        if not length.isdecimal() or int(length[:12]) > MAX_BODY_BYTES:
             await _refuse(answer, scope, receive, 413, "too_large", {"Connection": "close"})
             return
         seen = 0

@@ -87,11 +87,7 @@ class OperatorsDoor:
         host = request.headers.get("host", "")
         if host != self._host:
             location = f"{self.url}{request.url.path}"
-            if (
-                request.method == "GET"
-                and not request.url.query
-                and _is_loopback(urlsplit(f"//{host}").hostname)
-            ):
+            if request.method == "GET" and not request.url.query and _is_loopback(_hostname(host)):
                 raise PageRefused(307, "Elsewhere", f"These pages are at {location}.", location=location)
             raise PageRefused(421, "Wrong address", f"These pages are at {self.url} only.")
         return Operator(name, self._browser(request))
@@ -169,6 +165,14 @@ def _fields(content_type: str, body: bytes) -> dict[str, str]:
         name = part.get_param("name", header="content-disposition")
         fields[str(name)] = bytes(part.get_payload(decode=True) or b"").decode("utf-8", "replace")
     return fields
+
+
+def _hostname(host: str) -> str | None:
+    """The name in a Host header, without its port; None for one that is not an address at all."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str | None) -> bool:

@@ -128,7 +128,8 @@ def parse_sidecar(data: bytes) -> Sidecar:
         raise SidecarInvalid(f"it has more than {MAX_BYTES} bytes")
     try:
         document = json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    # Text that is no UTF-8, no JSON, or a number of more digits than Python reads.
+    except (ValueError, RecursionError) as error:
         raise SidecarInvalid(f"it is not JSON ({error.__class__.__name__})") from error
     if not isinstance(document, dict):
         raise SidecarInvalid("it is not a JSON object")

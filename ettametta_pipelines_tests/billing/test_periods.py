@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ettametta_pipelines.billing.periods import boundary, boundary_from, period_of
 from ettametta_pipelines.sandbox.stripe_billing import monthly
 from ettametta_pipelines_tests.frozen import utc
+from ettametta_pipelines_tests.fuzz import tried
 
 # Naive bounds are what hypothesis takes; the instants it draws are aware.
 instants = st.datetimes(
@@ -76,3 +77,19 @@ def test_clock_changes_neither_shorten_nor_repeat_a_period(zone: str) -> None:
     assert (start, end - start) == (local.astimezone(UTC), timedelta(days=31))
     autumn = datetime(2026, 10, 20, 2, 30, tzinfo=ZoneInfo(zone))
     assert period_of(autumn, autumn + timedelta(days=9))[1] - autumn == timedelta(days=31)
+
+
+@pytest.mark.fuzz
+@tried(60)
+@given(anchor=instants, first=instants, months=st.integers(1, 60))
+def test_periods_follow_each_other_without_gap_or_overlap(
+    anchor: datetime, first: datetime, months: int
+) -> None:
+    start, end = period_of(anchor, first)
+    for _ in range(months):
+        after = period_of(anchor, end)
+        assert after[0] == end
+        assert (after[1].year * 12 + after[1].month) - (end.year * 12 + end.month) == 1
+        end = after[1]
+    assert period_of(anchor, start - timedelta(microseconds=1))[1] == start
+    assert period_of(anchor.astimezone(ZoneInfo("Pacific/Kiritimati")), first) == period_of(anchor, first)

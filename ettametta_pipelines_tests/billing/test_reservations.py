@@ -169,6 +169,7 @@ def test_asking_again_for_what_an_earlier_period_paid_for_costs_nothing_unless_s
     clock.sleep(31 * 86_400)
     assert consume_slot(world.db, world.plans, world.reserve("source-0"), made=False) == "released"
     assert counts(world) == (0, 0, 0)
+    assert slot_rows(world.db, world.plans)[0]["reason"] == "nothing_was_made"
     assert consume_slot(world.db, world.plans, world.reserve("source-0"), made=True) == "consumed"
     assert counts(world) == (1, 0, 0)
 
@@ -280,6 +281,112 @@ def test_whatever_happens_in_whatever_order_a_period_never_holds_more_than_its_l
         found = own.usage()
         assert 0 <= found.used + found.reserved <= 5
     assert miscounted(own.db, own.plans) == []
+
+
+def test_reaping_returns_only_what_is_held_and_over_of_this_mode_and_says_whose(
+    world: World, clock: SetClock
+) -> None:
+    other = World(clock, world.db, world.plans, account="other")
+    live = World(clock, world.db, plans(mode="live"))
+    world.make(2)
+    release_slot(world.db, world.plans, world.reserve("failed"), "decode_failed")
+    for owner in (world, other, live):
+        owner.reserve("dead")
+    other.reserve("dead too")
+    clock.sleep(LEASE.total_seconds() / 2)
+    world.reserve("young")
+    clock.sleep(LEASE.total_seconds() / 2)
+    assert reap(world.db, world.plans) == {"acme": 1, "other": 2}
+    assert counts(world) == (2, 1, 1)
+    assert (counts(other), counts(live)) == ((0, 0, 0), (0, 1, 0))
+    assert reap(world.db, world.plans) == {}
+    rows = {row["source_id"]: row for row in slot_rows(world.db, world.plans) if row["account"] == "acme"}
+    assert {name: row["reason"] for name, row in rows.items() if row["state"] == "released"} == {
+        "failed": "decode_failed", "dead": "lease_ended",
+    }  # fmt: skip
+    assert rows["dead"]["settled_at"] == clock.now
+
+
+def test_free_failures_are_counted_for_each_account_by_itself(world: World) -> None:
+    other = World(world.clock, world.db, world.plans, account="other")
+    for owner in (world, other):
+        for number in range(5):
+            release_slot(world.db, world.plans, owner.reserve(f"bad-{number}"), "decode_failed")
+    assert (counts(world), counts(other)) == ((0, 0, 5), (0, 0, 5))
+
+
+def test_only_what_this_account_paid_for_this_source_in_this_mode_was_paid_before(
+    world: World, clock: SetClock
+) -> None:
+    other = World(clock, world.db, world.plans, account="other")
+    live = World(clock, world.db, plans(mode="live"))
+    for owner in (other, live):
+        consume_slot(world.db, owner.plans, owner.reserve("one"))
+    consume_slot(world.db, world.plans, world.reserve("two"))
+    release_slot(world.db, world.plans, world.reserve("one"), "decode_failed")
+    clock.sleep(31 * 86_400)
+    assert consume_slot(world.db, world.plans, world.reserve("one"), made=False) == "consumed"
+
+
+def test_a_row_tells_who_holds_a_slot_since_when_until_when_and_how_it_ended(
+    world: World, clock: SetClock
+) -> None:
+    def row() -> dict[str, object]:
+        (found,) = slot_rows(world.db, world.plans)
+        return {
+            name: found[name]
+            for name in ("state", "run_id", "reserved_at", "lease_until", "settled_at", "reason")
+        }
+
+    began = clock.now
+    slot = world.reserve("one", holder="first")
+    assert (slot.account, slot.source_id, slot.state, slot.is_new) == ("acme", "one", "reserved", True)
+    assert slot.ends_at == world.usage().ends_at
+    clock.sleep(60)
+    assert world.reserve("one", holder="second").is_new is False
+    assert row() == {
+        "state": "reserved", "run_id": "second", "reserved_at": began, "lease_until": clock.now + LEASE,
+        "settled_at": None, "reason": None,
+    }  # fmt: skip
+    clock.sleep(60)
+    release_slot(world.db, world.plans, slot, "decode_failed")
+    assert (row()["reason"], row()["settled_at"]) == ("decode_failed", clock.now)
+    clock.sleep(60)
+    assert world.reserve("one", holder="third").is_new is True
+    assert row() == {
+        "state": "reserved", "run_id": "third", "reserved_at": clock.now, "lease_until": clock.now + LEASE,
+        "settled_at": None, "reason": None,
+    }  # fmt: skip
+    consume_slot(world.db, world.plans, slot)
+    assert (row()["state"], row()["settled_at"], row()["reason"]) == ("consumed", clock.now, None)
+    assert release_slot(world.db, world.plans, slot, "too late") == "consumed"
+    assert counts(world) == (1, 0, 1)
+
+
+def test_a_period_goes_on_from_where_the_last_one_ended_when_the_anchor_moves(
+    world: World, clock: SetClock
+) -> None:
+    import sqlalchemy as sa
+
+    from ettametta_pipelines.state.models import Entitlement
+
+    world.make(1)
+    first = world.usage()
+    assert (first.starts_at, first.ends_at, first.used) == (
+        utc("2026-11-20T12:00:00"),
+        utc("2026-12-20T12:00:00"),
+        1,
+    )
+    with world.db.session() as session:
+        session.execute(sa.update(Entitlement).values(anchor_at=utc("2026-12-05T00:00:00")))
+    assert world.usage().ends_at == first.ends_at, "the one that runs is not cut short"
+    clock.now = utc("2026-12-21T00:00:00")
+    following = world.usage()
+    assert (following.starts_at, following.ends_at, following.used) == (
+        utc("2026-12-20T12:00:00"), utc("2027-01-05T00:00:00"), 0,
+    )  # fmt: skip
+    world.make(1)
+    assert world.usage().starts_at == following.starts_at
 
 
 def test_who_asked_the_time_before_waiting_for_the_account_counts_in_the_period_that_is_there_by_then(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
 from ettametta_pipelines.publishing.ledger import (
     SETTLED,
     TRANSITIONS,
@@ -312,3 +312,227 @@ def test_a_look_at_the_channel_is_due_at_first_and_again_when_its_time_has_come(
 
 def test_the_settled_states_are_those_no_worker_acts_in() -> None:
     assert {State.PUBLISHED, State.FAILED_DEFINITE, State.NEEDS_REVIEW, State.INCIDENT} == SETTLED
+
+
+def test_trouble_is_written_down_redacted_and_forgotten_at_the_next_step(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    error = TransientError("sent with Authorization: Bearer abcdef1234567890", code="youtube_unavailable")
+    with ledger.claimed(publication.id) as claim:
+        ledger.note_trouble(claim, error)
+        row = ledger.get(publication.id)
+        assert row.error_code == "youtube_unavailable"
+        assert row.error_message is not None
+        assert "abcdef1234567890" not in row.error_message
+        assert row.error_message.startswith("sent with")
+        row = ledger.advance(claim, State.SESSION_OPEN, reason="opened")
+        assert (row.error_code, row.error_message) == (None, None)
+
+
+def test_a_worker_that_lost_its_claim_writes_no_trouble_and_frees_no_lease(make_ledger: MakeLedger) -> None:
+    frozen, fresh = make_ledger(lease_s=-1, owner="frozen"), make_ledger(owner="fresh")
+    publication, other = frozen.plan(INTENT), frozen.plan(replace(INTENT, content_id="acme--2"))
+    stale = frozen.claim(publication.id)
+    fresh.claim(publication.id)
+    frozen.note_trouble(stale, PermanentError("x", code="late"))
+    frozen.let_go(stale)
+    assert fresh.get(publication.id).error_code is None
+    assert fresh.get(publication.id).lease_owner == "fresh"
+    # Nor does it touch another row of the same fence.
+    held = fresh.claim(other.id)
+    assert held.fence == stale.fence
+    frozen.let_go(stale)
+    frozen.note_trouble(stale, PermanentError("x", code="late"))
+    row = fresh.get(other.id)
+    assert (row.lease_owner, row.error_code) == ("fresh", None)
+
+
+def test_an_id_that_the_platform_tells_late_is_filled_in_once_and_keeps_the_address(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger()
+    publication, other = ledger.plan(INTENT), ledger.plan(replace(INTENT, content_id="acme--2"))
+    ledger.note_remote_id(publication.id, "too-early", None)
+    for row in (publication, other):
+        with ledger.claimed(row.id) as claim:
+            ledger.advance(claim, State.PROCESSING, reason="sent")
+            ledger.advance(claim, State.PUBLISHED, reason="told", url="https://watch/known")
+    ledger.note_remote_id(publication.id, "v1", None)
+    found = ledger.get(publication.id)
+    assert (found.remote_id, found.url) == ("v1", "https://watch/known")
+    ledger.note_remote_id(publication.id, "v2", "https://watch/v2")
+    assert ledger.get(publication.id).remote_id == "v1"
+    assert ledger.get(other.id).remote_id is None
+    ledger.note_remote_id(other.id, "v3", "https://watch/v3")
+    assert ledger.get(other.id).url == "https://watch/v3"
+
+
+def test_a_renewed_lease_lasts_anew_and_notes_what_has_arrived(
+    make_ledger: MakeLedger, database: StateDatabase
+) -> None:
+    ledger = make_ledger(lease_s=1000)
+    publication = ledger.plan(INTENT)
+    with make_ledger(lease_s=10).claimed(publication.id) as claim:
+        ledger.renew(claim)
+        assert ledger.get(publication.id).received_bytes == 0
+        ledger.renew(claim, received_bytes=7)
+        row = ledger.get(publication.id)
+        assert row.received_bytes == 7
+        with database.session(write=False) as session:
+            left = row.lease_until - database.now(session) if row.lease_until else timedelta()
+        assert timedelta(seconds=100) < left <= timedelta(seconds=1000)
+    row = ledger.get(publication.id)
+    assert (row.lease_owner, row.lease_until) == (None, None)
+
+
+def test_the_age_of_a_session_is_counted_from_its_opening_and_of_a_doubt_from_the_last_byte(
+    make_ledger: MakeLedger, database: StateDatabase
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with database.session() as session:
+        session.execute(sa.update(Publication).values(created_at=database.now(session) - timedelta(hours=2)))
+    with ledger.claimed(publication.id) as claim:
+        assert ledger.age_of_session(claim) >= timedelta(hours=2)
+        ledger.advance(claim, State.SESSION_OPEN, reason="opened")
+        assert timedelta(0) <= ledger.age_of_session(claim) < timedelta(hours=1)
+        assert ledger.age_of_doubt(claim) >= timedelta(hours=2)
+
+
+def test_looks_at_the_channel_are_counted_and_claims_too(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        assert [ledger.count_check(claim, next_in=timedelta(minutes=1)) for _ in range(3)] == [1, 2, 3]
+    with ledger.claimed(publication.id) as claim:
+        assert (claim.fence, claim.owner, ledger.get(publication.id).attempts) == (2, "tests", 2)
+
+
+def test_a_busy_publication_and_an_unknown_one_and_a_lost_lease_have_codes_of_their_own(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger(lease_s=100, owner="busy one")
+    publication = ledger.plan(INTENT)
+    claim = ledger.claim(publication.id)
+    with pytest.raises(PublicationBusy, match="by busy one") as busy:
+        ledger.claim(publication.id)
+    assert busy.value.code == "publication_busy"
+    assert busy.value.retry_after_s is not None
+    assert 0 < busy.value.retry_after_s <= 100
+    with pytest.raises(LeaseLost) as lost:
+        ledger.renew(replace(claim, fence=claim.fence + 1))
+    assert lost.value.code == "lease_lost"
+    for ask in (ledger.get, ledger.claim):
+        with pytest.raises(PermanentError) as unknown:
+            ask("nothing")
+        assert unknown.value.code == "unknown_publication"
+
+
+def test_what_was_ordered_is_kept_in_the_row_and_names_it(make_ledger: MakeLedger) -> None:
+    intent = replace(INTENT, request_id="r1", wishes={"visibility": "later"})
+    row = make_ledger().plan(intent)
+    assert (row.request_id, row.wishes, row.marker) == ("r1", {"visibility": "later"}, f"ref-{row.id[:12]}")
+    assert (row.id, len(row.id)) == (intent.publication_id, 24)
+    told = [INTENT, *(replace(INTENT, **change) for change in (
+        {"platform": "tiktok"}, {"channel_id": "UC2"}, {"content_id": "acme--2"}, {"intent_no": 2},
+    ))]  # fmt: skip
+    assert len({one.publication_id for one in told}) == 5
+    assert (row.platform, row.account_id, row.channel_id, row.content_id, row.intent_no) == (
+        "youtube", "acme", "UC1", "acme--1", 1,
+    )  # fmt: skip
+    assert (row.object_key, row.sha256, row.size_bytes, row.title, row.privacy) == (
+        "media/a.mp4", "ab", 10, "A", "private",
+    )  # fmt: skip
+    assert (row.fence, row.attempts, row.received_bytes, row.check_count) == (0, 0, 0, 0)
+
+
+def in_review(ledger: Ledger) -> Publication:
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        for state in (State.SESSION_OPEN, State.FINALIZING, State.NEEDS_REVIEW):
+            ledger.advance(claim, state, reason="test")
+    return ledger.get(publication.id)
+
+
+def test_a_new_intent_settles_the_one_in_review_as_not_live_and_shuts_its_worker_out(
+    make_ledger: MakeLedger, database: StateDatabase
+) -> None:
+    ledger = make_ledger(owner="Ann")
+    former = in_review(ledger)
+    ledger.plan(replace(INTENT, intent_no=2), in_place_of_one_in_review=True)
+    now = ledger.get(former.id)
+    assert (now.state, now.error_code, now.fence) == (
+        State.FAILED_DEFINITE, "declared_not_live", former.fence + 1,
+    )  # fmt: skip
+    assert now.error_message is not None
+    assert now.error_message.startswith("Ann said")
+    with database.session(write=False) as session:
+        events = session.scalars(sa.select(PublicationEvent).order_by(PublicationEvent.id)).all()
+    assert ("NEEDS_REVIEW", "FAILED_DEFINITE", "declared_not_live", now.fence) in [
+        (e.from_state, e.to_state, e.reason, e.fence) for e in events
+    ]
+    # It was answered for; a second answer to the same question is refused.
+    with pytest.raises(NeedsPersonError) as refusal:
+        ledger.plan(replace(INTENT, intent_no=2), in_place_of_one_in_review=True)
+    assert refusal.value.code == "post_not_in_review"
+
+
+def test_the_post_before_is_found_on_the_accounts_former_channel_and_on_no_strangers(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger()
+    in_review(ledger)
+    with pytest.raises(NeedsPersonError, match="post 1 does not exist") as refusal:
+        ledger.plan(replace(INTENT, intent_no=2, channel_id="UC9", account="other"))
+    assert refusal.value.code == "earlier_post_unsettled"
+    with pytest.raises(NeedsPersonError, match="post 1 does not exist"):
+        ledger.plan(replace(INTENT, intent_no=2, content_id="acme--2"))
+    with pytest.raises(NeedsPersonError, match="post 2 does not exist"):
+        ledger.plan(replace(INTENT, intent_no=3))
+    assert ledger.plan(replace(INTENT, intent_no=2, channel_id="UC2")).state == State.PLANNED
+
+
+def test_of_two_posts_before_the_one_on_the_same_channel_counts(
+    make_ledger: MakeLedger, database: StateDatabase
+) -> None:
+    ledger = make_ledger()
+    in_review(ledger)
+    # On another channel of the account, and made later.
+    elsewhere = ledger.plan(replace(INTENT, channel_id="UC2"))
+    with database.session() as session:
+        session.execute(
+            sa.update(Publication)
+            .where(Publication.id == elsewhere.id)
+            .values(created_at=database.now(session) + timedelta(hours=1))
+        )
+    assert ledger.plan(replace(INTENT, intent_no=2)).state == State.PLANNED
+    # Without one on the channel the newest counts, which is not settled here.
+    with pytest.raises(NeedsPersonError, match="post 1 is PLANNED"):
+        ledger.plan(replace(INTENT, intent_no=2, channel_id="UC3"))
+
+
+def test_the_slot_reserved_when_planning_is_the_one_that_is_spent(
+    make_ledger: MakeLedger, database: StateDatabase
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        ledger.spend_upload_slot(claim)
+        assert slots(database) == (1, 0)
+        ledger.advance(claim, State.SESSION_OPEN, reason="opened")
+    assert slots(database) == (1, 0)
+
+
+def test_the_id_of_a_post_never_changes_since_markers_on_channels_are_made_of_it() -> None:
+    assert INTENT.publication_id == "a026b24156f92a90ec674582"
+
+
+def test_a_planned_post_that_a_worker_holds_keeps_the_file_it_was_claimed_with(
+    make_ledger: MakeLedger,
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    newer = replace(INTENT, object_key="media/b.mp4", sha256="cd", size_bytes=20)
+    with ledger.claimed(publication.id):
+        assert ledger.plan(newer).object_key == "media/a.mp4"
+    assert ledger.plan(newer).object_key == "media/b.mp4"

@@ -1,16 +1,20 @@
 """Checks of single rows and of the mart; what spans days is in `test_simulated_year.py`."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.revenue.categories import BOOKING_CLASSES, SHOPIFY_CATEGORIES, booking_class
-from ettametta_pipelines.revenue.contracts import CONTRACTS, DAILY_REVENUE
+from ettametta_pipelines.revenue.contracts import CONTRACTS, DAILY_REVENUE, STRIPE_LEDGER
 from ettametta_pipelines.revenue.daily import moves
 from ettametta_pipelines.revenue.ledger import Wrong, lexicon, sentence
+from ettametta_pipelines.revenue.reconcile import FRESH_CHECK, freshness
 from ettametta_pipelines.storage.lake import Lake
 from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.storage.parquet import write_table
 from ettametta_pipelines_tests.revenue.rows import DAY, mart_of, shopify_frame, stripe_frame
 
 
@@ -101,3 +105,37 @@ def test_every_shopify_category_is_one_the_books_know() -> None:
     }
     assert BOOKING_CLASSES["payout"] == "transfer"
     assert booking_class("something_new") == "unclassified"
+
+
+@pytest.mark.parametrize(
+    ("age_h", "days_back", "passed", "said"),
+    [
+        (25.9, 0, True, ""),
+        (25.9, 1, True, ""),
+        (26, 0, False, "The newest stripe movement is of 2026-03-05 09:30 UTC; nothing was sold since"),
+        (26, 1, False, "The newest stripe movement is of 2026-03-05 09:30 UTC; nothing was sold since"),
+        (26, 2, True, ""),
+        (40 * 24, 0, False, "There is no movement; nothing was sold since"),
+    ],
+)
+def test_the_newest_movement_is_young_or_named_where_the_days_reach_yesterday(
+    lake: Lake, tmp_path: Path, age_h: float, days_back: int, passed: bool, said: str
+) -> None:
+    store = ObjectStore.from_url(tmp_path.as_uri())
+    write_table(store, STRIPE_LEDGER, stripe_frame({}), DAY.isoformat())
+    now = datetime(2026, 3, 5, 9, 30, tzinfo=UTC) + timedelta(hours=age_h)
+    last = now.date() - timedelta(days=days_back)
+    found = freshness(lake, "stripe", [last - timedelta(days=3), last], now, ZoneInfo("UTC"))
+    assert found.name == FRESH_CHECK
+    assert found.passed is passed
+    assert found.problem.startswith(said)
+    assert found.looked_at == (0 if days_back == 2 else 1)
+
+
+def test_the_day_of_a_fresh_movement_is_the_business_zones(lake: Lake, tmp_path: Path) -> None:
+    store = ObjectStore.from_url(tmp_path.as_uri())
+    write_table(store, STRIPE_LEDGER, stripe_frame({}), DAY.isoformat())
+    # 7 March 03:00 UTC is still the 6th in Los Angeles, and the 5th its yesterday.
+    now = datetime(2026, 3, 7, 3, tzinfo=UTC)
+    assert not freshness(lake, "stripe", [DAY], now, ZoneInfo("America/Los_Angeles")).passed
+    assert freshness(lake, "stripe", [DAY], now, ZoneInfo("UTC")).looked_at == 0

@@ -102,6 +102,7 @@ def test_a_reservation_falls_with_the_transaction_it_was_made_in(database: State
 
 def test_every_bucket_is_listed_before_anything_is_spent(database: StateDatabase) -> None:
     assert {(u.vendor, u.bucket): u.limit for u in quota.usage(database, DAY)} == quota.DAILY_LIMITS
+    assert {(u.used, u.reserved, u.closed_at) for u in quota.usage(database, DAY)} == {(0, 0, None)}
 
 
 def test_an_unknown_bucket_is_a_mistake_not_an_unlimited_one(database: StateDatabase) -> None:
@@ -282,3 +283,105 @@ def test_a_grant_of_the_operators_counts_at_once_and_never_leaves_less_than_noth
     with database.session() as session:
         assert quota.standing_in(session, "youtube", "search", clock).left == 0
     get_settings.cache_clear()
+
+
+def test_only_what_this_lease_spent_is_taken_back(database: StateDatabase) -> None:
+    held = quota.lease(database, "youtube", "units", 10, clock, holder="fitness")
+    other = quota.lease(database, "youtube", "units", 10, clock, holder="travel")
+    quota.spend(database, held, 3)
+    quota.spend(database, other, 3)
+    quota.take_back(database, held, 4)
+    assert row(database, "units").used == 6, "more than was spent is a mistake and changes nothing"
+    quota.take_back(database, held, 3)
+    assert row(database, "units").used == 3
+    quota.take_back(database, held, 1)
+    assert row(database, "units").used == 3
+    quota.take_back(database, other, 1)
+    quota.take_back(database, other)
+    assert (row(database, "units").used, row(database, "units").reserved) == (1, 14)
+
+
+def test_what_holders_spent_or_hold_is_told_by_bucket_vendor_and_day(database: StateDatabase) -> None:
+    tomorrow = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+    for bucket, holder, amount in (
+        ("units", "a", 5),
+        ("units", "b", 7),
+        ("search", "a", 2),
+        ("units", "a", 1),
+    ):
+        quota.spend(database, quota.lease(database, "youtube", bucket, amount, clock, holder=holder), 1)
+    quota.lease(database, "youtube", "units", 9, lambda: tomorrow, holder="a")
+    quota.give_back(database, quota.lease(database, "youtube", "search", 3, clock, holder="gone"))
+    with database.session(write=False) as session:
+        told = quota.spent_by_holder(session, "youtube", DAY)
+        assert told == {("units", "a"): 6, ("units", "b"): 7, ("search", "a"): 2}
+        assert quota.spent_by_holder(session, "tiktok", DAY) == {}
+
+
+@pytest.mark.parametrize("amount", [0, -1])
+def test_nothing_or_less_cannot_be_reserved(database: StateDatabase, amount: int) -> None:
+    with pytest.raises(ValueError, match="at least one unit"):
+        quota.reserve(database, "youtube", "units", amount, clock)
+    assert row(database, "units").reserved == 0
+
+
+def test_a_bucket_is_filled_to_the_last_unit_and_not_beyond(database: StateDatabase) -> None:
+    quota.reserve(database, "youtube", "search", 60, clock)
+    quota.commit(database, quota.reserve(database, "youtube", "search", 40, clock))
+    book = row(database, "search")
+    assert (book.used, book.reserved, book.left) == (40, 60, 0)
+    with pytest.raises(QuotaExhausted):
+        quota.reserve(database, "youtube", "search", 1, clock)
+
+
+def test_a_lease_spends_all_it_has_and_no_more_and_asks_for_at_least_what_is_needed(
+    database: StateDatabase,
+) -> None:
+    held = quota.lease(database, "youtube", "search", 98, clock, holder="fitness")
+    quota.spend(database, held, 98)
+    with pytest.raises(LeaseEnded) as ended:
+        quota.spend(database, held, 1)
+    assert ended.value.code == "quota_lease_ended"
+    with pytest.raises(QuotaExhausted):
+        quota.lease(database, "youtube", "search", 5, clock, holder="travel", at_least=3)
+    rest = quota.lease(database, "youtube", "search", 5, clock, holder="travel", at_least=2)
+    assert (rest.amount, rest.vendor, rest.bucket, rest.quota_day) == (2, "youtube", "search", DAY)
+    assert quota.lease(database, "youtube", "units", 5, clock, holder="travel").amount == 5
+
+
+def test_only_the_expired_lease_ends_and_only_in_its_own_bucket_and_day(database: StateDatabase) -> None:
+    kept = quota.lease(database, "youtube", "units", 10, clock, holder="kept")
+    elsewhere = quota.lease(database, "youtube", "search", 10, clock, holder="elsewhere")
+    ended = quota.lease(database, "youtube", "units", 5, clock, holder="ended")
+    for held in (ended, elsewhere):
+        expire(database, held)
+    quota.reserve(database, "youtube", "units", 1, clock)
+    assert row(database, "units").reserved == 11
+    assert row(database, "search").reserved == 10, "seen to when the bucket is next drawn from"
+    quota.spend(database, kept, 10)
+    quota.give_back(database, ended)
+    assert (row(database, "units").used, row(database, "units").reserved) == (10, 1)
+
+
+def test_a_bucket_keeps_the_moment_it_was_closed_and_says_when_it_resets(database: StateDatabase) -> None:
+    quota.close_bucket(database, "youtube", "search", clock)
+    quota.close_bucket(database, "youtube", "search", lambda: datetime(2026, 11, 22, 7, 0, tzinfo=UTC))
+    assert row(database, "search").closed_at == NOW
+    with pytest.raises(QuotaExhausted) as failure:
+        quota.reserve(database, "youtube", "search", 1, lambda: datetime(2026, 11, 22, 7, 30, tzinfo=UTC))
+    assert failure.value.retry_after_s == 30 * 60
+    held = quota.lease(database, "youtube", "units", 1, clock, holder="fitness")
+    quota.close_bucket(database, "youtube", "units", clock)
+    with pytest.raises(QuotaExhausted) as failure:
+        quota.spend(database, held)
+    assert failure.value.retry_after_s == 90 * 60
+    with database.session() as session:
+        standing = quota.standing_in(session, "youtube", "units", clock)
+    assert (standing.closed_at, standing.reserved, standing.left) == (NOW, 1, 0)
+
+
+def test_a_single_unit_of_an_expired_lease_is_free_again(database: StateDatabase) -> None:
+    quota.reserve(database, "youtube", "search", 99, clock)
+    expire(database, quota.lease(database, "youtube", "search", 1, clock, holder="fitness"))
+    quota.reserve(database, "youtube", "search", 1, clock)
+    assert row(database, "search").reserved == 100
