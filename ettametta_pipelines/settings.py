@@ -277,6 +277,8 @@ class Settings(BaseSettings):
     gpu_schedule_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_SCHEDULE_S")
     gpu_pull_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_PULL_S")
     gpu_run_s: float = Field(default=3600, gt=0, alias="ETTAMETTA_GPU_RUN_S")
+    # Seconds without a job after which a render node's worker lets go of its model.
+    gpu_idle_s: float = Field(default=600, ge=0, alias="ETTAMETTA_GPU_IDLE_S")
     # Of the pod this process runs in, by the downward API: what it makes is then removed with it.
     pod_name: str = ""
     pod_uid: str = ""

@@ -73,8 +73,8 @@ NODE = (
     f"{SYNTHESIS}.render_node.jobs:note_notice after",
     f"{SYNTHESIS}.render_node.jobs:claim before",
     f"{SYNTHESIS}.render_node.jobs:claim after",
-    f"{SYNTHESIS}.worker_process:WorkerProcess.__init__ after",
-    f"{SYNTHESIS}.worker_process:WorkerProcess.wait after",
+    f"{SYNTHESIS}.worker_process:ServingWorker._start after",
+    f"{SYNTHESIS}.worker_process:ServingWorker.run after",
     f"{SYNTHESIS}.render_node.jobs:finish before",
     f"{SYNTHESIS}.render_node.jobs:finish after",
 )
