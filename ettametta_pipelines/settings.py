@@ -290,6 +290,11 @@ class Settings(BaseSettings):
     render_node_webhook_url: str = Field(default="", alias="ETTAMETTA_RENDER_NODE_WEBHOOK")
     # Seconds after which a worker that is not heard of is taken for lost.
     render_node_lease_s: float = Field(default=30, gt=0, alias="ETTAMETTA_RENDER_NODE_LEASE_S")
+    # A node's clips that were fetched, or of whose end the webhook told so many seconds ago, are kept no longer than so
+    # many days, and while all its clips have no more than so many gigabytes.
+    render_node_grace_s: float = Field(default=86_400, ge=0, alias="ETTAMETTA_RENDER_NODE_GRACE_S")
+    render_node_keep_days: float = Field(default=7, ge=0, alias="ETTAMETTA_RENDER_NODE_KEEP_DAYS")
+    render_node_keep_gb: float = Field(default=100, ge=0, alias="ETTAMETTA_RENDER_NODE_KEEP_GB")
     render_node_gpus: int = Field(default=1, ge=0, le=16, alias="ETTAMETTA_RENDER_NODE_GPUS")
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")

@@ -1,9 +1,9 @@
 """The GPU worker's serving mode: one process, job after job, so that a model stays loaded between them.
 
 An order is a line of JSON on standard input, answered on a pipe of its own: BEGUN, and then the exit code of that job
-and the end of the line. What a job prints goes to the file its order names. A closed standard input means that whoever ordered is gone, and ends the
-process at once; SIGTERM ends it after the current shot, or at once when there is none. The worker's side is `serve`,
-called by `worker.py`; the other side is `worker_process.ServingWorker`.
+and the end of the line. What a job prints goes to the file its order names. A closed standard input means that whoever
+ordered is gone, and ends the process at once; SIGTERM ends it after the current shot, or at once when there is none.
+The worker's side is `serve`, called by `worker.py`; the other side is `worker_process.ServingWorker`.
 """
 
 import json
