@@ -35,16 +35,16 @@ $(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.installed-demo-production: $(VENV)/.installed-dev
-	@scripts/install_test_servers.sh
-	@$(BIN)/python -m ettametta_pipelines_tests.production $(VIDEOS)
-
-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed
 	@$(BIN)/ettametta demo $(VIDEOS)
+
+demo-production: $(VENV)/.installed-dev
+	@scripts/install_test_servers.sh
+	@$(BIN)/python -m ettametta_pipelines_tests.production $(VIDEOS)
 
 dev: $(VENV)/.installed
 	@$(BIN)/ettametta dev

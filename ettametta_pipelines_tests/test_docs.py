@@ -20,7 +20,7 @@ VARIABLES = {(field.alias or name).upper() for name, field in Settings.model_fie
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^ *```.*?^ *```$", re.M | re.S)
 # A word of a command: `ettametta keys rotate --new`, as it stands in a line of code.
-COMMAND = re.compile(r"(?:^|[\s/(`&|])ettametta((?: +[^\s`|&#]+)*)")
+COMMAND = re.compile(r"(?:^|[\s/(`&|])(?<!-n )ettametta((?: +[^\s`|&#]+)*)")
 
 
 def name_of(page: Path) -> str:

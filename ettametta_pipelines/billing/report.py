@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ettametta_pipelines.billing.entitlements import standing_of
-from ettametta_pipelines.billing.reservations import CONSUMED, RESERVED, usage
+from ettametta_pipelines.billing.reservations import CONSUMED, RESERVED, usages
 from ettametta_pipelines.billing.tiers import Plans
 from ettametta_pipelines.state.models import Entitlement, VideoPeriod, VideoSlot
 from ettametta_pipelines.state.session import StateDatabase
@@ -22,9 +22,11 @@ def account_rows(db: StateDatabase, plans: Plans, account: str | None = None) ->
         query = sa.select(Entitlement).filter_by(mode=plans.mode).order_by(Entitlement.account_id)
         if account is not None:
             query = query.where(Entitlement.account_id == account)
+        entitlements = session.scalars(query).all()
+        used_by = usages(session, entitlements, now)
         rows = []
-        for row in session.scalars(query):
-            stands, used = standing_of(row, plans, now), usage(session, row, now)
+        for row in entitlements:
+            stands, used = standing_of(row, plans, now), used_by[row.account_id]
             copied = (
                 "mode", "status", "next_tier", "awaiting_tier", "grace_until", "customer_id", "subscription_id",
                 "read_at", "read_because",

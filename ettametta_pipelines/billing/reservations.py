@@ -7,7 +7,7 @@ database's. Called inside the renditions asset, so that launches from the UI, ba
 meet it; the limit itself is `tiers.py`'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -175,13 +175,23 @@ def reap(db: StateDatabase, plans: Plans) -> dict[str, int]:
     return returned
 
 
-def usage(session: Session, row: Entitlement, now: datetime) -> Usage:
-    """The account's period at `now`, as it stands."""
-    period = _running(session, row, now)
-    if period is None:
-        start, end = _bounds(session, row, now)
-        return Usage(start, end, 0, 0, 0)
-    return Usage(period.starts_at, period.ends_at, period.used, period.reserved, period.released)
+def usages(session: Session, rows: Sequence[Entitlement], now: datetime) -> dict[str, Usage]:
+    """By account, its period at `now` as it stands. The rows are of one mode."""
+    of_theirs = sa.and_(
+        VideoPeriod.mode.in_({row.mode for row in rows}),
+        VideoPeriod.account_id.in_([row.account_id for row in rows]),
+    )
+    running = session.scalars(
+        sa.select(VideoPeriod).where(of_theirs, VideoPeriod.starts_at <= now, VideoPeriod.ends_at > now)
+    )
+    found = {
+        one.account_id: Usage(one.starts_at, one.ends_at, one.used, one.reserved, one.released)
+        for one in running
+    }
+    for row in rows:
+        if row.account_id not in found:
+            found[row.account_id] = Usage(*_bounds(session, row, now), 0, 0, 0)
+    return found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.money import EXPONENTS, Money
 from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.yaml_files import read_yaml
 
 DEFAULT_TIERS_FILE = Path(__file__).with_name("tiers.yaml")
 
@@ -153,7 +154,7 @@ def load_tiers(path: Path | None = None) -> TierTable:
     """The packaged tiers when no path is given. Raises TiersFileError naming the file and each bad key."""
     file = path or DEFAULT_TIERS_FILE
     try:
-        return TierTable.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        return TierTable.model_validate(read_yaml(file))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         problem = f"it cannot be read ({error.__class__.__name__})"
     except ValidationError as error:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.yaml_files import read_yaml
 
 DEFAULT_NETWORKS_FILE = Path(__file__).with_name("networks.yaml")
 
@@ -78,7 +79,7 @@ def load_networks(settings: Settings) -> Networks:
     """The networks file, or the packaged one. Raises PermanentError `bad_networks_file` naming each bad field."""
     file = settings.networks_file or DEFAULT_NETWORKS_FILE
     try:
-        read = _File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        read = _File.model_validate(read_yaml(file))
     except ValidationError as error:
         said = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)

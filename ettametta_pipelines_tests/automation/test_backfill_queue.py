@@ -24,7 +24,7 @@ from ettametta_pipelines.tags import NIGHTLY_PRIORITY, PRIORITY_TAG, UPLOAD_PRIO
 QUEUED, STARTED = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED
 HERE = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository")
 # Started by a person for one video or niche, who waits for it; a backfill over them is lowered in the queue.
-BY_HAND = {jobs.PUBLISH_JOB, jobs.APPROVAL_JOB, jobs.SYNTHESIS_JOB, jobs.PROMPT_JOB}
+BY_HAND = {jobs.PUBLISH_JOB, jobs.APPROVAL_JOB, jobs.SYNTHESIS_JOB, jobs.PROMPT_JOB, jobs.TRIAL_JOB}
 
 
 @dg.job

@@ -65,7 +65,7 @@ class World:
     def usage(self) -> Usage:
         with self.db.session() as session:
             row = entitlement_row(session, self.plans, self.account, self.db.now(session))
-            return reservations.usage(session, row, self.db.now(session))
+            return reservations.usages(session, [row], self.db.now(session))[self.account]
 
     def standing(self) -> Standing:
         return standing(self.db, self.plans, self.account)

@@ -6,7 +6,7 @@ RACE_ROUNDS sets how many rounds; `make faults` runs twenty.
 import os
 
 from ettametta_pipelines.billing.entitlements import entitlement_row
-from ettametta_pipelines.billing.reservations import consume_slot, reserve_slot, usage
+from ettametta_pipelines.billing.reservations import consume_slot, reserve_slot, usages
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines_tests.billing.conftest import plans
 from ettametta_pipelines_tests.billing.racing import race
@@ -17,7 +17,7 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "3"))
 def used_and_reserved(db: StateDatabase, account: str) -> tuple[int, int]:
     with db.session() as session:
         now = db.now(session)
-        found = usage(session, entitlement_row(session, plans(), account, now), now)
+        found = usages(session, [entitlement_row(session, plans(), account, now)], now)[account]
     return found.used, found.reserved
 
 

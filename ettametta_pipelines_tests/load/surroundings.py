@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
+from ettametta_pipelines.devserver import project_root
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
 
 START_S = 60
@@ -50,11 +51,13 @@ def durable_postgres() -> Iterator[PostgresServer]:
 def process(
     arguments: list[str], environment: Mapping[str, str], home: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python module of ours as a process on the servers' processors, ended by SIGTERM."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", *arguments], env=os.environ | environment, cwd=home, stdout=subprocess.PIPE, text=True,
-        preexec_fn=partial(os.sched_setaffinity, 0, processors()[0]),
-    )  # fmt: skip
+    """A Python module of ours as a process on the servers' processors, ended by SIGTERM; its log is in its home."""
+    ours = {"PYTHONPATH": str(project_root())}
+    with (home / "log.txt").open("a") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=os.environ | ours | environment, cwd=home, text=True,
+            stdout=subprocess.PIPE, stderr=log, preexec_fn=partial(os.sched_setaffinity, 0, processors()[0]),
+        )  # fmt: skip
     try:
         yield child
     finally:

@@ -61,3 +61,14 @@ def test_backfills_leave_room_and_one_machines_file_has_the_same_rules_for_failu
     assert backfill["limit"] < runs["max_concurrent_runs"]
     for section in ("run_retries", "retention", "python_logs"):
         assert production[section] == local[section]
+
+
+def test_a_cluster_has_the_same_limits_as_one_machine() -> None:
+    one, cluster = (yaml.safe_load(path.read_text()) for path in (FILE, ROOT / "k8s/base/dagster.yaml"))
+    for section in ("run_retries", "retention", "sensors", "schedules"):
+        assert cluster[section] == one[section]
+    assert cluster["concurrency"]["pools"] == one["concurrency"]["pools"]
+    assert (
+        cluster["run_monitoring"]["max_resume_run_attempts"]
+        == one["run_monitoring"]["max_resume_run_attempts"]
+    )
