@@ -1,12 +1,15 @@
 """Which clips of a render node may be removed, and what is answered afterwards."""
 
 import hashlib
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import uvicorn
 from fastapi.testclient import TestClient
 
 from ettametta_pipelines.state.session import StateDatabase
@@ -16,6 +19,7 @@ from ettametta_pipelines.synthesis.render_node import jobs
 from ettametta_pipelines.synthesis.render_node.app import create_node
 from ettametta_pipelines.synthesis.render_node.retention import Limits, remove_old
 from ettametta_pipelines.synthesis.requests import ClipRequest, ClipResult
+from ettametta_pipelines_tests.synthesis.node import wait_for
 
 SECRET = "a secret of the tests"
 SIZE = 200_000
@@ -26,6 +30,7 @@ class Bench:
     """A node without a queue: jobs are made by hand."""
 
     def __init__(self, db: StateDatabase, folder: Path) -> None:
+        self.size = SIZE
         self.db, self.store = db, ObjectStore.from_url(folder.as_uri())
         node = create_node(db, self.store, SECRET, lambda job: True, lambda: {"redis": True, "workers": 1})
         self.http = TestClient(node, headers={"Authorization": f"Bearer {SECRET}"})
@@ -42,7 +47,7 @@ class Bench:
         assert claimed is not None
         for key, request in self.job.keyed():
             place = clip_key(self.job.prefix, key)
-            data = bytes(SIZE)
+            data = bytes(self.size)
             self.store.put(place, data)
             sha = hashlib.sha256(data).hexdigest()
             result = ClipResult("ltx", "m", key, place, sha, request.seed, 32, 32, 24, 9, False, 0, {})
@@ -134,6 +139,27 @@ def test_a_parked_jobs_finished_clips_stay(bench: Bench) -> None:
     _fetched(bench, job)
     with bench.db.session() as session:
         session.execute(sa.text("UPDATE render_jobs SET state = 'parked'"))
+    assert bench.sweep() == 0
+
+
+def test_a_taker_that_goes_away_in_the_middle_has_not_fetched_it(bench: Bench) -> None:
+    bench.size = 32 << 20
+    job = bench.made("order", "a kite")
+    server = uvicorn.Server(uvicorn.Config(bench.http.app, log_level="critical", lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        wait_for(lambda: server.started)
+        with socket.create_connection(listener.getsockname()) as taker:
+            taker.sendall(
+                f"GET /jobs/{job.key.split('/')[-1][:-5]}/clips/{job.keyed()[0][0]} HTTP/1.1\r\nHost: node\r\n"
+                f"Authorization: Bearer {SECRET}\r\n\r\n".encode()
+            )
+            assert taker.recv(1000).startswith(b"HTTP/1.1 200")
+            assert server.server_state.tasks
+        wait_for(lambda: not server.server_state.tasks)
+        server.should_exit = True
+        thread.join()
     assert bench.sweep() == 0
 
 

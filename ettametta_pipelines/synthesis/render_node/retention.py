@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import RenderFetch, RenderJob
 from ettametta_pipelines.state.session import StateDatabase
-from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore
 from ettametta_pipelines.synthesis.job import ClipJob, JobReport, clip_key, finished_clip, note_key
 
 REMOVED = (
@@ -96,8 +96,9 @@ def _there(session: Any, store: ObjectStore, limits: Limits, now: datetime) -> S
             owners[job.prefix, key].append(row)
     found = []
     for (prefix, key), jobs in owners.items():
-        path = store.local_path(clip_key(prefix, key))
-        if path is None or not path.is_file():
+        try:
+            size = store.head(clip_key(prefix, key)).size
+        except ObjectMissing:
             continue
         ended = [row.finished_at for row in jobs if row.state == "done" and row.finished_at is not None]
         is_had = all(
@@ -105,9 +106,7 @@ def _there(session: Any, store: ObjectStore, limits: Limits, now: datetime) -> S
             for row in jobs
         )
         all_done = len(ended) == len(jobs)
-        found.append(
-            _Clip(prefix, key, path.stat().st_size, max(ended) if all_done else None, all_done and is_had)
-        )
+        found.append(_Clip(prefix, key, size, max(ended) if all_done else None, all_done and is_had))
     return sorted(found, key=lambda clip: clip.ended_at or now)
 
 
