@@ -12,6 +12,7 @@ import dagster as dg
 from ettametta_pipelines.automation.backfill_estimate import estimate_backfill
 from ettametta_pipelines.automation.conditions import AUTOMATION, automated
 from ettametta_pipelines.automation.jobs import JOBS
+from ettametta_pipelines.automation.safe_ticks import safe_ticks
 from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.automation.sensors import SENSORS, build_upload_sensor
 from ettametta_pipelines.billing.assets import ASSETS as BILLING
@@ -91,8 +92,8 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
             ]
         ),
         jobs=[*JOBS, estimate_backfill],
-        schedules=build_schedules(settings),
-        sensors=[build_upload_sensor(settings), *SENSORS, AUTOMATION],
+        schedules=safe_ticks(build_schedules(settings)),
+        sensors=safe_ticks([build_upload_sensor(settings), *SENSORS, AUTOMATION]),
         resources=resources | dict(overrides or {}),
         # Runs here are one or a few short steps: starting a process per step costs seconds and buys nothing.
         executor=dg.in_process_executor,

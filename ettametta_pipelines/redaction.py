@@ -73,7 +73,9 @@ def secrets_of(settings: BaseModel) -> tuple[str, ...]:
     for value in settings.__dict__.values():
         if isinstance(value, SecretStr):
             text = value.get_secret_value()
-            found |= {text, *(part.partition("=")[2] for part in text.split(","))}
+            parts = [part.strip() for part in text.split(",")]
+            # `name=token` as well as plain ones; a key in base64 may end in the sign itself.
+            found |= {text, *parts, *(part.partition("=")[2] for part in parts)}
             found.add(unquote(urlsplit(text).password or "") if "://" in text else "")
     return tuple(sorted((text for text in found if len(text) >= SHORTEST_SECRET), key=len, reverse=True))
 

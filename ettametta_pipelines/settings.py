@@ -124,9 +124,13 @@ class VendorEndpoint:
         return f"{self.mode} ({self.why})"
 
     def secret(self, name: str) -> str:
-        """Plain value of a secret, for the client's constructor only. In the sandbox, a fixed stand-in."""
+        """Plain value of a secret, for the client's constructor only. In the sandbox, a fixed stand-in.
+
+        Of a client secret that is being replaced, `new,old`, the first: the second is for messages signed with it.
+        """
         if name in self.secrets:
-            return self.secrets[name].get_secret_value()
+            value = self.secrets[name].get_secret_value()
+            return value.partition(",")[0].strip() if name.endswith("_client_secret") else value
         return f"sandbox-{name.replace('_', '-')}"
 
 
@@ -203,7 +207,7 @@ class Settings(BaseSettings):
     proxy_user_header: str = Field(
         default="", alias="ETTAMETTA_PROXY_USER_HEADER", pattern="^([A-Za-z0-9-]{1,60})?$"
     )
-    # Accounts whose affiliate links and plan an operator may see and change; empty: everybody, those of every account.
+    # Accounts whose channels, posts, links and plan an operator may see and change; empty: everybody, those of all.
     operator_accounts: Annotated[dict[str, str], NoDecode] = Field(
         default={}, alias="ETTAMETTA_OPERATOR_ACCOUNTS"
     )

@@ -95,6 +95,18 @@ class PostgresServer:
         if remove:
             shutil.rmtree(self._directory)
 
+    def crash(self) -> None:
+        """As `pg_ctl stop -m immediate`: every connection is cut, nothing is written down; `restart` recovers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(timeout=START_TIMEOUT_S)
+
+    def restart(self) -> None:
+        """Start over the same data on the same port; returns when connections are taken again."""
+        self._process = self._launch()
+        if not self._answers():
+            raise RuntimeError(f"Postgres did not start again:\n{self._log.read_text()}")
+
     @property
     def _maintenance(self) -> str:
         return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout=5"

@@ -112,3 +112,14 @@ def test_an_exception_is_replaced_only_when_what_it_shows_holds_a_secret(logged:
     assert SECRET not in str(safe)
     assert "RuntimeError: outer" in str(safe)
     assert "ValueError: [redacted]" in str(safe)
+
+
+def test_each_of_several_secrets_in_one_setting_is_known_by_itself() -> None:
+    class Some(BaseModel):
+        keys: SecretStr = SecretStr("a-new-key-of-no-form, an-old-key-of-no-form")
+        tokens: SecretStr = SecretStr("awin=token-of-awin,cj=token-of-cj")
+        padded: SecretStr = SecretStr("bmV3LWtleS1pbi1iYXNlNjQ=")
+
+    known = secrets_of(Some())
+    for one in ("a-new-key-of-no-form", "an-old-key-of-no-form", "token-of-awin", "bmV3LWtleS1pbi1iYXNlNjQ="):
+        assert redact(f"seen {one}.", known) == f"seen {redaction.REDACTED}."

@@ -144,3 +144,13 @@ def test_a_bucket_name_moves_the_store_to_s3(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_shells_own_home_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     assert load_settings().home_dir == tmp_path / ".ettametta"
+
+
+def test_while_a_client_secret_is_replaced_the_vendor_is_shown_the_new_one_and_messages_may_bear_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TIKTOK_CLIENT_KEY", "a-client-key")
+    monkeypatch.setenv("TIKTOK_CLIENT_SECRET", "new-secret, old-secret")
+    settings = load_settings()
+    assert settings.endpoint("tiktok").secret("tiktok_client_secret") == "new-secret"
+    assert settings.webhook_secrets("tiktok", "tiktok_client_secret") == ("new-secret", "old-secret")

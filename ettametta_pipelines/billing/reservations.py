@@ -64,8 +64,10 @@ def reserve_slot(
     A slot still held from the period before stays charged there. One that was consumed is not held again.
     """
     with db.session() as session:
+        row = entitlement_row(session, plans, account, db.now(session))
+        # Asked once the row is held: who waited for it over the begin of a period, or of the account, would otherwise
+        # count in the period before, which has its own limit.
         now = db.now(session)
-        row = entitlement_row(session, plans, account, now)
         return_expired(session, now, row)
         open_ = session.execute(
             sa.select(VideoSlot, VideoPeriod)

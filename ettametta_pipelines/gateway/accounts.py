@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.gateway.access import IN_FORM, IN_PATH, Access
 from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.publishing import connections, consents
@@ -20,11 +21,13 @@ class App(ConnectingApp, RefreshingApp, Protocol):
     """A vendor's app client as both halves of this page need it."""
 
 
-def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -> APIRouter:
+def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor, access: Access) -> APIRouter:
     """`/accounts` and the way back from a vendor's consent page, `/oauth/{platform}`."""
     routes = APIRouter()
-    Admitted = Annotated[Operator, Depends(door.admit)]
-    Posted = Annotated[PostedForm, Depends(door.form)]
+    Admitted = Annotated[Operator, Depends(access.operator)]
+    Reader = Annotated[Operator, Depends(access.reader(IN_PATH))]
+    Starts = Annotated[PostedForm, Depends(access.changer(IN_FORM))]
+    Posted = Annotated[PostedForm, Depends(access.changer(IN_PATH))]
 
     def standings() -> dict[str, str]:
         return {platform: settings.endpoint(rules.vendor).standing for platform, rules in RULES.items()}
@@ -34,13 +37,13 @@ def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -
         return page(
             "channels.html",
             operator,
-            channels=connections.connected(db),
+            channels=[one for one in connections.connected(db) if access.may(operator, one.account)],
             standings=standings(),
             scopes=ASKED_SCOPES,
         )
 
     @routes.post("/accounts/connect")
-    def start(form: Posted) -> Response:
+    def start(form: Starts) -> Response:
         account, platform = form.fields.get("account", "").strip(), form.fields.get("platform", "")
         connections.check_names(account, platform)
         return see(
@@ -63,6 +66,8 @@ def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -
         consent = consents.claim(
             db, answer.get("state", ""), browser=operator.browser, platform=platform, envelope=envelope
         )
+        # The consent was asked in this browser; meanwhile somebody else may sit there.
+        access.check(operator, consent.account)
         if answer.get("iss") not in (None, open_desk(settings, platform).issuer):
             raise PermanentError(
                 "The answer came from another provider than the one that was asked.",
@@ -88,7 +93,7 @@ def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -
         return see(f"/accounts/{consent.account}/{platform}")
 
     @routes.get("/accounts/{account}/{platform}")
-    def channel(operator: Admitted, account: str, platform: str) -> Response:
+    def channel(operator: Reader, account: str, platform: str) -> Response:
         connections.check_names(account, platform)
         return page(
             "channel.html",
@@ -102,7 +107,7 @@ def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor) -
         )
 
     @routes.get("/accounts/{account}/{platform}/disconnect")
-    def ask_to_disconnect(operator: Admitted, account: str, platform: str) -> Response:
+    def ask_to_disconnect(operator: Reader, account: str, platform: str) -> Response:
         connections.check_names(account, platform)
         found = connections.find(db, account, platform)
         if found is None:

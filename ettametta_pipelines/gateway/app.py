@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import FailureKind, PipelineError
+from ettametta_pipelines.gateway.access import Access, Rule, open_to
 from ettametta_pipelines.gateway.accounts import account_routes
 from ettametta_pipelines.gateway.billing import billing_routes, stripe_origins
 from ettametta_pipelines.gateway.cache import ReadCache, cache_counts
@@ -54,28 +55,31 @@ class _Film(FileResponse):
 
 def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
     """The ASGI application over the configured store and state; `url` is where browsers find it."""
-    app = FastAPI(title="ettametta gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    # A redirect to the same path without its last slash would name the host that the request names.
+    app = FastAPI(
+        title="ettametta gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     store = open_store(settings)
     state = open_state(settings)
 
     # Waits for no thread: a gateway that is busy is alive.
-    @app.get("/livez")
+    @app.get("/livez", dependencies=[open_to(Rule.PUBLIC)])
     async def livez() -> dict[str, str]:
         return {"service": "ettametta-gateway", "status": "alive"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", dependencies=[open_to(Rule.PUBLIC)])
     def readyz() -> JSONResponse:
         problems = _readiness_problems(store, state)
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
-    @app.api_route("/media/{path:path}", methods=["GET", "HEAD"])
+    @app.api_route("/media/{path:path}", methods=["GET", "HEAD"], dependencies=[open_to(Rule.SIGNED)])
     def media(path: str, request: Request) -> Response:
         key = SERVED_PREFIX + path
         _check_link(settings, key, request)
         return _serve_media(store, key, request.headers.get("range"))
 
-    app.add_api_route("/gateway.css", stylesheet, methods=["GET"])
-    app.add_api_route("/icon.svg", icon, methods=["GET"])
+    for path, static in (("/gateway.css", stylesheet), ("/icon.svg", icon)):
+        app.add_api_route(path, static, methods=["GET"], dependencies=[open_to(Rule.PUBLIC)])
     _add_pages(app, settings, state, store, url or settings.gateway_url)
     return app
 
@@ -84,18 +88,18 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
     """The operators' pages and the webhooks, with the headers and refusals they share."""
     door, cache = OperatorsDoor(settings, url), ReadCache(settings)
     followed = FollowedLinks(settings, state, cache)
-    for routes in (
-        webhook_routes(settings, state),
-        postback_routes(settings, state),
-        redirect_routes(followed),
+    for routes, rule in (
+        (webhook_routes(settings, state), Rule.SIGNED),
+        (postback_routes(settings, state), Rule.SIGNED),
+        (redirect_routes(followed), Rule.PUBLIC),
     ):
-        app.include_router(routes)
-    turns = in_turn()
+        app.include_router(routes, dependencies=[open_to(rule)])
+    turns, access = in_turn(), Access(settings, door)
     for pages in (
-        publication_routes(settings, state, store, door, cache),
-        account_routes(settings, state, door),
-        link_routes(settings, state, door, followed),
-        billing_routes(settings, door),
+        publication_routes(settings, state, store, access, cache),
+        account_routes(settings, state, door, access),
+        link_routes(settings, state, door, access, followed),
+        billing_routes(settings, door, access),
     ):
         app.include_router(pages, dependencies=[turns])
 
@@ -108,8 +112,13 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
         status = 503 if error.kind is FailureKind.TRANSIENT else STATUS_OF_CODE.get(error.code, 400)
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
 
-    app.add_middleware(PageHeaders, form_targets=[*_consent_origins(settings), *stripe_origins(settings)])
     app.add_middleware(RequestLimits, settings=settings)
+    # Outside of the limits: what they refuse bears the headers too.
+    app.add_middleware(
+        PageHeaders,
+        form_targets=[*_consent_origins(settings), *stripe_origins(settings)],
+        is_https=url.startswith("https://"),
+    )
     lost = Counts("ettametta_clicks", "Clicks", "outcome", lambda: {"lost": followed.log.lost})
     reads = Counts("ettametta_cache_reads", "Reads of the cache", "outcome", cache_counts)
     measure(app, state, [lost, reads])

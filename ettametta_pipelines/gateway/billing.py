@@ -1,8 +1,8 @@
 """Pages of the plans: what is sold, how an account stands, and buying, changing, ending. The logic is in `billing/`.
 
-Which customer, subscription and price a form is about is looked up by the account, never taken from the form. Whoever
-is named in ETTAMETTA_OPERATOR_ACCOUNTS sees and changes the plans of those accounts alone. Stripe is
-read again each time an account's page is shown, so that whoever comes back from its checkout sees what is true there.
+Which customer, subscription and price a form is about is looked up by the account, never taken from the form. Whose
+plan an operator sees and changes is said in `access.py`. Stripe is read again each time an account's page is shown, so
+that whoever comes back from its checkout sees what is true there.
 """
 
 from typing import Annotated, Any
@@ -17,7 +17,8 @@ from ettametta_pipelines.billing.entitlements import GIVING
 from ettametta_pipelines.billing.report import account_rows
 from ettametta_pipelines.billing.tiers import Feature, Plans, open_plans
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError
-from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageRefused, PostedForm, may
+from ettametta_pipelines.gateway.access import IN_FORM, IN_PATH, Access
+from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
@@ -46,30 +47,17 @@ def stripe_origins(settings: Settings) -> list[str]:
     return [ours] if endpoint.mode == "sandbox" else [*LIVE_ORIGINS, ours]
 
 
-def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
+def billing_routes(settings: Settings, door: OperatorsDoor, access: Access) -> APIRouter:
     """`/billing` and `/billing/{account}`."""
     routes = APIRouter()
-    Admitted = Annotated[Operator, Depends(door.admit)]
-    Posted = Annotated[PostedForm, Depends(door.form)]
+    Admitted = Annotated[Operator, Depends(access.operator)]
+    Chosen = Annotated[PostedForm, Depends(access.changer(IN_FORM))]
+    # Those who may about the account in the address.
+    OwnRead = Annotated[Operator, Depends(access.reader(IN_PATH))]
+    OwnPosted = Annotated[PostedForm, Depends(access.changer(IN_PATH))]
 
     def address(account: str) -> str:
         return f"/billing/{account}"
-
-    def own(operator: Operator, account: str) -> None:
-        if not may(settings, operator, account):
-            raise PageRefused(403, "Not your account", f"You may not see or change the plan of {account}.")
-
-    def reader(account: str, operator: Admitted) -> Operator:
-        own(operator, account)
-        return operator
-
-    def owner(account: str, form: Posted) -> PostedForm:
-        own(form.operator, account)
-        return form
-
-    # Those who may about the account in the address.
-    OwnRead = Annotated[Operator, Depends(reader)]
-    OwnPosted = Annotated[PostedForm, Depends(owner)]
 
     @routes.get("/billing")
     def plans_page(operator: Admitted) -> Response:
@@ -82,13 +70,13 @@ def billing_routes(settings: Settings, door: OperatorsDoor) -> APIRouter:
             accounts=[
                 row | {"tier": plans.tier(row["tier"])}
                 for row in account_rows(open_state(settings), plans)
-                if may(settings, operator, row["account"])
+                if access.may(operator, row["account"])
             ],
             standing=settings.endpoint("stripe").standing,
         )
 
     @routes.post("/billing")
-    def choose_account(form: Posted) -> Response:
+    def choose_account(form: Chosen) -> Response:
         account = form.fields.get("account", "").strip()
         desk.check_account(account)
         return see(address(account))

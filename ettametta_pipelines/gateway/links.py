@@ -1,7 +1,6 @@
 """Pages of the affiliate links: list, create, edit, retire, import. The logic is in `commerce/`.
 
-Whoever is named in ETTAMETTA_OPERATOR_ACCOUNTS sees and changes the links of those accounts alone; a link of another
-account is answered like one that does not exist.
+Whose links an operator sees and changes is said in `access.py`.
 """
 
 from collections.abc import Collection
@@ -18,7 +17,8 @@ from ettametta_pipelines.commerce.networks import Networks, load_networks
 from ettametta_pipelines.commerce.performance import Clicks, clicks_by_code, earned_by, earnings_by_code
 from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.failures import PermanentError, PipelineError
-from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageRefused, PostedForm, may
+from ettametta_pipelines.gateway.access import IN_FORM, Access, by_id
+from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.gateway.redirects import FollowedLinks
 from ettametta_pipelines.publishing.connections import check_names, connected
@@ -42,26 +42,21 @@ ANY_PLATFORM = "youtube"
 
 
 def link_routes(
-    settings: Settings, db: StateDatabase, door: OperatorsDoor, followed: FollowedLinks
+    settings: Settings, db: StateDatabase, door: OperatorsDoor, access: Access, followed: FollowedLinks
 ) -> APIRouter:
     """`/links` and what is under it."""
     routes = APIRouter()
-    Admitted = Annotated[Operator, Depends(door.admit)]
-    Posted = Annotated[PostedForm, Depends(door.form)]
-    PostedFile = Annotated[PostedForm, Depends(door.file_form)]
+    a_link = by_id("link_id", lambda one: links.find(db, one).account_id, links.unknown_link)
+    Admitted = Annotated[Operator, Depends(access.operator)]
+    Reader = Annotated[Operator, Depends(access.reader(a_link))]
+    Posted = Annotated[PostedForm, Depends(access.changer(a_link))]
+    PostedNew = Annotated[PostedForm, Depends(access.changer(IN_FORM))]
+    PostedFile = Annotated[PostedForm, Depends(access.changer(IN_FORM, door.file_form))]
     figures = Figures(settings, db)
-
-    def own(operator: Operator, link_id: str) -> AffiliateLink:
-        link = links.find(db, link_id)
-        if not may(settings, operator, link.account_id):
-            raise links.unknown_link(link_id)
-        return link
 
     def account_of(form: PostedForm) -> str:
         account = form.fields.get("account", "").strip()
         check_names(account, ANY_PLATFORM)
-        if not may(settings, form.operator, account):
-            raise PageRefused(403, "Not your account", f"You may not change links of {account}.")
         return account
 
     def form_page(
@@ -77,13 +72,13 @@ def link_routes(
         known = {channel.account for channel in connected(db)} | {
             link.account_id for link in links.listed(db)
         }
-        return sorted(account for account in known if may(settings, operator, account))
+        return sorted(account for account in known if access.may(operator, account))
 
     @routes.get("/links")
     def overview(operator: Admitted, account: str = "") -> Response:
         found = [
             link for link in links.listed(db)
-            if may(settings, operator, link.account_id) and account in ("", link.account_id)
+            if access.may(operator, link.account_id) and account in ("", link.account_id)
         ]  # fmt: skip
         return page(
             "links.html", operator, rows=figures.of(found), account=account, accounts=known_accounts(operator),
@@ -95,7 +90,7 @@ def link_routes(
         return form_page(operator, EMPTY, account=account if _is_account(account) else "")
 
     @routes.post("/links")
-    def create(form: Posted) -> Response:
+    def create(form: PostedNew) -> Response:
         try:
             account = account_of(form)
             fields = links.checked_fields(_said(form), *_vocabulary(settings))
@@ -140,8 +135,8 @@ def link_routes(
         return see(f"/links?account={quote(account)}")
 
     @routes.get("/links/{link_id}")
-    def one(operator: Admitted, link_id: str) -> Response:
-        link = own(operator, link_id)
+    def one(operator: Reader, link_id: str) -> Response:
+        link = links.find(db, link_id)
         (row,) = figures.of([link])
         return page(
             "link.html", operator, row=row, codes=figures.codes(link)[:SHOWN_CODES], url=door.url,
@@ -149,14 +144,14 @@ def link_routes(
         )  # fmt: skip
 
     @routes.get("/links/{link_id}/edit")
-    def ask_to_edit(operator: Admitted, link_id: str) -> Response:
-        link = own(operator, link_id)
+    def ask_to_edit(operator: Reader, link_id: str) -> Response:
+        link = links.find(db, link_id)
         said = {name: getattr(link, name) or "" for name in EMPTY} | {"niches": " ".join(link.niches)}
         return form_page(operator, said, link=link, account=link.account_id)
 
     @routes.post("/links/{link_id}")
     def edit(form: Posted, link_id: str) -> Response:
-        link = own(form.operator, link_id)
+        link = links.find(db, link_id)
         try:
             fields = links.checked_fields(_said(form), *_vocabulary(settings))
         except PipelineError as error:
@@ -168,12 +163,11 @@ def link_routes(
         return see(f"/links/{link_id}")
 
     @routes.get("/links/{link_id}/retire")
-    def ask_to_retire(operator: Admitted, link_id: str) -> Response:
-        return page("link_retire.html", operator, link=own(operator, link_id))
+    def ask_to_retire(operator: Reader, link_id: str) -> Response:
+        return page("link_retire.html", operator, link=links.find(db, link_id))
 
     @routes.post("/links/{link_id}/retire")
     def retire(form: Posted, link_id: str) -> Response:
-        own(form.operator, link_id)
         links.retire(db, link_id, by=form.operator.actor)
         followed.forget()
         return see(f"/links/{link_id}")

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ettametta_pipelines.gateway.access import Rule, open_to
 from ettametta_pipelines.gateway.operators import FORWARDING_HEADERS
 from ettametta_pipelines.state.session import StateDatabase
 
@@ -79,7 +80,7 @@ class GatewayMetrics:
 def measure(app: FastAPI, state: StateDatabase, others: Iterable[Counts] = ()) -> None:
     """Count every request of an application from here on, and serve `/metrics`."""
     metrics = GatewayMetrics(state, others)
-    app.add_api_route("/metrics", metrics.exposition, methods=["GET"])
+    app.add_api_route("/metrics", metrics.exposition, methods=["GET"], dependencies=[open_to(Rule.MACHINES)])
     app.add_middleware(_CountedRequests, metrics=metrics)
 
 

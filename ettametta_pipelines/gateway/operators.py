@@ -28,6 +28,7 @@ from ettametta_pipelines.untrusted import plain_text
 MAX_FORM_BYTES = 16 * 1024
 MAX_FILE_FORM_BYTES = 1024 * 1024
 COOKIE_COLUMN = "browser_session"
+HTTPS_ONLY = {"strict-transport-security": "max-age=31536000"}
 # Set by a proxy we were told nothing of: what reaches us through it may be anybody.
 FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -185,18 +186,10 @@ def is_this_machine(request: Request) -> bool:
     return not forwarded and _is_loopback(request.client.host if request.client else None)
 
 
-def may(settings: Settings, operator: Operator, account: str) -> bool:
-    """Whether an operator may see and change the links and the plan of an account."""
-    if not settings.operator_accounts:
-        return True
-    allowed = settings.operator_accounts.get(operator.name, "").split()
-    return account in allowed or "*" in allowed
-
-
 class PageHeaders:
     """Outermost layer: the headers every answer carries but media, and the cookie of a session just begun."""
 
-    def __init__(self, app: ASGIApp, *, form_targets: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, form_targets: Sequence[str], is_https: bool = False) -> None:
         self.app = app
         # Browsers hold redirects that follow a form to its rule as well, and connecting ends at the vendor.
         targets = " ".join(["'self'", *form_targets])
@@ -209,18 +202,21 @@ class PageHeaders:
             "referrer-policy": "same-origin",
             "cross-origin-opener-policy": "same-origin",
             "cache-control": "no-store",
-        }
+        } | (HTTPS_ONLY if is_https else {})
+        # A film is embedded and opened elsewhere, and kept by caches; it is what its type says, and nothing else.
+        self.media_headers = {"x-content-type-options": "nosniff"} | (HTTPS_ONLY if is_https else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/media/"):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers_of_all = self.media_headers if scope["path"].startswith("/media/") else self.headers
         state = scope.setdefault("state", {})
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in self.headers.items():
+                for name, value in headers_of_all.items():
                     headers.setdefault(name, value)
                 if cookie := state.get("set_cookie"):
                     headers.append("set-cookie", cookie)

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.gateway.access import Access, by_id
 from ettametta_pipelines.gateway.cache import ReadCache
-from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
+from ettametta_pipelines.gateway.operators import Operator, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.publishing import connections, review
 from ettametta_pipelines.publishing.ledger import IN_DOUBT
@@ -25,20 +26,22 @@ PLANNED_KEPT_S = 15.0
 
 
 def publication_routes(
-    settings: Settings, db: StateDatabase, store: ObjectStore, door: OperatorsDoor, cache: ReadCache
+    settings: Settings, db: StateDatabase, store: ObjectStore, access: Access, cache: ReadCache
 ) -> APIRouter:
     """`/` and `/publications`."""
     routes = APIRouter()
-    Admitted = Annotated[Operator, Depends(door.admit)]
-    Posted = Annotated[PostedForm, Depends(door.form)]
+    a_post = by_id("publication_id", lambda one: review.account_of(db, one), review.unknown_publication)
+    Admitted = Annotated[Operator, Depends(access.operator)]
+    Reader = Annotated[Operator, Depends(access.reader(a_post))]
+    Posted = Annotated[PostedForm, Depends(access.changer(a_post))]
 
     def reviewer(form: PostedForm) -> review.Reviewer:
         return review.Reviewer(db, open_envelope(settings), settings, form.operator.actor)
 
     @routes.get("/")
     def index(operator: Admitted) -> Response:
-        channels = connections.connected(db)
-        counts = review.counted(db)
+        channels = [one for one in connections.connected(db) if access.may(operator, one.account)]
+        counts = review.counted(db, accounts=access.accounts_of(operator))
         return page(
             "index.html",
             operator,
@@ -51,18 +54,20 @@ def publication_routes(
 
     @routes.get("/publications")
     def posts(operator: Admitted) -> Response:
+        accounts = access.accounts_of(operator)
+        planned = cache.read_here("planned", "posts", PLANNED_KEPT_S, lambda: planned_posts(store))
         return page(
             "posts.html",
             operator,
-            in_review=review.listed(db, review.NEEDING_A_PERSON),
-            planned=cache.read_here("planned", "posts", PLANNED_KEPT_S, lambda: planned_posts(store)),
-            under_way=review.listed(db, review.UNDER_WAY),
-            recent=review.listed(db, review.DONE, limit=RECENT),
+            in_review=review.listed(db, review.NEEDING_A_PERSON, accounts=accounts),
+            planned=[row for row in planned if access.may(operator, row["account"])],
+            under_way=review.listed(db, review.UNDER_WAY, accounts=accounts),
+            recent=review.listed(db, review.DONE, limit=RECENT, accounts=accounts),
             recent_limit=RECENT,
         )
 
     @routes.get("/publications/{publication_id}")
-    def post(operator: Admitted, publication_id: str) -> Response:
+    def post(operator: Reader, publication_id: str) -> Response:
         told = review.history(db, publication_id)
         return page(
             "post.html",

@@ -34,23 +34,34 @@ REMOTE_IDS = {
 }
 
 
-def listed(db: StateDatabase, states: Collection[State], *, limit: int = 100) -> list[Publication]:
-    """Publications in these states, those that moved last first."""
+def listed(
+    db: StateDatabase,
+    states: Collection[State],
+    *,
+    limit: int = 100,
+    accounts: Collection[str] | None = None,
+) -> list[Publication]:
+    """Publications in these states, of these accounts or of all, those that moved last first."""
     with db.session(write=False) as session:
         query = (
             sa.select(Publication)
-            .where(Publication.state.in_([str(state) for state in states]))
+            .where(Publication.state.in_([str(state) for state in states]), _of(accounts))
             .order_by(Publication.updated_at.desc())
             .limit(limit)
         )
         return list(session.scalars(query))
 
 
-def counted(db: StateDatabase) -> dict[str, int]:
-    """State -> how many publications are in it; states without any are left out."""
+def counted(db: StateDatabase, *, accounts: Collection[str] | None = None) -> dict[str, int]:
+    """State -> how many publications of these accounts, or of all, are in it; states without any are left out."""
     with db.session(write=False) as session:
-        query = sa.select(Publication.state, sa.func.count()).group_by(Publication.state)
+        query = sa.select(Publication.state, sa.func.count()).where(_of(accounts)).group_by(Publication.state)
         return {row[0]: row[1] for row in session.execute(query)}
+
+
+def account_of(db: StateDatabase, publication_id: str) -> str:
+    """Whose post it is. Raises PermanentError `unknown_publication`."""
+    return _row(db, publication_id).account_id
 
 
 def history(db: StateDatabase, publication_id: str) -> dict[str, Any]:
@@ -139,13 +150,21 @@ def ordered_again(db: StateDatabase) -> list[tuple[Publication, str]]:
         return [(row, actor) for row, actor in session.execute(query)]
 
 
+def unknown_publication(publication_id: str) -> PermanentError:
+    return PermanentError(
+        f"There is no publication {publication_id[:80]!r}.",
+        code="unknown_publication",
+        remedy="The page Posts lists them.",
+    )
+
+
+def _of(accounts: Collection[str] | None) -> sa.ColumnElement[bool]:
+    return sa.true() if accounts is None else Publication.account_id.in_(accounts)
+
+
 def _row(db: StateDatabase, publication_id: str) -> Publication:
     with db.session(write=False) as session:
         row = session.get(Publication, publication_id)
     if row is None:
-        raise PermanentError(
-            f"There is no publication {publication_id[:80]!r}.",
-            code="unknown_publication",
-            remedy="The page Posts lists them.",
-        )
+        raise unknown_publication(publication_id)
     return row

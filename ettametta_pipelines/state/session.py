@@ -41,6 +41,14 @@ POSTGRES_PATIENCE = {
     "statement_timeout": 2 * LOCK_WAIT_S * 1000,
     "idle_in_transaction_session_timeout": 5 * LOCK_WAIT_S * 1000,
 }
+# A host that is gone without a word is noticed within a minute: after half a minute of silence the line is tried three
+# times, and what was sent is given up unless its arrival is confirmed. The kernel's own patience is two hours.
+LINE_PATIENCE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 # For a connection of the pool, before whoever waits is told to come back.
 POOL_WAIT_S = 10
 WITHOUT_HASTE = "ettametta_without_haste"
@@ -216,7 +224,12 @@ def _postgres_engine(url: str, pool: int, overflow: int) -> sa.Engine:
     # prepared on the last one do not exist.
     engine = sa.create_engine(
         url,
-        connect_args={"prepare_threshold": None, "connect_timeout": 10, "application_name": "ettametta"},
+        connect_args={
+            "prepare_threshold": None,
+            "connect_timeout": 10,
+            "application_name": "ettametta",
+            **LINE_PATIENCE,
+        },
         pool_pre_ping=True,
         pool_size=pool,
         max_overflow=overflow,

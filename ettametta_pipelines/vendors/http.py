@@ -5,6 +5,7 @@ A vendor's words pass `redact` before they become an error's. Its own reasons ar
 
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -122,8 +123,14 @@ def network_error(
             code="answer_lost",
             remedy="It is looked up before anything is sent again.",
         )
+    refused = _certificate_problem(error)
     if not was_sent:
         what = f"cannot be reached at {host_of(base_url)}"
+    if refused:
+        remedy = f"Look at the machine's clock and its certificates (SSL_CERT_FILE); else it is {vendor}'s to mend."
+        return NeverSentError(
+            f"{vendor} {what} when asked to {doing}: {refused}.", code="vendor_certificate", remedy=remedy
+        )
     remedy = (
         f"Check the network; it is tried again by itself. `ettametta doctor` shows whether {vendor} answers."
     )
@@ -134,6 +141,15 @@ def network_error(
         code="vendor_timeout" if timed_out else "vendor_unreachable",
         remedy=remedy,
     )
+
+
+def _certificate_problem(error: BaseException | None) -> str:
+    """What is wrong with the other side's certificate; empty where it was not the certificate."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate was refused ({error.verify_message})"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def unreadable_answer(vendor: str, doing: str) -> TransientError:

@@ -280,3 +280,15 @@ def test_whatever_happens_in_whatever_order_a_period_never_holds_more_than_its_l
         found = own.usage()
         assert 0 <= found.used + found.reserved <= 5
     assert miscounted(own.db, own.plans) == []
+
+
+def test_who_asked_the_time_before_waiting_for_the_account_counts_in_the_period_that_is_there_by_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of many makes a new account, whose periods begin then; the others asked the time a moment before."""
+    world.make(5)
+    begun = world.clock()
+    told = iter([begun - timedelta(seconds=1)])
+    monkeypatch.setattr(type(world.db), "now", lambda db, session: next(told, begun))
+    with pytest.raises(VideoLimitReached):
+        world.reserve("one-more")

@@ -1,5 +1,7 @@
 """Transactions and time of the state database, the same on SQLite and Postgres."""
 
+import os
+import socket
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from ettametta_pipelines.settings import load_settings
 from ettametta_pipelines.state import session as session_module
 from ettametta_pipelines.state.models import ApiQuota, DatabaseNow, PublicationEvent, Upload
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent, open_state
+from ettametta_pipelines_tests.databases import TEMPLATE, PostgresServer
 
 
 def upload(etag: str, seen_at: datetime) -> Upload:
@@ -254,3 +257,23 @@ def test_a_statement_that_takes_too_long_is_given_up(
     for write in (True, False):
         with pytest.raises(TransientError), database.session(write=write) as session:
             session.execute(sa.text("SELECT pg_sleep(5)"))
+
+
+@pytest.mark.postgres
+def test_a_connection_to_postgres_notices_a_host_that_is_gone_without_a_word(
+    postgres: PostgresServer,
+) -> None:
+    with StateDatabase(postgres.url(TEMPLATE)) as database, database.session(write=False) as session:
+        line = socket.socket(fileno=os.dup(session.connection().connection.driver_connection.fileno()))  # type: ignore[union-attr]
+        with line:
+            assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            waits = [
+                line.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
+            ]
+    assert waits == [30, 10, 3, 60_000]

@@ -5,7 +5,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -124,7 +124,14 @@ def racing_store(store: ObjectStore, request: pytest.FixtureRequest) -> ObjectSt
 
 @pytest.fixture
 def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    state = FaultyProxy(s3_endpoint)
+    with faulty_proxy(s3_endpoint) as state:
+        yield state
+
+
+@contextmanager
+def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
+    """A proxy before this server, listening on a free port until the block ends."""
+    state = FaultyProxy(upstream)
     lock = threading.Lock()
     conditional = threading.Lock()
     running = 0
