@@ -83,6 +83,7 @@ setup(
             "numpy",
             "obstore",
             "pillow",
+            "psutil",
             "pydantic-settings",
             "requests",
             "sentencepiece",

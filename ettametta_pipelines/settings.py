@@ -281,6 +281,8 @@ class Settings(BaseSettings):
     gpu_schedule_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_SCHEDULE_S")
     gpu_pull_s: float = Field(default=900, gt=0, alias="ETTAMETTA_GPU_PULL_S")
     gpu_run_s: float = Field(default=3600, gt=0, alias="ETTAMETTA_GPU_RUN_S")
+    # Seconds without a job after which a render node's worker lets go of its model.
+    gpu_idle_s: float = Field(default=600, ge=0, alias="ETTAMETTA_GPU_IDLE_S")
     # Of the pod this process runs in, by the downward API: what it makes is then removed with it.
     pod_name: str = ""
     pod_uid: str = ""
@@ -292,6 +294,11 @@ class Settings(BaseSettings):
     render_node_webhook_url: str = Field(default="", alias="ETTAMETTA_RENDER_NODE_WEBHOOK")
     # Seconds after which a worker that is not heard of is taken for lost.
     render_node_lease_s: float = Field(default=30, gt=0, alias="ETTAMETTA_RENDER_NODE_LEASE_S")
+    # A node's clips that were fetched, or of whose end the webhook told so many seconds ago, are kept no longer than so
+    # many days, and while all its clips have no more than so many gigabytes.
+    render_node_grace_s: float = Field(default=86_400, ge=0, alias="ETTAMETTA_RENDER_NODE_GRACE_S")
+    render_node_keep_days: float = Field(default=7, ge=0, alias="ETTAMETTA_RENDER_NODE_KEEP_DAYS")
+    render_node_keep_gb: float = Field(default=100, ge=0, alias="ETTAMETTA_RENDER_NODE_KEEP_GB")
     render_node_gpus: int = Field(default=1, ge=0, le=16, alias="ETTAMETTA_RENDER_NODE_GPUS")
     stripe_secret_key: SecretStr | None = None
     tiers_file: Path | None = Field(default=None, alias="ETTAMETTA_TIERS")

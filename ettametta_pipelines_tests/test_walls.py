@@ -28,7 +28,7 @@ SPEAKING_FILES = {
     "synthesis/runners.py",
 }
 # Run in the GPU image, by an interpreter of its own, and imported by nothing of the code location.
-GPU_SIDE = {"synthesis/worker.py", "synthesis/diffusion.py"}
+GPU_SIDE = {"synthesis/worker.py", "synthesis/diffusion.py", "synthesis/resident.py"}
 GPU_PACKAGES = {"torch", "diffusers", "transformers", "accelerate"}
 
 

@@ -95,7 +95,9 @@ def main() -> int:
 
     say(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; making LTX-2 with random weights ...")
     pipe = full_size(torch)
-    painter = diffusion.Painter(gpu_model("ltx-2-distilled"), pipe, torch.device("cuda"), "resident")
+    painter = diffusion.Painter(
+        gpu_model("ltx-2-distilled"), pipe, torch.device("cuda"), "resident", lambda: None
+    )
     embeds = torch.randn(1, 1024, 3840, 49, device="cuda", dtype=torch.bfloat16).flatten(2)
     mask = torch.ones(1, 1024, device="cuda", dtype=torch.int64)
     painter.read_prompts = lambda requests: painter._prompts.update(  # type: ignore[method-assign]

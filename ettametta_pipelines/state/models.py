@@ -838,7 +838,8 @@ class NicheOffer(Base):
 class RenderJob(Base):
     """One job on a render node; the truth about it, whatever becomes of the queue.
 
-    `attempt` fences: what a worker says counts only for the attempt it claimed. `document` is the `ClipJob`.
+    `attempt` fences: what a worker says counts only for the attempt it claimed. `document` is the `ClipJob`. `told_at`
+    is when the webhook took the news of its end, `cleared_at` when the last of its clips was removed.
     """
 
     __tablename__ = "render_jobs"
@@ -859,6 +860,19 @@ class RenderJob(Base):
     webhook_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
+    cleared_at: Mapped[datetime | None]
+
+
+class RenderFetch(Base):
+    """How much of a render job's clip was handed out: its first `sent` bytes, and when that was all of it."""
+
+    __tablename__ = "render_fetches"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("render_jobs.id"), primary_key=True)
+    request_key: Mapped[str] = mapped_column(primary_key=True)
+    sent: Mapped[int] = mapped_column(BigInteger)
+    fetched_at: Mapped[datetime | None]
 
 
 class GpuClip(Base):

@@ -40,11 +40,21 @@ class Shot:
 class Painter:
     """A loaded model. One thread at a time."""
 
-    def __init__(self, model: GpuModel, pipe: Any, device: "torch.device", memory: str) -> None:
+    def __init__(
+        self,
+        model: GpuModel,
+        pipe: Any,
+        device: "torch.device",
+        memory: str,
+        read_encoder: Callable[[], Any],
+    ) -> None:
+        """`read_encoder` loads the text encoder alone, for prompts that come after it was let go."""
         self.model = model
         self._pipe = pipe
         self._device = device
         self._memory = memory
+        self._read_encoder = read_encoder
+        self._is_settled = False
         self._from_image: Any = None
         self._prompts: dict[tuple[str, str], dict[str, Any]] = {}
         self.forwards = 0
@@ -61,20 +71,33 @@ class Painter:
         return f"{self._device.type}, {self._memory}"
 
     def read_prompts(self, requests: Sequence[ClipRequest]) -> None:
-        """Turn every prompt of the job into what the model reads, and let the text encoder go."""
+        """Turn every prompt of the job into what the model reads, and let the text encoder go.
+
+        Those of earlier jobs are forgotten: LTX-2's are some 400 MB each.
+        """
         import torch
 
-        self._pipe.text_encoder.to(self._device)
-        with torch.no_grad():
-            for request in requests:
-                wanted = (request.prompt, self._negative(request))
-                if wanted not in self._prompts:
-                    self._prompts[wanted] = self._read(*wanted)
-        self._pipe.text_encoder = None
-        gc.collect()
         if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._settle()
+            torch.cuda.reset_peak_memory_stats()
+        wanted = dict.fromkeys((request.prompt, self._negative(request)) for request in requests)
+        self._prompts = {prompt: read for prompt, read in self._prompts.items() if prompt in wanted}
+        try:
+            for prompt in wanted:
+                if prompt not in self._prompts:
+                    self._have_encoder()
+                    with torch.no_grad():
+                        self._prompts[prompt] = self._read(*prompt)
+        finally:
+            self._pipe.text_encoder = None
+            self.free_memory()
+        if not self._is_settled:
+            self._settle()
+            self._is_settled = True
+
+    def _have_encoder(self) -> None:
+        if self._pipe.text_encoder is None:
+            self._pipe.text_encoder = self._read_encoder()
+        self._pipe.text_encoder.to(self._device)
 
     def _negative(self, request: ClipRequest) -> str:
         return request.negative_prompt if self.model.uses_negative_prompt else ""
@@ -176,13 +199,19 @@ class Painter:
         return self._from_image
 
     def peak_memory(self) -> int:
-        """Bytes of the GPU that were reserved at most; 0 on a CPU."""
+        """Bytes of the GPU that were reserved at most since the prompts were read; 0 on a CPU."""
         import torch
 
         return torch.cuda.max_memory_reserved() if self._device.type == "cuda" else 0
 
+    def close(self) -> None:
+        """Let go of the model; it cannot paint any more."""
+        self._pipe = self._from_image = None
+        self._prompts = {}
+        self.free_memory()
+
     def free_memory(self) -> None:
-        """After a shot did not fit: give back what it held."""
+        """Give back what nothing holds any more."""
         import torch
 
         gc.collect()
@@ -219,7 +248,14 @@ def load_painter(name: str, directory: Path, memory: str = "auto") -> Painter:
         # Its decoder loses detail in half precision; the checkpoint keeps it whole for that.
         parts["vae"] = AutoencoderKLWan.from_pretrained(place, subfolder="vae", dtype=torch.float32)
     pipe = DiffusionPipeline.from_pretrained(place, dtype=precision, local_files_only=True, **parts)
-    return Painter(model, pipe, device, memory)
+    encoder = type(pipe.text_encoder)
+    return Painter(
+        model,
+        pipe,
+        device,
+        memory,
+        lambda: encoder.from_pretrained(place / "text_encoder", dtype=precision, local_files_only=True),
+    )
 
 
 def _fits(pipe: Any) -> bool:

@@ -102,30 +102,36 @@ class NodeClient:
                 time.sleep(self._deadlines.poll_s)
 
     def download(self, node_job: str, key: str, path: Path) -> None:
-        """Fetch a clip; what a cut connection left is continued."""
+        """Fetch a clip; what a cut connection left is continued. Raises TransientError `clip_removed`."""
         import httpx
 
         doing, address = "hand out a clip", f"jobs/{node_job}/clips/{key}"
 
-        def call() -> None:
+        def call() -> bool:
             have = path.stat().st_size if path.exists() else 0
             headers = {"Range": f"bytes={have}-"} if have else {}
             try:
                 with self._http.stream("GET", address, headers=headers) as response:
-                    if response.status_code == 416:
-                        return
+                    if response.status_code in (410, 416):
+                        return response.status_code == 416
                     if response.status_code >= 300:
                         response.read()
                     raise_for_vendor(response, vendor=VENDOR, doing=doing)
                     with path.open("ab" if response.status_code == 206 else "wb") as file:
                         for chunk in response.iter_bytes(1 << 20):
                             file.write(chunk)
+                    return True
             except httpx.TransportError as error:
                 raise TransientError(
                     f"The render node broke off ({type(error).__name__}).", code="render_node_broke_off"
                 ) from error
 
-        self._until_answered(call)
+        if not self._until_answered(call):
+            raise TransientError(
+                f"The render node has removed the clip {key}.",
+                code="clip_removed",
+                remedy="The next try orders the job again, and the node makes it again.",
+            )
 
 
 def _detail(response: "httpx.Response") -> str:

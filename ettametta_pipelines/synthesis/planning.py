@@ -259,10 +259,16 @@ def _row(
     clock: Clock,
 ) -> Row:
     why = decision.why + "".join(f" No still: {error.message}" for error in trouble if still is None)
+    # Kept, so that an engine that follows a failed one is judged by the same margin.
+    wanted = {
+        "request": request.as_json(),
+        "still": still.as_dict() if still else None,
+        "expected_microusd": desk.expected.get(niche),
+    }
     return {
         "day": day, "niche": niche, "plan_id": wish.identity, "origin": wish.origin, "brief_id": wish.brief_id,
         "account": wish.account, "title": wish.title, "prompt": wish.prompt, "recipe": wish.recipe,
-        "wanted_json": json.dumps({"request": request.as_json(), "still": still.as_dict() if still else None}),
+        "wanted_json": json.dumps(wanted),
         "considered_json": json.dumps([asdict(seen) for seen in decision.considered]),
         "still_key": still.object_key if still else None, "still_origin": still.origin if still else None,
         "keywords": list(wish.keywords), "ask_again": wish.again, "planned_at": clock(),
@@ -292,9 +298,10 @@ def next_plan(row: Row, why: str, desk: Desk) -> Row | None:
     following = [engine for engine in row["next_engines"] or [] if engine in desk.table.engines]
     if not following:
         return None
-    request = ClipRequest(**json.loads(row["wanted_json"])["request"])
+    wanted = json.loads(row["wanted_json"])
+    request = ClipRequest(**wanted["request"])
     limits = Limits(
-        desk.engines, desk.tier, desk.left, desk.expected.get(row["niche"]), desk.table.spend_share,
+        desk.engines, desk.tier, desk.left, wanted.get("expected_microusd"), desk.table.spend_share,
         desk.table.unknown_revenue_microusd,
     )  # fmt: skip
     decision = route(AUTO, following, desk.quotes(request), limits)

@@ -3,7 +3,8 @@
 Part of the GPU image; nothing of the code location imports it. It reads a `ClipJob`, loads the model once and makes
 shot after shot: while one is painted the one before is encoded, looked at and stored. A shot whose clip exists is
 skipped, so a job that was cut off goes on where it stopped. SIGTERM lets the current shot finish. Started by
-Dagster, it reports through Pipes; else it prints. How it ends is `job.Exit`.
+Dagster, it reports through Pipes; else it prints. How it ends is `job.Exit`. With `--serve` it makes job after job
+and keeps the model between them (`serving.py`, `resident.py`).
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ from ettametta_pipelines.synthesis.job import (
     write_note,
 )
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
+from ettametta_pipelines.synthesis.resident import Resident
+from ettametta_pipelines.synthesis.serving import Order, Orders, serve
 
 if TYPE_CHECKING:
     from ettametta_pipelines.synthesis.diffusion import Painter, Shot
@@ -87,11 +90,12 @@ class PipesReporter:
 class Stop:
     """Set by SIGTERM: no further shot is begun. A second signal ends the process at once."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        self.asked, self._wake = False, wake
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         self.asked = True
+        self._wake()
         signal.signal(number, signal.SIG_DFL)
 
 
@@ -99,7 +103,13 @@ class Worker:
     """One job on one loaded model."""
 
     def __init__(
-        self, job: ClipJob, store: ObjectStore, reporter: Reporter, stop: Stop, scratch: Path
+        self,
+        job: ClipJob,
+        store: ObjectStore,
+        reporter: Reporter,
+        stop: Stop,
+        scratch: Path,
+        resident: Resident | None = None,
     ) -> None:
         self._job, self._store, self._reporter, self._stop, self._scratch = (
             job,
@@ -108,8 +118,10 @@ class Worker:
             stop,
             scratch,
         )
+        self._resident = resident or Resident()
+        self._is_tight = False
         self._failures: dict[str, ClipFailure] = {}
-        self._figures: dict[str, Any] = {"made": 0, "skipped": 0, "forwards": 0}
+        self._figures: dict[str, Any] = {"made": 0, "skipped": 0, "forwards": 0, "loads": 0}
         self._began = time.monotonic()
 
     def run(self, models: Path, memory: str) -> Exit:
@@ -124,6 +136,7 @@ class Worker:
             if missing:
                 self._make(missing, models, memory)
         finally:
+            self._release_if_tight()
             self._figures["total_s"] = time.monotonic() - self._began
             report = JobReport(self._failures, self._figures)
             self._store.put(report_key(self._job.job_id), report.as_json())
@@ -132,9 +145,8 @@ class Worker:
         return Exit.STOPPED if left else Exit.DONE
 
     def _make(self, missing: list[tuple[str, ClipRequest]], models: Path, memory: str) -> None:
-        painter = self._loaded(models, memory)
-        with self._timed("prompts_s"):
-            painter.read_prompts([request for _, request in missing])
+        painter = self._loaded(models, memory, [request for _, request in missing])
+        before = painter.forwards
         self._reporter.say(f"{self._job.model} is loaded ({painter.place}); {len(missing)} shots to make.")
         under_way: list[tuple[str, Future[None]]] = []
         with ThreadPoolExecutor(1, thread_name_prefix="encode") as encoder:
@@ -152,13 +164,20 @@ class Worker:
             with self._timed("last_encoding_s"):
                 for key, future in under_way:
                     self._settle(key, future)
-        self._figures |= {"forwards": painter.forwards, "peak_memory_bytes": painter.peak_memory()}
+        self._figures |= {"forwards": painter.forwards - before, "peak_memory_bytes": painter.peak_memory()}
 
-    def _loaded(self, models: Path, memory: str) -> "Painter":
-        from ettametta_pipelines.synthesis import diffusion
+    def _release_if_tight(self) -> None:
+        if self._resident.release() if self._is_tight else self._resident.release_if_tight():
+            self._reporter.say("Memory is tight: the model is let go.")
 
+    def _loaded(self, models: Path, memory: str, requests: list[ClipRequest]) -> "Painter":
+        loads = self._resident.loads
         with self._timed("load_s"):
-            return diffusion.load_painter(self._job.model, models, memory)
+            self._resident.load(self._job.model, models, memory)
+        with self._timed("prompts_s"):
+            painter = self._resident.read_prompts(requests)
+        self._figures["loads"] = self._resident.loads - loads
+        return painter
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -182,6 +201,7 @@ class Worker:
                 return painter.paint(request, self._still(request), on_step)
         except torch.OutOfMemoryError:
             painter.free_memory()
+            self._is_tight = True
             self._failed(key, _no_memory(painter, request))
         except PipelineError as error:
             self._failed(key, error)
@@ -267,26 +287,42 @@ def _no_memory(painter: "Painter", request: ClipRequest) -> PermanentError:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. `--job` names a file, or an object of the store with `store:` in front."""
-    parser = argparse.ArgumentParser(description="Makes the clips of one job.")
-    parser.add_argument("--job", required=True)
+    """Entry point. `--job` names a file, or an object of the store with `store:` in front.
+
+    `--serve` takes job after job from standard input and answers on the file descriptor it names.
+    """
+    parser = argparse.ArgumentParser(description="Makes the clips of one job, or of job after job.")
+    one_or_many = parser.add_mutually_exclusive_group(required=True)
+    one_or_many.add_argument("--job")
+    one_or_many.add_argument("--serve", type=int, metavar="FD")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
     asked = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    resident = Resident()
+    if asked.serve is not None:
+        return int(_served(asked.serve, resident))
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
     if asked.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     with _reporter() as reporter:
-        try:
-            return int(_run(asked.job, reporter, stop))
-        except PipelineError as error:
-            reporter.say(str(error))
-            return int(_EXIT_OF.get(error.code) or _EXIT_OF_KIND[error.kind])
-        except MemoryError:
-            reporter.say("There is no memory left to load the model.")
-            return int(Exit.OUT_OF_MEMORY)
+        return _ended(asked.job, reporter, stop, resident)
+
+
+def _served(answers: int, resident: Resident) -> Exit:
+    orders = Orders()
+    stop = Stop(orders.wake)
+    signal.signal(signal.SIGTERM, stop)
+
+    def work(order: Order) -> int:
+        return _ended(order.job, Printer(Path(order.progress)), stop, resident)
+
+    def on_idle() -> None:
+        if resident.release():
+            Printer().say("Nothing was ordered for a while: the model is let go.")
+
+    return serve(orders, answers, work, lambda: stop.asked, get_settings().gpu_idle_s, on_idle)
 
 
 _EXIT_OF = {"gpu_model_missing": Exit.NO_MODEL, "gpu_out_of_memory": Exit.OUT_OF_MEMORY}
@@ -297,7 +333,20 @@ _EXIT_OF_KIND = {
 }
 
 
-def _run(name: str, reporter: Reporter, stop: Stop) -> Exit:
+def _ended(job: str, reporter: Reporter, stop: Stop, resident: Resident) -> int:
+    """One job to its end, as an exit code."""
+    try:
+        return int(_run(job, reporter, stop, resident))
+    except PipelineError as error:
+        reporter.say(str(error))
+        return int(_EXIT_OF.get(error.code) or _EXIT_OF_KIND[error.kind])
+    except MemoryError:
+        reporter.say("There is no memory left to load the model.")
+    resident.release()
+    return int(Exit.OUT_OF_MEMORY)
+
+
+def _run(name: str, reporter: Reporter, stop: Stop, resident: Resident) -> Exit:
     settings = get_settings()
     store = open_store(settings)
     try:
@@ -312,7 +361,7 @@ def _run(name: str, reporter: Reporter, stop: Stop) -> Exit:
             remedy="Set ETTAMETTA_GPU_MODELS_DIR to the directory with a checkpoint per model.",
         )
     with tempfile.TemporaryDirectory(prefix="clips-") as scratch:
-        return Worker(job, store, reporter, stop, Path(scratch)).run(
+        return Worker(job, store, reporter, stop, Path(scratch), resident).run(
             settings.gpu_models_dir, settings.gpu_memory
         )
 

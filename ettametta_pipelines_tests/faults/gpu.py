@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import PipelineError
@@ -73,8 +76,8 @@ NODE = (
     f"{SYNTHESIS}.render_node.jobs:note_notice after",
     f"{SYNTHESIS}.render_node.jobs:claim before",
     f"{SYNTHESIS}.render_node.jobs:claim after",
-    f"{SYNTHESIS}.worker_process:WorkerProcess.__init__ after",
-    f"{SYNTHESIS}.worker_process:WorkerProcess.wait after",
+    f"{SYNTHESIS}.worker_process:ServingWorker._start after",
+    f"{SYNTHESIS}.worker_process:ServingWorker.run after",
     f"{SYNTHESIS}.render_node.jobs:finish before",
     f"{SYNTHESIS}.render_node.jobs:finish after",
 )
@@ -220,7 +223,7 @@ def play_node(place: Place, scenario: Scenario) -> str:
             order.join(0.1)
             if told and told[0] != "done":
                 return told[0]
-        standing = node.state(job_slug("order"))
+        standing = _standing(node)
         node.stop()
         if (standing["state"], standing["attempt"] <= 2) != ("done", True):
             return f"the node says {standing}"
@@ -229,6 +232,17 @@ def play_node(place: Place, scenario: Scenario) -> str:
         node.stop()
         receiver.close()
         redis.kill()
+
+
+def _standing(node: Node) -> dict[str, Any]:
+    """How the job stands, of a node that may have been struck after it told of it."""
+    while True:
+        try:
+            return node.state(job_slug("order"))
+        except httpx.TransportError:
+            if node.process is not None:
+                node.process.wait(60)
+            node.start()
 
 
 def _order(place: Place, node: Node, told: list[str]) -> None:

@@ -30,9 +30,10 @@ from ettametta_pipelines.synthesis.job import (
     write_note,
 )
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
+from ettametta_pipelines.synthesis.resident import Resident
 
 
-def run(name: str, reporter: worker.Reporter, stop: worker.Stop) -> Exit:
+def run(name: str, reporter: worker.Reporter, stop: worker.Stop, _resident: Resident) -> Exit:
     store = open_store(get_settings())
     job = ClipJob.from_json(store.get(name.removeprefix("store:")))
     failures: dict[str, ClipFailure] = {}

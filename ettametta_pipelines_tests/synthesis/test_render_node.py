@@ -243,6 +243,49 @@ def test_a_killed_worker_leaves_no_process_and_its_job_is_made_by_the_next(run: 
     assert node.state(job_slug("worker killed"))["attempt"] == 2
 
 
+def test_jobs_share_one_gpu_process_and_one_killed_between_them_costs_nothing(run: Run, node: Node) -> None:
+    (first,) = run("first of two", "a fox")
+    (second,) = run("second of two", "an owl")
+    assert first.provenance["pid"] == second.provenance["pid"] == str(node.gpu_process())
+    os.kill(node.gpu_process(), signal.SIGKILL)
+    (third,) = run("after the kill", "a hare")
+    assert third.provenance["pid"] != first.provenance["pid"]
+    assert node.state(job_slug("after the kill"))["attempt"] == 1
+    assert is_gone(int(first.provenance["pid"]))
+
+
+def test_a_gpu_process_killed_at_work_leaves_none_and_its_job_is_made_by_the_next(
+    run: Run, node: Node
+) -> None:
+    order = InBackground(run, "gpu killed", "a newt", "wait 1.5")
+    wait_for(lambda: _running(node, "gpu killed"))
+    log = node.home / "render-node/logs" / f"{job_slug('gpu killed')}.log"
+    wait_for(lambda: log.exists() and "painting a newt" in log.read_text())
+    killed = node.gpu_process()
+    os.kill(killed, signal.SIGKILL)
+    assert [type(outcome) for outcome in order.finished()] == [ClipResult, ClipResult]
+    assert node.state(job_slug("gpu killed"))["attempt"] == 2
+    assert is_gone(killed)
+    assert len(node.children(node.worker())) == 1
+
+
+def test_an_order_whose_clips_were_removed_is_made_again(
+    run: Run, node: Node, tmp_path: Path, settings: Settings
+) -> None:
+    (first,) = run("removed", "a mole")
+    for clip in (node.home / "render-node/store/media/clips/ltx").glob(f"{first.request_key}.*"):
+        clip.unlink()
+    address = f"/jobs/{job_slug('removed')}/clips/{first.request_key}"
+    assert node.http.get(address).status_code == 410
+    elsewhere = ObjectStore.from_url((tmp_path / "elsewhere").as_uri())
+    (again,) = NodeRunner(settings, elsewhere, deadlines=QUICK).run(
+        "removed", "ltx", "ltx-2-distilled", shots("a mole")
+    )
+    assert again.sha256 == first.sha256
+    assert node.state(job_slug("removed"))["attempt"] == 2
+    assert node.http.get(address).status_code == 200
+
+
 def test_a_killed_node_leaves_no_process_and_makes_the_job_once_it_is_back(run: Run, node: Node) -> None:
     order = InBackground(run, "node killed", "a cow", "wait 1.5")
     wait_for(lambda: _running(node, "node killed"))
@@ -258,7 +301,7 @@ def test_a_stopped_node_finishes_its_shot_and_that_is_no_loss(run: Run, node: No
     wait_for(lambda: _running(node, "node stopped"))
     gpu_process = node.gpu_process()
     log = node.home / "render-node/logs" / f"{job_slug('node stopped')}.log"
-    wait_for(lambda: "at work" in log.read_text())
+    wait_for(lambda: log.exists() and "at work" in log.read_text())
     node.signal(signal.SIGTERM)
     assert is_gone(gpu_process)
     made = node.home / "render-node/store/media/clips/ltx"

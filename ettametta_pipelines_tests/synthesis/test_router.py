@@ -1,10 +1,12 @@
 """The router: who makes a clip, and why, as a table of cases."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.synthesis.planning import Desk, next_plan
 from ettametta_pipelines.synthesis.prices import ENGINES, Quote, load_engines, quote
 from ettametta_pipelines.synthesis.requests import ClipRequest
 from ettametta_pipelines.synthesis.router import AUTO, Limits, route
@@ -121,3 +123,20 @@ def test_a_chain_out_of_order_is_refused_by_name(tmp_path) -> None:  # type: ign
     )
     with pytest.raises(PermanentError, match="chain clean must keep the order"):
         load_engines(file)
+
+
+@pytest.mark.parametrize(("expected", "engine"), [(2_000_000, "siliconflow"), (None, "cinematic")])
+def test_an_engine_that_follows_a_failed_one_is_judged_by_the_margin_of_the_plan(
+    expected: int | None, engine: str
+) -> None:
+    table = load_engines()
+    models = {str(name): known.model for name, known in table.engines.items()}
+    gpu = dict.fromkeys(("ltx", "wan"), "no GPU is configured")
+    desk = Desk(table, models, dict.fromkeys(models, "live"), gpu, frozenset(ENGINES), "Empire", 5_000_000)
+    row = {
+        "engine": "veo", "instead_of": None, "next_engines": ["siliconflow", "ltx", "wan", "cinematic"],
+        "wanted_json": json.dumps({"request": REQUEST.as_json(), "still": None, "expected_microusd": expected}),
+    }  # fmt: skip
+    follower = next_plan(row, "clip_failed", desk)
+    assert follower is not None
+    assert (follower["engine"], follower["instead_of"]) == (engine, "veo")

@@ -1,6 +1,6 @@
 """What every engine behind a vendor's API offers: submit once, look as often as wanted, fetch what is finished.
 
-None of them repeats a submission or keeps a record of it: `submissions.py` does, and `making.py` calls both.
+None of them repeats a submission or keeps a record of it: `state/clip_orders.py` does, and `making.py` calls both.
 """
 
 from collections.abc import Callable, Mapping

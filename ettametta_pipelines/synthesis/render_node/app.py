@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
@@ -22,6 +22,8 @@ from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.job import ClipJob, bad_job, collect, outcome_as_json
 from ettametta_pipelines.synthesis.render_node import jobs
+from ettametta_pipelines.synthesis.render_node.handing_out import HandedOut
+from ettametta_pipelines.synthesis.render_node.retention import REMOVED, removed
 
 MAX_JOB_BYTES = 4 << 20
 MAX_STILL_BYTES = 32 << 20
@@ -56,6 +58,8 @@ def create_node(
     def _accepted(key: str, job: ClipJob) -> dict[str, Any]:
         _check_stills(store, job)
         row = jobs.accept(db, key, job)
+        if row.state == "done" and removed(store, job):
+            row = _known(jobs.make_again(db, row.id))
         if row.state == "queued" and row.sent_at is None:
             announce(row.id)
         return _standing(store, row)
@@ -81,11 +85,15 @@ def create_node(
 
     @app.get("/jobs/{job_id}/clips/{key}", dependencies=guarded)
     def clip(job_id: str, key: str) -> Response:
-        job = ClipJob.from_json(_dumped(_known(jobs.find(db, job_id))))
+        row = _known(jobs.find(db, job_id))
+        job = ClipJob.from_json(_dumped(row))
         path = store.local_path(f"{job.prefix}/{key}.mp4") if _KEY.fullmatch(key) else None
         if path is None or key not in dict(job.keyed()) or not path.is_file():
+            if row.state == "done" and key in removed(store, job):
+                raise HTTPException(410, REMOVED)
             raise HTTPException(404, "no_such_clip")
-        return FileResponse(path, media_type="video/mp4")
+        size = path.stat().st_size
+        return HandedOut(path, lambda start, count: jobs.note_sent(db, job_id, key, start, count, size))
 
     _add_probes(app, db, health)
     return app

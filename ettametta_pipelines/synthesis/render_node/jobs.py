@@ -1,6 +1,6 @@
 """The ledger of a render node's jobs: accepted once, claimed by one worker, run again once when that is lost.
 
-    queued -> running -> done
+    queued -> running -> done        and to the queue again when its clips were removed since and it is ordered anew
        ^         |-----> parked      the input's fault, or lost twice: waits for somebody to ask again
        '---------'                   the worker stopped, or was lost for the first time
 
@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ettametta_pipelines.failures import FailureKind, PermanentError, PipelineError
-from ettametta_pipelines.state.models import DatabaseNow, RenderJob
+from ettametta_pipelines.state.models import DatabaseNow, RenderFetch, RenderJob
 from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 from ettametta_pipelines.synthesis.job import ClipJob, job_slug
 
@@ -60,6 +60,32 @@ def ask_again(db: StateDatabase, job_id: str) -> RenderJob | None:
             .values(state="queued", losses=0, error=None, sent_at=None, finished_at=None, webhook_due_at=None)
         )
     return find(db, job_id)
+
+
+def make_again(db: StateDatabase, job_id: str) -> RenderJob | None:
+    """A done job whose clips were removed goes to the queue once more; any other stays as it is."""
+    with db.session() as session:
+        session.execute(sa.delete(RenderFetch).where(RenderFetch.job_id == job_id))
+        session.execute(
+            sa.update(RenderJob)
+            .where(RenderJob.id == job_id, RenderJob.state == "done")
+            .values(
+                state="queued", losses=0, sent_at=None, finished_at=None, webhook_due_at=None, cleared_at=None
+            )
+        )
+    return find(db, job_id)
+
+
+def note_sent(db: StateDatabase, job_id: str, key: str, start: int, count: int, size: int) -> None:
+    """So many bytes of a clip went out, from `start`. It is fetched once they are all of it without a gap: whoever was
+    cut off goes on where it was."""
+    with db.session() as session:
+        insert_if_absent(session, RenderFetch, {"job_id": job_id, "request_key": key, "sent": 0})
+        row = session.get_one(RenderFetch, (job_id, key), with_for_update=True)
+        if start <= row.sent:
+            row.sent = max(row.sent, start + count)
+        if row.sent >= size and row.fetched_at is None:
+            row.fetched_at = db.now(session)
 
 
 def claim(db: StateDatabase, job_id: str, holder: str, lease_s: float) -> RenderJob | None:
@@ -123,7 +149,7 @@ def _of_attempt(job: RenderJob) -> sa.Update:
 def _ended(state: str) -> dict[str, Any]:
     return {
         "state": state, "lease_until": None, "finished_at": DatabaseNow(), "webhook_tries": 0,
-        "webhook_due_at": DatabaseNow(),
+        "webhook_due_at": DatabaseNow(), "told_at": None,
     }  # fmt: skip
 
 
@@ -195,7 +221,7 @@ def note_notice(db: StateDatabase, job: RenderJob, *, delivered: bool) -> None:
         session.execute(
             sa.update(RenderJob)
             .where(RenderJob.id == job.id, RenderJob.webhook_tries == job.webhook_tries)
-            .values(webhook_tries=tries, webhook_due_at=again)
+            .values(webhook_tries=tries, webhook_due_at=again, told_at=DatabaseNow() if delivered else None)
         )
 
 

@@ -68,7 +68,10 @@ def run_worker(settings: Settings) -> None:
 
     signals.worker_shutting_down.connect(stopping, weak=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app.worker_main(["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip"])
+    try:
+        app.worker_main(["worker", "--loglevel", "WARNING", "--without-mingle", "--without-gossip"])
+    finally:
+        bench.close()
 
 
 def _end_with_parent() -> None:

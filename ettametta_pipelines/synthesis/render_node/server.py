@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.synthesis.render_node import jobs, notices
 from ettametta_pipelines.synthesis.render_node.app import create_node
 from ettametta_pipelines.synthesis.render_node.queue import celery_app, queue_length, send_job
+from ettametta_pipelines.synthesis.render_node.retention import Limits, remove_old
 from ettametta_pipelines.synthesis.render_node.work import node_store
 from ettametta_pipelines.vendors.http import is_loopback
 
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 WORKER_MODULE = "ettametta_pipelines.synthesis.render_node.queue"
 STOP_S = 100.0
+# Between two looks for clips that may be removed.
+SWEEP_S = 60.0
 
 
 class Housekeeping:
@@ -41,6 +45,7 @@ class Housekeeping:
         self._celery = celery_app(settings.render_node_redis)
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * settings.render_node_gpus
         self._redis_up = False
+        self._store, self._limits, self._swept = node_store(settings), Limits.of(settings), 0.0
         url = settings.render_node_webhook_url
         self._client = httpx.Client(timeout=10, trust_env=not is_loopback(url)) if url else None
 
@@ -67,6 +72,10 @@ class Housekeeping:
         if self._client is not None and self._settings.render_node_secret is not None:
             secret = self._settings.render_node_secret.get_secret_value()
             notices.send_due(self._db, self._client, self._settings.render_node_webhook_url, secret)
+        if time.monotonic() - self._swept > SWEEP_S:
+            self._swept = time.monotonic()
+            if gone := remove_old(self._db, self._store, self._limits):
+                log.warning("%s clips that were handed out were removed", gone)
 
     def _feed_queue(self) -> None:
         try:

@@ -17,7 +17,8 @@ from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.job import ClipJob, Exit, all_outcomes
 from ettametta_pipelines.synthesis.pod_watch import failure_of_exit
 from ettametta_pipelines.synthesis.render_node import jobs
-from ettametta_pipelines.synthesis.worker_process import WorkerProcess
+from ettametta_pipelines.synthesis.serving import Order
+from ettametta_pipelines.synthesis.worker_process import ServingWorker
 
 LEASE_S = 30.0
 BEAT_S = 5.0
@@ -39,11 +40,12 @@ def node_store(settings: Settings) -> ObjectStore:
 
 @dataclass
 class Bench:
-    """Where one worker works."""
+    """Where one worker works: its GPU process stays with it from job to job."""
 
     settings: Settings
     db: StateDatabase
     store: ObjectStore
+    gpu: ServingWorker
     holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     lease_s: float = LEASE_S
     beat_s: float = BEAT_S
@@ -52,11 +54,17 @@ class Bench:
     @classmethod
     def open(cls, settings: Settings) -> "Bench":
         lease = settings.render_node_lease_s
-        return cls(settings, open_state(settings), node_store(settings), lease_s=lease, beat_s=lease / 6)
+        store = node_store(settings)
+        gpu = ServingWorker(settings.gpu_python or Path(sys.executable), {"ETTAMETTA_STORE": store.url})
+        return cls(settings, open_state(settings), store, gpu, lease_s=lease, beat_s=lease / 6)
 
     def stop(self) -> None:
         """Let the current shot finish; the rest of the job goes back to the queue."""
         self._stop.set()
+
+    def close(self) -> None:
+        """End the GPU process."""
+        self.gpu.stop()
 
     def work_off(self, job_id: str) -> None:
         """Make the clips of a job, if it is to be had. What goes wrong ends in the ledger."""
@@ -78,13 +86,11 @@ class Bench:
         folder = node_home(self.settings) / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         log, progress = folder / f"{claimed.id}.log", folder / f"{claimed.id}.progress"
-        env = {"ETTAMETTA_STORE": self.store.url, "ETTAMETTA_GPU_PROGRESS": str(progress)}
-        python = self.settings.gpu_python or Path(sys.executable)
-        with (
-            log.open("wb") as output,
-            WorkerProcess(python, f"store:{job.key}", env, output=output) as worker,
-        ):
-            code = worker.wait(self.settings.gpu_run_s, lambda: self._beat(claimed, progress), self.beat_s)
+        log.write_bytes(b"")
+        order = Order(f"store:{job.key}", str(log), str(progress))
+        code = self.gpu.run(
+            order, self.settings.gpu_run_s, lambda: self._beat(claimed, progress), self.beat_s
+        )
         if code == Exit.STOPPED and self._stop.is_set():
             raise _Stopped
         if code != 0:

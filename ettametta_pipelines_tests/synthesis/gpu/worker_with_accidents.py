@@ -1,7 +1,8 @@
 """The real worker, run by the GPU environment, with what a test wants to see or to go wrong.
 
 `python worker_with_accidents.py ACCIDENT --job FILE`: `count` prints how often the model itself was called, `memory`
-lets the second shot find no memory, `slow` makes every step take a quarter of a second.
+lets the second shot find no memory, `slow` makes every step take a quarter of a second, `encoder` lets the text encoder
+find no memory the second time it comes back, `host` has the machine short of memory.
 """
 
 import sys
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from diffusers import LTX2VideoTransformer3DModel, WanTransformer3DModel
 
-from ettametta_pipelines.synthesis import diffusion, worker
+from ettametta_pipelines.synthesis import diffusion, resident, worker
 
-calls = {"forwards": 0, "shots": 0}
+calls = {"forwards": 0, "shots": 0, "encoders": 0}
 
 
 def counted(model: Any) -> None:
@@ -38,9 +39,26 @@ def painted(plain: Any) -> Any:
     return paint
 
 
+def coming_back(plain: Any) -> Any:
+    def have_encoder(self: Any) -> None:
+        calls["encoders"] += 1
+        if calls["encoders"] == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        plain(self)
+
+    return have_encoder
+
+
 for model in (LTX2VideoTransformer3DModel, WanTransformer3DModel):
     counted(model)
 diffusion.Painter.paint = painted(diffusion.Painter.paint)  # type: ignore[method-assign]
-code = worker.main(sys.argv[2:])
+if sys.argv[1] == "encoder":
+    diffusion.Painter._have_encoder = coming_back(diffusion.Painter._have_encoder)  # type: ignore[method-assign]
+# Not what this machine is at: a test must not depend on its neighbours.
+resident.memory_available = lambda: 0.05 if sys.argv[1] == "host" else 0.9
+# A test puts this file in the interpreter's place, which is started with `-m module`.
+code = worker.main(
+    [each for each in sys.argv[2:] if each not in ("-m", "ettametta_pipelines.synthesis.worker")]
+)
 print(f"forwards: {calls['forwards']}")  # noqa: T201
 sys.exit(code)
