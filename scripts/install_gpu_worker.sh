@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 directory=$1
-[ -x "$directory/bin/python" ] || "${PYTHON:-python3}" -m venv "$directory"
+# An environment that was interrupted while it was made has no pip yet.
+"$directory/bin/python" -m pip --version >/dev/null 2>&1 || "${PYTHON:-python3}" -m venv --clear "$directory"
 pip="$directory/bin/python -m pip --disable-pip-version-check"
 echo "Installing the GPU worker's packages into $directory ..."
 # Torch brings the CUDA libraries of its build along. The rest is pinned whole, so that nothing has to be resolved.
