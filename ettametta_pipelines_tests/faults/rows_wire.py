@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
-from ettametta_pipelines_tests.faults.line import Line, Mood
 from ettametta_pipelines_tests.faults.outcome import Outcome
+from ettametta_pipelines_tests.line import Line, Mood
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 INTERNAL = b"<Error><Code>InternalError</Code></Error>"

@@ -88,8 +88,8 @@ def gateway(database: str, home: Path, **environment: str) -> Iterator[tuple[int
 
 @contextmanager
 def slow_line(to_port: int, delay_ms: float, home: Path) -> Iterator[int]:
-    """A port that leads to another, each answer so much later; see `slow_line.py`."""
-    arguments = ["ettametta_pipelines_tests.load.slow_line", str(to_port), str(delay_ms)]
+    """A port that leads to another, each answer so much later."""
+    arguments = ["ettametta_pipelines_tests.line", str(to_port), str(delay_ms)]
     with process(arguments, {}, home) as child:
         assert child.stdout is not None
         yield int(child.stdout.readline())

@@ -11,7 +11,6 @@ import pytest
 from ettametta_pipelines_tests.load import scale
 from ettametta_pipelines_tests.load.driver import Ask, Seen, drive, recovery_s
 from ettametta_pipelines_tests.load.scenario import SHARES
-from ettametta_pipelines_tests.load.slow_line import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,31 +55,6 @@ def test_recovery_is_the_last_second_that_missed_the_bar() -> None:
     seen.times["x"] = [(10 + number / 10, 0.2 if number < 25 else 0.001) for number in range(100)]
     assert recovery_s(seen, 10, 50) == 3
     assert recovery_s(seen, 15, 50) == 0
-
-
-def test_a_slow_line_delays_each_answer_and_keeps_the_order() -> None:
-    async def run() -> tuple[bytes, float]:
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(100):
-                writer.write(data)
-
-        behind = await asyncio.start_server(echo, "127.0.0.1", 0)
-        line = await serve(behind.sockets[0].getsockname()[1], 0.05)
-        reader, writer = await asyncio.open_connection("127.0.0.1", line.sockets[0].getsockname()[1])
-        begun = time.perf_counter()
-        for number in range(10):
-            writer.write(b"%d" % number)
-            await asyncio.sleep(0.005)
-        found = await reader.readexactly(10)
-        took = time.perf_counter() - begun
-        writer.close()
-        behind.close()
-        line.close()
-        return found, took
-
-    found, took = asyncio.run(run())
-    assert found == b"0123456789"
-    assert took >= 0.05
 
 
 def test_k6_asks_for_the_same_in_the_same_shares() -> None:
