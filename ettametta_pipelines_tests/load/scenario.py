@@ -51,7 +51,7 @@ class Furnished:
     accounts: Sequence[str]
 
 
-def furnish(db: StateDatabase, store: ObjectStore) -> Furnished:
+def furnish(db: StateDatabase, store: ObjectStore, *, earlier_clicks: int = EARLIER_CLICKS) -> Furnished:
     """Posts, links with clicks, accounts and a film."""
     store.put(MEDIA, random.Random(1).randbytes(MEDIA_BYTES))
     accounts = [f"account{number}" for number in range(ACCOUNTS)]
@@ -73,7 +73,7 @@ def furnish(db: StateDatabase, store: ObjectStore) -> Furnished:
             AffiliateClick(
                 code=codes[number % LINKS], clicked_at=now, day=now.date(), is_bot=False, referrer_host=None
             )
-            for number in range(EARLIER_CLICKS)
+            for number in range(earlier_clicks)
         )
         session.add_all(
             Entitlement(
