@@ -251,7 +251,9 @@ def _postgres_engine(url: str, pool: int, overflow: int) -> sa.Engine:
     )
 
     event.listen(engine, "do_execute", _begin_with)
-    event.listen(engine, "do_executemany", lambda cursor, _, __, context: _begin_with(cursor, None, None, context))
+    event.listen(
+        engine, "do_executemany", lambda cursor, _, __, context: _begin_with(cursor, None, None, context)
+    )
     event.listen(
         engine, "do_execute_no_params", lambda cursor, text, context: _begin_with(cursor, text, None, context)
     )

@@ -124,8 +124,15 @@ def test_x(bench: Bench) -> None:
             )
         )
         sale = {
-            "ActionId": f"t{n}", "Payout": "12.34", "token": TOKEN, "transaction_id": f"t{n}",
-            "amount": "12", "currency": "usd", "occurred_at": "2026-11-01T12:00:00Z", "status": "pending", "link": "bcdfghjkmn",
+            "ActionId": f"t{n}",
+            "Payout": "12.34",
+            "token": TOKEN,
+            "transaction_id": f"t{n}",
+            "amount": "12",
+            "currency": "usd",
+            "occurred_at": "2026-11-01T12:00:00Z",
+            "status": "pending",
+            "link": "bcdfghjkmn",
         }
         print(bench.took(lambda: bench.browser.client.get("/postbacks/impact", params=sale)))
     code = bench.there.codes[0]

@@ -124,7 +124,9 @@ def test_connections_that_the_server_ended_are_replaced_before_anybody_notices(
     with database.session() as one, database.session() as other:
         for session in (one, other):
             session.execute(sa.text("SELECT 1"))
-    postgres.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'")
+    postgres.execute(
+        f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
     for _ in range(3):
         with database.session() as session:
             assert session.scalar(sa.text("SELECT 1")) == 1
