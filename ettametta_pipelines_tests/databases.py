@@ -142,7 +142,8 @@ class PostgresServer:
             return subprocess.Popen(
                 [self._binaries / "postgres", "-D", self._data, *arguments],
                 user=self._user, group=self._group, extra_groups=[] if self._user else None,
-                cwd=self._directory, stdout=log, stderr=log,
+                # Ctrl-C is for who started it, and stops it.
+                cwd=self._directory, stdout=log, stderr=log, process_group=0,
             )  # fmt: skip
 
     @property

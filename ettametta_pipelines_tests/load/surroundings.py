@@ -51,12 +51,16 @@ def durable_postgres() -> Iterator[PostgresServer]:
 def process(
     arguments: list[str], environment: Mapping[str, str], home: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python module of ours as a process on the servers' processors, ended by SIGTERM; its log is in its home."""
+    """A Python module of ours as a process on the servers' processors, ended by SIGTERM; its log is in its home.
+
+    Ctrl-C is for the load alone, which ends its processes once it has looked at what they did.
+    """
     ours = {"PYTHONPATH": str(project_root())}
     with (home / "log.txt").open("a") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", *arguments], env=os.environ | ours | environment, cwd=home, text=True,
-            stdout=subprocess.PIPE, stderr=log, preexec_fn=partial(os.sched_setaffinity, 0, processors()[0]),
+            stdout=subprocess.PIPE, stderr=log, process_group=0,
+            preexec_fn=partial(os.sched_setaffinity, 0, processors()[0]),
         )  # fmt: skip
     try:
         yield child
