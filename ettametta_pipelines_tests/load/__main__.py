@@ -36,7 +36,6 @@ from ettametta_pipelines_tests.load.scenario import Furnished, Mix, clicks, furn
 from ettametta_pipelines_tests.load.surroundings import (
     cpu_s,
     durable_postgres,
-    free_port,
     gateway,
     memory_mb,
     open_connections,
@@ -44,6 +43,7 @@ from ettametta_pipelines_tests.load.surroundings import (
     processors,
     slow_line,
 )
+from ettametta_pipelines_tests.servers import free_port
 
 WARM_UP_S = 10.0
 # Pods of one process, as they are deployed.

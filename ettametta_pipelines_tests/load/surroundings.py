@@ -4,23 +4,18 @@ Servers get the first two processors and the driver the last, where there are th
 """
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import httpx
 import psycopg
 
 from ettametta_pipelines.devserver import project_root
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
-
-START_S = 60
+from ettametta_pipelines_tests.servers import end, free_port, serves, wait_until
 
 
 def processors() -> tuple[set[int], set[int]]:
@@ -65,12 +60,7 @@ def process(
     try:
         yield child
     finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child)
 
 
 @contextmanager
@@ -79,13 +69,7 @@ def gateway(database: str, home: Path, **environment: str) -> Iterator[tuple[int
     port = free_port()
     settings = {"DATABASE_URL": database, "ETTAMETTA_HOME": str(home), **environment}
     with process(["ettametta_pipelines.cli", "gateway", "--port", str(port)], settings, home) as child:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and child.poll() is None:
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{port}/livez", timeout=1).status_code == 200:
-                    break
-            time.sleep(0.1)
-        else:
+        if not wait_until(lambda: serves(f"http://127.0.0.1:{port}/livez"), child):
             raise RuntimeError("the gateway did not start")
         yield port, child.pid
 
@@ -97,12 +81,6 @@ def slow_line(to_port: int, delay_ms: float, home: Path) -> Iterator[int]:
     with process(arguments, {}, home) as child:
         assert child.stdout is not None
         yield int(child.stdout.readline())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def memory_mb(pid: int) -> float:
