@@ -53,6 +53,16 @@ def name_run_of_inputs(inputs: Iterable[Any]) -> None:
     _tag(context, about)
 
 
+def name_run_of_videos(context: dg.AssetExecutionContext, tables: Iterable[pd.DataFrame]) -> None:
+    """Tag a run of several videos with their number, and with account and niche where all of them have the same."""
+    about: dict[str, Any] = {TITLE_TAG: f"{len(context.partition_keys)} videos"}
+    sources = [table.iloc[0] for table in tables if len(table) == 1 and "niche" in table.columns]
+    for tag in (ACCOUNT_TAG, NICHE_TAG):
+        found = {source[FACTS[tag]] for source in sources}
+        about[tag] = found.pop() if len(found) == 1 else None
+    _tag(context, about)
+
+
 def _tag(context: dg.AssetExecutionContext, facts: Mapping[str, Any]) -> None:
     tags = {
         tag: plain_text(str(value), 80) for tag, value in facts.items() if isinstance(value, str) and value

@@ -16,7 +16,7 @@ ROOMS = {
 DAGSTER_SPOKEN = {
     "automation", "catalog.py", "channels.py", "definitions.py", "demo.py", "devserver.py", "failure_policy.py",
     "freshness.py", "kubernetes_runs.py", "partitions.py", "range_runs.py", "related.py", "resources.py",
-    "run_titles.py", "table_asset.py",
+    "run_titles.py", "table_asset.py", "video_groups.py",
 }  # fmt: skip
 
 SPEAKING_FILES = {

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.recipe import Recipe
     from ettametta_pipelines.renders.voiceover import VoiceWish
 
+# Two runs of ten keep two processors busy; a start costs as much as the pictures of a short video.
+THUMBNAILS_PER_RUN = 10
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
 CHECKS = {
@@ -482,6 +484,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     group_name="renders",
     kinds={"ffmpeg", "numpy", "jpeg"},
     pool="thumbnails",
+    videos_per_run=THUMBNAILS_PER_RUN,
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with
 the subject in it, faces before all. Each is cut twice, wide (1280x720) and upright (1080x1920, around the subject),
