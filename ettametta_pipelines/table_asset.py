@@ -42,7 +42,8 @@ def table_asset(
             group_name=group_name,
             owners=[f"team:{group_name}"],
             io_manager_key="tables",
-            dagster_type=pd.DataFrame,
+            # A run of several videos has written its tables when it is done.
+            dagster_type=pd.DataFrame if videos_per_run is None else Any,
             metadata=table_metadata(contract),
             freshness_policy=freshness_of(contract.name),
             **options,

@@ -9,7 +9,7 @@ whatever becomes of the others; their partitions stay failed, and the run fails 
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,16 @@ def each_video(name: str, body: Body) -> Body:
         )
 
     return run
+
+
+def videos_of(run: dg.DagsterRun, live: Sequence[str]) -> Sequence[str]:
+    """The source videos a run is for; `live` are the partitions there are, in Dagster's order."""
+    if video := run.tags.get("dagster/partition"):
+        return [video]
+    first, last = (run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    if first not in live or last not in live:
+        return []
+    return live[live.index(first) : live.index(last) + 1]
 
 
 def _one_by_one(
