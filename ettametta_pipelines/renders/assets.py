@@ -503,6 +503,7 @@ def thumbnails(
     media_analysis: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.media.stills import from_words
     from ettametta_pipelines.media.subject import track_from_json
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
@@ -518,6 +519,7 @@ def thumbnails(
             scratch=get_settings().home_dir / "scratch",
             subject=track_from_json(store.open().get(key)) if (key := analysis.get("subject_key")) else None,
             title=source["title"],
+            scored=from_words(analysis["stills"] or ()),
         )
     shown = [t for t in kept if t.row["rank"] == 1 or t.row["variant"] == "plain"]
     strip = picture_strip(
