@@ -57,8 +57,9 @@ def as_words(candidates: Iterable[Candidate]) -> list[str]:
     return [f"{one.time_s:.3f} {one.sharpness:.1f} {one.exposure:.4f}" for one in candidates]
 
 
-def from_words(words: Iterable[str]) -> list[Candidate]:
-    return [Candidate(*map(float, one.split())) for one in words]
+def from_words(words: Iterable[str] | None) -> list[Candidate]:
+    """What `as_words` wrote; nothing of an analysis that is older than the column."""
+    return [Candidate(*map(float, one.split())) for one in (words if words is not None else ())]
 
 
 def sharpness_of(luma: "NDArray[np.uint8]") -> float:

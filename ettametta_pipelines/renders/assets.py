@@ -519,7 +519,7 @@ def thumbnails(
             scratch=get_settings().home_dir / "scratch",
             subject=track_from_json(store.open().get(key)) if (key := analysis.get("subject_key")) else None,
             title=source["title"],
-            scored=from_words(analysis["stills"] or ()),
+            scored=from_words(analysis["stills"]),
         )
     shown = [t for t in kept if t.row["rank"] == 1 or t.row["variant"] == "plain"]
     strip = picture_strip(

@@ -1,14 +1,19 @@
 """The analysis scores frames as pictures, and says when each is shown."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ettametta_pipelines.media.analysis import analyse
+from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS
 from ettametta_pipelines.media.probe import require_probe
 from ettametta_pipelines.media.stills import Candidate, as_words, exposure_of, from_words, looks_per_s
 from ettametta_pipelines.renders.thumbnails import full_frame, scan
+from ettametta_pipelines.storage.contracts import plain_rows
+from ettametta_pipelines.storage.objects import ObjectStore
+from ettametta_pipelines.storage.tables import read_table, write_table
 from ettametta_pipelines_tests.media.clips import clip
 
 
@@ -40,7 +45,15 @@ def test_a_long_video_has_no_more_than_six_hundred_looks() -> None:
     assert looks_per_s(3600) * 3600 == 600
 
 
-def test_scores_come_out_of_a_table_as_they_went_in() -> None:
-    found = [Candidate(0.008, 165.4, 0.8123), Candidate(3.375, 1203.0, 0.0)]
-    assert from_words(as_words(found)) == found
-    assert from_words([]) == []
+@pytest.mark.parametrize("found", [[Candidate(0.008, 165.4, 0.8123), Candidate(3.375, 1203.0, 0.0)], []])
+def test_scores_come_out_of_a_table_as_they_went_in(found: list[Candidate], tmp_path: Path) -> None:
+    row: dict[str, Any] = {"source_id": "acme--1", "shot_count": 1, "shot_starts_s": ["0.000"], "mean_shot_s": 1.0}
+    row |= {"mean_luma": 0.5, "mean_motion": 0.0, "contact_sheet_key": "k", "contact_sheet_bytes": 1}
+    row |= {"frames_analysed": 1, "analysis_seconds": 1.0}
+    store = ObjectStore.from_url(tmp_path.as_uri())
+    write_table(store, MEDIA_ANALYSIS, MEDIA_ANALYSIS.frame([row | {"stills": as_words(found)}]), "acme--1")
+    (read,) = plain_rows(read_table(store, MEDIA_ANALYSIS, "acme--1"))
+    assert from_words(read["stills"]) == found
+    write_table(store, MEDIA_ANALYSIS, MEDIA_ANALYSIS.frame([row]), "acme--1")
+    (older,) = plain_rows(read_table(store, MEDIA_ANALYSIS, "acme--1"))
+    assert from_words(older["stills"]) == []
