@@ -35,7 +35,9 @@ def table_inputs(body: Body) -> dict[str, dg.AssetIn]:
     """The tables an asset's body takes, as inputs that a run of several videos does not load beforehand."""
     taken = inspect.signature(body).parameters.values()
     return {
-        one.name: dg.AssetIn(metadata={READ_BY_ASSET: True}) for one in taken if one.annotation is pd.DataFrame
+        one.name: dg.AssetIn(metadata={READ_BY_ASSET: True})
+        for one in taken
+        if one.annotation is pd.DataFrame
     }
 
 

@@ -130,7 +130,9 @@ def test_each_video_of_a_run_has_its_table_and_is_recorded_once_with_what_is_tol
 ) -> None:
     result = run(instance, store)
     assert result.success
-    events = sorted(result.asset_materializations_for_node("pictures"), key=lambda event: str(event.partition))
+    events = sorted(
+        result.asset_materializations_for_node("pictures"), key=lambda event: str(event.partition)
+    )
     assert [event.partition for event in events] == VIDEOS
     for n, event in enumerate(events):
         said = {name: value.value for name, value in event.metadata.items()}
@@ -154,7 +156,9 @@ def test_a_run_of_one_video_goes_as_any_other(instance: dg.DagsterInstance, stor
 def test_a_video_that_fails_takes_no_other_with_it(
     instance: dg.DagsterInstance, store: ObjectStore, trouble: Trouble
 ) -> None:
-    trouble.raised[VIDEOS[1]] = PermanentError("It is damaged.", code="decode_failed", remedy="Export it again.")
+    trouble.raised[VIDEOS[1]] = PermanentError(
+        "It is damaged.", code="decode_failed", remedy="Export it again."
+    )
     result = run(instance, store)
     assert not result.success
     others = [VIDEOS[0], VIDEOS[2], VIDEOS[3]]

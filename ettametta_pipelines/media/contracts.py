@@ -94,7 +94,10 @@ MEDIA_ANALYSIS = TableContract(
             "fingerprint_digest", "string", "Eight samples of the fingerprint, 128 hex digits", nullable=True
         ),
         Column(
-            "stills", "string_list", "Frames to choose pictures from: time, sharpness, exposure", nullable=True
+            "stills",
+            "string_list",
+            "Frames to choose pictures from: time, sharpness, exposure",
+            nullable=True,
         ),
         Column("frames_analysed", "int64", "Frames looked at"),
         Column("analysis_seconds", "float64", "Wall time of the analysis"),

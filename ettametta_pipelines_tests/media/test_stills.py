@@ -47,7 +47,12 @@ def test_a_long_video_has_no_more_than_six_hundred_looks() -> None:
 
 @pytest.mark.parametrize("found", [[Candidate(0.008, 165.4, 0.8123), Candidate(3.375, 1203.0, 0.0)], []])
 def test_scores_come_out_of_a_table_as_they_went_in(found: list[Candidate], tmp_path: Path) -> None:
-    row: dict[str, Any] = {"source_id": "acme--1", "shot_count": 1, "shot_starts_s": ["0.000"], "mean_shot_s": 1.0}
+    row: dict[str, Any] = {
+        "source_id": "acme--1",
+        "shot_count": 1,
+        "shot_starts_s": ["0.000"],
+        "mean_shot_s": 1.0,
+    }
     row |= {"mean_luma": 0.5, "mean_motion": 0.0, "contact_sheet_key": "k", "contact_sheet_bytes": 1}
     row |= {"frames_analysed": 1, "analysis_seconds": 1.0}
     store = ObjectStore.from_url(tmp_path.as_uri())
