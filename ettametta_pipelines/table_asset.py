@@ -34,6 +34,10 @@ def table_asset(
             raise ValueError(f"{body.__name__} makes the table {contract.name}: they must be called the same")
         told = _told(body)
         if videos_per_run is not None:
+            if "check_specs" in options:
+                raise ValueError(
+                    f"{contract.name} has checks, which a run of several videos would not report"
+                )
             options["ins"] = table_inputs(body)
             options["backfill_policy"] = dg.BackfillPolicy.multi_run(videos_per_run)
             told = each_video(contract.name, told)

@@ -225,3 +225,11 @@ def test_the_videos_of_a_run_are_its_partition_or_those_of_its_range() -> None:
     assert of(**dict(zip(ends, VIDEOS[1:3], strict=True))) == VIDEOS[1:3]
     assert of(**dict.fromkeys(ends, "2026-11-22")) == []
     assert of() == []
+
+
+def test_an_asset_with_checks_is_not_taken_several_a_run() -> None:
+    checks = [dg.AssetCheckSpec("fine", asset="pictures")]
+    with pytest.raises(ValueError, match="has checks"):
+
+        @table_asset(PICTURES, group_name="renders", videos_per_run=2, check_specs=checks)
+        def pictures() -> None: ...
