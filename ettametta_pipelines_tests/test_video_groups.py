@@ -9,7 +9,6 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ettametta_pipelines import video_groups
 from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, failure_policy
 from ettametta_pipelines.failures import PermanentError, TransientError
 from ettametta_pipelines.partitions import SOURCE_VIDEO
@@ -70,7 +69,7 @@ def pictures(context: dg.AssetExecutionContext, source_media: pd.DataFrame) -> A
 
 @pytest.fixture(autouse=True)
 def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
-    monkeypatch.setattr(video_groups.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("ettametta_pipelines.video_groups.time.sleep", lambda seconds: None)
     TROUBLE.__init__()  # type: ignore[misc]
     return TROUBLE
 
