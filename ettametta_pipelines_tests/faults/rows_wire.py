@@ -4,7 +4,6 @@ Figures are times and counts of tries. A row about S3 uses moto's server behind 
 """
 
 import hashlib
-import logging
 import os
 import random
 import ssl
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
-from ettametta_pipelines_tests.faults.line import Line, Mood
 from ettametta_pipelines_tests.faults.outcome import Outcome
+from ettametta_pipelines_tests.line import Line, Mood
+from ettametta_pipelines_tests.servers import s3_in_thread
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 INTERNAL = b"<Error><Code>InternalError</Code></Error>"
@@ -46,7 +46,6 @@ def timed(act: Callable[[], Any]) -> tuple[float, Any]:
 def _s3() -> Iterator[tuple[Any, Any]]:
     """A bucket of moto's server, and the proxy before it."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
     from ettametta_pipelines_tests.storage.conftest import (
         ACCESS_KEY,
@@ -56,20 +55,13 @@ def _s3() -> Iterator[tuple[Any, Any]]:
         faulty_proxy,
     )
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=REGION
-    )  # fmt: skip
-    client.create_bucket(Bucket="faults")
-    try:
-        with faulty_proxy(endpoint) as proxy:
-            yield BucketUnderTest("faults", endpoint, client), proxy
-    finally:
-        server.stop()
+    with s3_in_thread() as endpoint, faulty_proxy(endpoint) as proxy:
+        client = boto3.client(
+            "s3", endpoint_url=endpoint, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+            region_name=REGION,
+        )  # fmt: skip
+        client.create_bucket(Bucket="faults")
+        yield BucketUnderTest("faults", endpoint, client), proxy
 
 
 def _slow(_: Any) -> None:

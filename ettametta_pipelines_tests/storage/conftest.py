@@ -2,7 +2,6 @@
 
 import http.client
 import itertools
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ettametta_pipelines.storage.objects import AwsOptions, ObjectStore
+from ettametta_pipelines_tests.servers import s3_in_thread
 
 ACCESS_KEY = "AKIATESTTESTTESTTEST"
 SECRET_KEY = "notarealsecret/notarealsecret/notarealse"
@@ -68,14 +68,8 @@ class FaultyProxy:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_in_thread() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,14 +15,10 @@ from typing import Any
 
 import httpx
 
+from ettametta_pipelines_tests.servers import free_port, listens, wait_until
+
 SECRET = "a secret of the tests"
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 30) -> Any:
@@ -59,11 +54,7 @@ class Redis:
             str(self._directory),
         ]
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        wait_for(self._answers)
-
-    def _answers(self) -> bool:
-        with socket.socket() as asking:
-            return asking.connect_ex(("127.0.0.1", self.port)) == 0
+        assert wait_until(lambda: listens(self.port), self._process), "Redis did not start"
 
     def kill(self) -> None:
         if self._process is not None:
