@@ -6,6 +6,7 @@ set to a directory, each leaves the picture that the operator's handbook shows.
 
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -211,6 +212,14 @@ def test_the_backfill_was_one_run_and_ended_well(ui: Ui) -> None:
     ui.shows("stripe_raw")
     ui.page.get_by_text("Success", exact=True).first.wait_for(timeout=RUN_WAIT_MS)
     ui.picture("backfills")
+
+
+def test_the_jobs_come_back_when_the_process_that_holds_the_definitions_was_killed(ui: Ui) -> None:
+    (holder,) = [pid for pid in ui.dev.processes() if b"\0api\0grpc\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(holder, signal.SIGKILL)
+    ui.dev.wait_for("the definitions again", lambda: "it is started again" in ui.dev.log.read_text())
+    ui.open("/jobs")
+    ui.shows("ingest_upload")
 
 
 def test_nothing_is_left_running_after_ctrl_c(dev: Dev) -> None:
