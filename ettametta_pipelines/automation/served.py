@@ -10,6 +10,7 @@ The code server keeps the definitions in a process of its own and does not notic
 one job in the UI, and no sensor ticks, the one of the alerts included. It is looked after here.
 """
 
+import logging
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 import dagster as dg
 
 from ettametta_pipelines.devserver import SOCKET
+
+log = logging.getLogger(__name__)
 
 STORAGE = "storage-is-there"
 # Then they start all the same, and show what is wrong.
@@ -67,7 +70,7 @@ def look_after(socket: Path) -> None:
         except DagsterUserCodeUnreachableError:
             missed += 1
         if missed >= GONE_AFTER_LOOKS:
-            print("The process with the definitions is gone; it is started again.", flush=True)
+            log.warning("The process with the definitions is gone; it is started again.")
             missed = 0
             with suppress(DagsterUserCodeUnreachableError):
                 client.reload_code(timeout=int(WAIT_S))

@@ -105,7 +105,7 @@ def wants_a_page(request: Request) -> bool:
 def nothing_there(detail: str) -> Response:
     """For an address that leads nowhere; `detail` is what was said of it, or Starlette's own word."""
     said = "Nothing is at this address" if detail == HTTPStatus.NOT_FOUND.phrase else detail.capitalize()
-    return refusal(PageRefused(404, "Not found", f"{said}.", "What there is stands above."))
+    return refusal(PageRefused(404, "Not found", f"{said}.", "The pages there are stand above."))
 
 
 def stylesheet() -> Response:

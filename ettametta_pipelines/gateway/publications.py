@@ -61,13 +61,26 @@ def publication_routes(
     def posts(operator: Admitted) -> Response:
         accounts = access.accounts_of(operator)
         planned = cache.read_here("planned", "posts", PLANNED_KEPT_S, lambda: planned_posts(store))
+        in_review = review.listed(db, review.NEEDING_A_PERSON, accounts=accounts)
+        under_way = review.listed(db, review.UNDER_WAY, accounts=accounts)
+        recent = review.listed(db, review.DONE, limit=RECENT, accounts=accounts)
+        # The queue is half an hour old at times; what has begun since does not wait any more.
+        begun = {
+            (one.platform, one.account_id, one.content_id, one.intent_no)
+            for one in (*in_review, *under_way, *recent)
+        }
         return page(
             "posts.html",
             operator,
-            in_review=review.listed(db, review.NEEDING_A_PERSON, accounts=accounts),
-            planned=[row for row in planned if access.may(operator, row["account"])],
-            under_way=review.listed(db, review.UNDER_WAY, accounts=accounts),
-            recent=review.listed(db, review.DONE, limit=RECENT, accounts=accounts),
+            in_review=in_review,
+            planned=[
+                row
+                for row in planned
+                if access.may(operator, row["account"])
+                and (row["platform"], row["account"], row["source_id"], row["intent_no"]) not in begun
+            ],
+            under_way=under_way,
+            recent=recent,
             recent_limit=RECENT,
         )
 

@@ -32,7 +32,9 @@ def test_an_outside_watch_hears_when_nobody_looks_any_more(
     assert (answer.status_code, answer.json()["watching"]) == (200 if watching else 503, watching)
 
 
-def test_the_first_page_says_that_the_daemon_stands_once_it_ran(settings_env: Settings, db: StateDatabase) -> None:
+def test_the_first_page_says_that_the_daemon_stands_once_it_ran(
+    settings_env: Settings, db: StateDatabase
+) -> None:
     browser: Browser = browser_at(settings_env)
     assert STANDS not in browser.get("/").text
     look(db, settings_env, utc_now() - timedelta(minutes=11))
@@ -42,8 +44,16 @@ def test_the_first_page_says_that_the_daemon_stands_once_it_ran(settings_env: Se
 
 
 @pytest.mark.parametrize("path", ["/plans", "/media/renditions/none.mp4"])
-def test_a_browser_gets_a_page_where_nothing_is_and_a_program_its_json(settings_env: Settings, path: str) -> None:
-    client = TestClient(create_gateway(settings_env), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1))
+def test_a_browser_gets_a_page_where_nothing_is_and_a_program_its_json(
+    settings_env: Settings, path: str
+) -> None:
+    client = TestClient(
+        create_gateway(settings_env), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1)
+    )
     asked = client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
-    assert (asked.status_code, "Not found" in asked.text, 'href="/accounts"' in asked.text) == (404, True, True)
+    assert (asked.status_code, "Not found" in asked.text, 'href="/accounts"' in asked.text) == (
+        404,
+        True,
+        True,
+    )
     assert client.get(path).json()["detail"]

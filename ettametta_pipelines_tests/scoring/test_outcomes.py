@@ -137,7 +137,9 @@ def test_hidden_figures_stay_unknown() -> None:
 
 def test_figures_of_days_that_do_not_matter_are_not_opened(settings_env: Settings) -> None:
     store, at = open_store(settings_env), datetime(2026, 11, 20, tzinfo=UTC)
-    figures = reading("p", 24, 500, day=at.date(), platform="youtube", source_id="acme--p", remote_id="v", shares=None)
+    figures = reading(
+        "p", 24, 500, day=at.date(), platform="youtube", source_id="acme--p", remote_id="v", shares=None
+    )
     frame = PUBLICATION_METRICS.frame([figures | {"observed_at": at}])
     write_table(store, PUBLICATION_METRICS, frame, "2026-11-20")
     for day in ("2026-04-01", "2026-12-01"):
