@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_read_stops_no_alert_and_is_said_in_the_tick(
     ) as context:
         tick = alerts.evaluate_tick(context)
     assert "[bad_alerts_file]" in str(tick.skip_message)
-    assert "1 messages were sent" in str(tick.skip_message)
+    assert "Messages: 1 sent" in str(tick.skip_message)
 
 
 def test_what_is_expected_fresh_is_there_and_shown_by_dagster() -> None:
