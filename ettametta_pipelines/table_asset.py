@@ -2,7 +2,7 @@
 
 The asset is named after its contract, written and checked as Parquet by the table IO manager, and owned by the team of
 its group. What operators find on the page of every table is added here too: `took_s`, how long making it took, beside
-the IO manager's `rows` and `bytes`, and the run's title. Used by the rooms' `*assets.py`.
+the IO manager's `rows` and `bytes`, and the title of the video, here and on the run. Used by the rooms' `*assets.py`.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.freshness import freshness_of
-from ettametta_pipelines.run_titles import name_run_of_inputs
+from ettametta_pipelines.run_titles import name_run_of_inputs, title_given
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.tables import table_metadata
 from ettametta_pipelines.video_groups import each_video, table_inputs
@@ -66,10 +66,13 @@ def _told(body: Callable[..., Any]) -> Callable[..., Any]:
         started = monotonic()
         name_run_of_inputs([*args, *kwargs.values()])
         made = body(*args, **kwargs)
-        if isinstance(made, dg.MaterializeResult) and "took_s" not in (made.metadata or {}):
-            return made._replace(
-                metadata={**(made.metadata or {}), "took_s": round(monotonic() - started, 2)}
-            )
-        return made
+        if not isinstance(made, dg.MaterializeResult):
+            return made
+        said = dict(made.metadata or {})
+        title = title_given([*args, *kwargs.values()])
+        if title and "title" not in said:
+            said = {"title": title, **said}
+        said.setdefault("took_s", round(monotonic() - started, 2))
+        return made._replace(metadata=said)
 
     return told

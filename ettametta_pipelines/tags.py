@@ -3,7 +3,9 @@
 ACCOUNT_TAG = "ettametta/account"
 NICHE_TAG = "ettametta/niche"
 TITLE_TAG = "ettametta/title"
-PLATFORM_TAG = "ettametta/platform"
+# One for each platform a run posts to, since the filter of the Runs page compares whole values.
+PLATFORM_TAGS = {"youtube": "ettametta/youtube", "tiktok": "ettametta/tiktok"}
+YES = "yes"
 TIER_TAG = "ettametta/tier"
 # Read by whatever starts a pod with a GPU for the run.
 GPU_PRIORITY_TAG = "ettametta/gpu_priority_class"

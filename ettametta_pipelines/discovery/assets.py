@@ -289,6 +289,8 @@ def trend_candidates(
     return dg.MaterializeResult(
         value=frame,
         metadata={
+            "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
+            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
             "candidates": len(frame),
             "by_platform": dict(Counter(row["platform"] for row in ranked.rows)),
             "duplicates": ranked.duplicates,
@@ -298,9 +300,9 @@ def trend_candidates(
             "baselines_from": dict(Counter(row["baseline_basis"] or "unknown" for row in ranked.rows)),
             "also_in_other_niches": sum(bool(row["also_in"]) for row in ranked.rows),
             "reuploads": sum(row["reupload_of"] is not None for row in ranked.rows),
-            "top_views_per_hour": max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0),
-            "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
-            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
+            "top_views_per_hour": round(
+                max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0), 1
+            ),
             "took_s": round(monotonic() - started, 2),
         },
         check_results=[
@@ -381,12 +383,12 @@ def niche_trends(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Ma
         compared = (health.usual, health.missing_share) if day == days[-1] else ({}, {})
         context.add_asset_metadata(
             {
+                "overview": dg.MetadataValue.md(report.niche_table(of_day, *compared)),
                 "niches": len(of_day),
                 "missing": dg.MetadataValue.md(report.bullet_list(missing, empty="none")),
                 "niches_missing": len(missing),
                 "candidates": sum(row["candidates"] for row in of_day),
                 "outliers": sum(row["outliers"] for row in of_day),
-                "overview": dg.MetadataValue.md(report.niche_table(of_day, *compared)),
                 "took_s": round(monotonic() - started, 2),
             },
             partition_key=day.isoformat(),

@@ -17,7 +17,7 @@ from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.related import POSTS, SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
-from ettametta_pipelines.run_titles import name_run
+from ettametta_pipelines.run_titles import name_run, title_given
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
@@ -233,7 +233,7 @@ def renditions(
                     )
             raise
         for rendition in made:
-            yield _materialization(rendition, order, store)
+            yield _materialization(rendition, order, store, title_given([source_media]))
 
 
 def _order(
@@ -363,7 +363,7 @@ def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[Re
 
 
 def _materialization(
-    rendition: "Rendition", order: "RenditionOrder", store: StoreResource
+    rendition: "Rendition", order: "RenditionOrder", store: StoreResource, title: str | None
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.animation import markdown, preview_key
     from ettametta_pipelines.media.pictures import inline_picture
@@ -371,6 +371,7 @@ def _materialization(
     name, key = rendition.format.name, rendition.object_key
     local = store.open().local_path(key)
     metadata: dict[str, Any] = {
+        "title": title,
         "watch": dg.MetadataValue.url(media_url(get_settings(), key)),
         "in_motion": dg.MetadataValue.md(
             markdown(media_url(get_settings(), preview_key(key)), f"{name} rendition, moving")

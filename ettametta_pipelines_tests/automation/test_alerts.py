@@ -263,16 +263,16 @@ def test_the_sensor_tells_of_a_failure_and_of_its_repair(
             return alerts.evaluate_tick(context)
 
     quiet = tick(None)
-    assert "0 things are wrong" in quiet.skip_message
+    assert "Wrong now: 0 causes." in quiet.skip_message
     run(instance, "v0", "gemini")
     told = tick(quiet.cursor)
-    assert "1 things are wrong, in 1 findings. 1 messages were sent" in told.skip_message
+    assert "Wrong now: 1 cause. Messages: 1 sent" in told.skip_message
     assert "1 failed run: clip: Gemini does not answer." in caplog.text
     run(instance, "v0")
     again = utc_now() + timedelta(minutes=61)
     monkeypatch.setattr("ettametta_pipelines.automation.alerts.utc_now", lambda: again)
     ended = tick(told.cursor)
-    assert "0 things are wrong" in ended.skip_message
+    assert "Wrong now: 0 causes." in ended.skip_message
     assert "Resolved: clip: Gemini does not answer." in caplog.text
 
 
@@ -291,7 +291,7 @@ def test_a_file_that_cannot_be_read_stops_no_alert_and_is_said_in_the_tick(
     ) as context:
         tick = alerts.evaluate_tick(context)
     assert "[bad_alerts_file]" in str(tick.skip_message)
-    assert "1 messages were sent" in str(tick.skip_message)
+    assert "Messages: 1 sent" in str(tick.skip_message)
 
 
 def test_what_is_expected_fresh_is_there_and_shown_by_dagster() -> None:
