@@ -20,9 +20,11 @@ if [ ! -x "$storage/podman" ]; then
     umount "$storage/try/merged"
     layers=overlay
   fi
+  cp /etc/hosts "$storage/hosts"
   cat >"$storage/containers.conf" <<CONF
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+base_hosts_file = "$storage/hosts"
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"

@@ -35,8 +35,8 @@ class Claim:
         (self.home / "models.txt").write_text(text)
         return subprocess.run(
             ["sh", "fetch.sh", "models.txt", "models"], cwd=self.home, capture_output=True, text=True, check=False,
-            env={"PATH": f"{self.home}/bin:{os.environ['PATH']}", "TMPDIR": str(self.home), "ASKED": str(self.home / "asked"),
-                 **environment},
+            env={"PATH": f"{self.home}/bin:{os.environ['PATH']}", "TMPDIR": str(self.home),
+                 "ASKED": str(self.home / "asked"), **environment},
         )  # fmt: skip
 
     @property
