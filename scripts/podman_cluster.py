@@ -27,6 +27,7 @@ def pod_of(name: str, template: Document, *, namespace: str, forever: bool) -> D
     for unknown in ("topologySpreadConstraints", "serviceAccountName", "priorityClassName"):
         spec.pop(unknown, None)
     for volume in spec["volumes"]:
+        # podman mounts no secret as files: see play_overlay.py.
         if secret := volume.pop("secret", None):
             volume["configMap"] = {"name": f"{secret['secretName']}-secret"}
     spec["restartPolicy"] = "Always" if forever else "Never"
@@ -44,17 +45,17 @@ def pod_of(name: str, template: Document, *, namespace: str, forever: bool) -> D
 
 
 class Podman:
-    """podman as scripts/build_images.sh set it up, its pods in one network."""
+    """podman as scripts/build_images.sh set it up, its pods in one network or in none."""
 
-    def __init__(self, program: str, directory: Path, network: str) -> None:
+    def __init__(self, program: str, directory: Path, network: str | None = None) -> None:
         self.program, self.directory, self.network = program, directory, network
 
     def __call__(self, *words: str, check: bool = True) -> str:
         # Within the pods' network, so that what podman calls the host's is theirs: it takes no network by name for a pod.
+        inside = ["nsenter", f"--net=/run/netns/{self.network}"] if self.network else []
         done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.network}", self.program, *words],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [*inside, self.program, *words], capture_output=True, text=True, check=False
+        )
         if check and done.returncode:
             raise RuntimeError(f"podman {' '.join(words[:3])}: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -63,7 +64,7 @@ class Podman:
         path = self.directory / f"{pod['metadata']['name']}.yaml"
         path.write_text("\n---\n".join(json.dumps(document) for document in (*config_maps, pod)))
         path.chmod(0o600)
-        self("kube", "play", "--quiet", "--network=host", str(path))
+        self("kube", "play", "--quiet", f"--network={'host' if self.network else 'none'}", str(path))
 
     def log(self, pod: str, lines: int = 40) -> str:
         """The last words of a pod's container, of both streams."""
