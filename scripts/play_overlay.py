@@ -1,9 +1,9 @@
 """Runs the dev overlay on this machine with `podman kube play`, and has a run do its work in a pod of its own.
 
-The images are those of `build_images.sh`. Every Deployment of the overlay but the sign-in is played as a pod, with the user,
-the read-only root, the capabilities, the limits and the settings of the manifests, in a network that nobody else is in. Probes
-are asked as the manifests have them. Dagster's launcher makes its Jobs at `podman_cluster.py`. For root. What it found is
-printed as it goes; exit 0 only if all of it held.
+The images are those of `build_images.sh`. Every Deployment of the overlay but the sign-in is played as a pod, with the
+user, the read-only root, the capabilities, the limits and the settings of the manifests, in a network that nobody else
+is in. Probes are asked as the manifests have them. Dagster's launcher makes its Jobs at `podman_cluster.py`. For root.
+What was found is printed as it goes; exit 0 only if all of it held.
 
     python scripts/play_overlay.py [--keep]
 """
@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from podman_cluster import Document, Podman, pod_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +61,7 @@ PAGES = (
     ("http://127.0.0.1:3000/server_info", "dagster_webserver_version"),
     ("http://127.0.0.1:3000/", "<title"),
     ("http://127.0.0.1:8000/livez", ""),
-    ("http://127.0.0.1:8000/readyz", "ok"),
+    ("http://127.0.0.1:8000/readyz", '"ready":true'),
     ("http://127.0.0.1:8000/metrics", "ettametta_http_requests_total"),
     ("http://127.0.0.1:9464/metrics", 'ettametta_exporter_up{part="dagster"} 1.0'),
     ("http://127.0.0.1:9464/metrics", 'ettametta_exporter_up{part="state"} 1.0'),
@@ -70,6 +72,11 @@ LAUNCH = """mutation ($of: ExecutionParams!) { launchRun(executionParams: $of) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status tags { key value } } } }"
 RELOAD = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name jobs { name } } } } }"
+
+
+def tell(words: str) -> None:
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
 
 
 class Play:
@@ -89,7 +96,7 @@ class Play:
         self.config_maps = [one for one in self.documents if one["kind"] == "ConfigMap"]
         # podman mounts no secret that it was not told of by its own means; files of one go the way of settings.
         self.config_maps += [_as_files(self.named("Secret", "ettametta-pgbouncer"))]
-        # Services: every pod is on one network, where a service's name is the machine itself. What containers.conf names.
+        # Services: every pod is on one network, where a service's name is the machine itself.
         services = [one["metadata"]["name"] for one in self.documents if one["kind"] == "Service"]
         (images / "hosts").write_text(f"127.0.0.1 localhost {' '.join(services)}\n")
         self.pods: list[str] = []
@@ -101,10 +108,10 @@ class Play:
 
     def say(self, what: str, held: bool, words: str = "") -> None:
         self.failed += not held
-        print(f"{'ok ' if held else 'NOT'}  {what}{': ' + words if words else ''}", flush=True)
+        tell(f"{'ok ' if held else 'NOT'}  {what}{': ' + words if words else ''}")
 
     def prepare(self) -> None:
-        """Secrets, and the one change to Dagster's settings: where the cluster's API is."""
+        """Secrets, and the one change to the settings: where the cluster's API is."""
         for secret in (one for one in self.documents if one["kind"] == "Secret"):
             path = self.directory / "secret.json"
             path.write_text(json.dumps(secret["data"]))
@@ -112,6 +119,8 @@ class Play:
             self.podman("secret", "rm", secret["metadata"]["name"], check=False)
             self.podman("secret", "create", secret["metadata"]["name"], str(path))
             path.unlink()
+        # What talks to the cluster finds it by this, in place of a token and the address that a cluster gives its pods.
+        self.named("ConfigMap", "ettametta-settings")["data"]["KUBECONFIG"] = f"{INSTANCE}/kubeconfig"
         data = self.named("ConfigMap", "ettametta-dagster")["data"]
         settings = yaml.safe_load(data["dagster.yaml"])
         settings["run_launcher"]["config"] |= {
@@ -152,7 +161,7 @@ class Play:
         kind = next(kind for kind in probe if kind in ("httpGet", "tcpSocket", "grpc", "exec"))
         self.say(f"{short} is ready", ready, f"{kind}, {time.monotonic() - begun:.0f} s")
         if not ready:
-            print(self.podman.log(f"ettametta-{short}"))
+            tell(self.podman.log(f"ettametta-{short}"))
 
     def job(self, name: str, template: Document) -> None:
         self.play(name, template, forever=False)
@@ -171,13 +180,14 @@ class Play:
         kind = next(key for key in probe if key in ("httpGet", "tcpSocket", "grpc", "exec"))
         if kind == "exec":
             container = self.podman.container(f"ettametta-{short}")
-            return container is not None and self._exec(container["Name"], probe["exec"]["command"])
+            try:
+                # In the pods' network, as everything of podman's: what is executed in a pod keeps that of its caller.
+                self.podman("exec", container["Name"] if container else "none", *probe["exec"]["command"])
+            except RuntimeError:
+                return False
+            return True
         port = ports.get(probe[kind]["port"], probe[kind]["port"])
         return self.inside({"ask": kind, **probe[kind], "port": MOVED.get(short, port)}) is not None
-
-    def _exec(self, container: str, command: list[str]) -> bool:
-        words = [self.podman.program, "exec", container, *command]
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     def inside(self, question: Document) -> str | None:
         """Ask from within the pods' network. None where the answer is no."""
@@ -203,7 +213,7 @@ class Play:
     def is_caged(self, short: str) -> None:
         """What the kernel says of a running container: user, capabilities, privileges, filter, root, memory."""
         container = self.podman.container(f"ettametta-{short}") or {}
-        script = "id -u; (touch /app/x /x) 2>&1 | tail -1; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/1/status"
+        script = "id -u; touch /x 2>&1; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/1/status"
         said = self.podman("exec", container["Name"], "sh", "-c", script, check=False)
         lines = said.split()
         held = (
@@ -217,7 +227,7 @@ class Play:
             f"{limit} MiB",
         )
         if not held:
-            print(said)
+            tell(said)
 
     def run(self, job: str) -> None:
         """Launch a job through the UI's API; daemon, launcher and pod do the rest."""
@@ -244,7 +254,7 @@ class Play:
             f"size {size}, user {container['Config'].get('User')}, {container['HostConfig']['Memory'] // 2**20} MiB",
         )  # fmt: skip
         if not held:
-            print(json.dumps(found)[:500], self.podman.log(pod))
+            tell(f"{json.dumps(found)[:500]}\n{self.podman.log(pod)}")
 
     @contextmanager
     def around(self, *, keep: bool) -> Iterator[None]:
@@ -264,8 +274,8 @@ class Play:
             yield
         finally:
             if keep:
-                print(
-                    f"Kept: ip netns exec {self.network} …; {self.podman.program} ps --pod; the API is process {api.pid}."
+                tell(
+                    f"Kept: network {self.network}, pods of {self.podman.program}, the API is process {api.pid}."
                 )
             else:
                 api.terminate()
@@ -294,9 +304,6 @@ def ask(question: Document) -> str:
         socket.create_connection(("127.0.0.1", int(port or 0)), timeout=5).close()
         return ""
     if kind == "grpc":
-        import grpc
-        from grpc_health.v1 import health_pb2, health_pb2_grpc
-
         stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(f"127.0.0.1:{port}"))
         answer = stub.Check(health_pb2.HealthCheckRequest(service=question.get("service", "")), timeout=5)
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
@@ -321,9 +328,10 @@ def perform(play: Play) -> None:
     for short in SERVERS:
         play.deployment(short)
     store = play.podman.container("ettametta-store") or {}
-    bucket = "import boto3; boto3.client('s3', endpoint_url='http://127.0.0.1:9000').create_bucket(Bucket='ettametta')"
-    play.podman("exec", "--env=AWS_ACCESS_KEY_ID=x", "--env=AWS_SECRET_ACCESS_KEY=x", "--env=AWS_DEFAULT_REGION=us-east-1",
-                store["Name"], "/opt/moto/bin/python", "-c", bucket)  # fmt: skip
+    who = "aws_access_key_id='dev', aws_secret_access_key='dev', region_name='us-east-1'"
+    client = f"boto3.client('s3', endpoint_url='http://127.0.0.1:9000', {who})"
+    make = f"import boto3; {client}.create_bucket(Bucket='ettametta')"
+    play.podman("exec", store["Name"], "/opt/moto/bin/python", "-c", make)
     play.job("ettametta-migrate", play.named("Job", "ettametta-migrate")["spec"]["template"])
     for short in SERVICES:
         play.deployment(short)
@@ -352,9 +360,9 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.ask:
         try:
-            print(ask(json.loads(asked.ask)), end="")
-        except Exception as error:
-            print(error, file=sys.stderr)
+            sys.stdout.write(ask(json.loads(asked.ask)))
+        except (OSError, grpc.RpcError) as error:
+            sys.stderr.write(f"{error}\n")
             return 1
         return 0
     images = Path(os.environ.get("IMAGES_DIR", ROOT / ".ettametta/images")).resolve()
@@ -362,7 +370,7 @@ def main() -> int:
         play = Play(images, Path(directory))
         with play.around(keep=asked.keep):
             perform(play)
-    print(f"{play.failed} did not hold." if play.failed else "All of it held.")
+    tell(f"{play.failed} did not hold." if play.failed else "All of it held.")
     return int(play.failed > 0)
 
 

@@ -1,7 +1,7 @@
 """Enough of Kubernetes' API for Dagster's run launcher, over podman: a Job that is made is a pod that podman plays.
 
-Started by `play_overlay.py` within the network of its pods. Jobs are made, asked for and deleted; lists of pods and events
-are empty. Not a cluster: nothing is scheduled, limited by quota or admitted.
+Started by `play_overlay.py` within the network of its pods. Jobs are made, asked for and deleted; lists of pods and
+events are empty. Not a cluster: nothing is scheduled, limited by quota or admitted.
 
     python scripts/podman_cluster.py PORT DIRECTORY PODMAN NETWORK < config-maps.json
 """
@@ -51,11 +51,9 @@ class Podman:
         self.program, self.directory, self.network = program, directory, network
 
     def __call__(self, *words: str, check: bool = True) -> str:
-        # Within the pods' network, so that what podman calls the host's is theirs: it takes no network by name for a pod.
+        # Within the pods' network: podman takes none by name for a pod, only its host's, which is then theirs.
         inside = ["nsenter", f"--net=/run/netns/{self.network}"] if self.network else []
-        done = subprocess.run(
-            [*inside, self.program, *words], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*inside, self.program, *words], capture_output=True, text=True, check=False)
         if check and done.returncode:
             raise RuntimeError(f"podman {' '.join(words[:3])}: {done.stderr.strip()}")
         return done.stdout.strip()

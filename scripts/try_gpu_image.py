@@ -1,7 +1,7 @@
 """A clip from the GPU image, on this machine's processor: the pod of k8s/base/gpu-pod.yaml, played by podman.
 
-The image is that of `scripts/build_images.sh gpu`, with the CPU's build of torch on a base without CUDA. The checkpoint is
-tiny and random, made by the image itself; user, root, capabilities and command are those of the manifest. For root.
+The image is that of `scripts/build_images.sh gpu`, with the CPU's build of torch on a base without CUDA. The checkpoint
+is tiny and random, made by the image itself; user, root, capabilities and command are those of the manifest. For root.
 
     python scripts/try_gpu_image.py
 """

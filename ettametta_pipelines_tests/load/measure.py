@@ -36,7 +36,10 @@ COUNTED = {
     # Only a transaction that writes is given a number: these are what a server has to bring to its disk.
     "writing_transactions": (STATE, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"),
     "state_transactions": (STATE, f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{STATE}'"),
-    "instance_transactions": (STATE, f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{INSTANCE}'"),
+    "instance_transactions": (
+        STATE,
+        f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{INSTANCE}'",
+    ),
 }
 
 
@@ -151,7 +154,7 @@ def main() -> None:
         "processors": os.cpu_count(),
     }
     FILE.write_text(json.dumps(measured, indent=1) + "\n")
-    print(FILE.read_text())
+    sys.stdout.write(FILE.read_text())
 
 
 if __name__ == "__main__":
