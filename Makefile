@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz mutants coverage faults hostile bench load soak scale handbook manifests-audit audit images format clean
+.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz mutants coverage faults hostile bench load soak scale scale-measured handbook manifests-audit audit images images-gpu format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -24,9 +24,11 @@ help:
 	@echo "make load                     mixed requests on two gateways with Postgres, also in bad conditions"
 	@echo "make soak                     the same for half an hour, watching memory (SOAK_MINUTES=5 for less)"
 	@echo "make scale                    make the tables of docs/scale.md again"
+	@echo "make scale-measured           count what a video costs the servers, then make those tables (five minutes)"
 	@echo "make manifests-audit          check the manifests and Dockerfiles with checkov"
 	@echo "make audit                    ask what is known against the pinned packages, and list licences"
-	@echo "make images                   build the image with podman where no registry is reached, and try the manifests"
+	@echo "make images                   build the image with podman where no registry is reached, and play the dev overlay with it"
+	@echo "make images-gpu               the same for the GPU worker's image, with one tiny clip on this processor"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -136,6 +138,11 @@ soak: $(VENV)/.installed-dev
 scale: $(VENV)/.installed-dev
 	$(BIN)/python -m ettametta_pipelines_tests.load.scale
 
+scale-measured: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	$(BIN)/python -m ettametta_pipelines_tests.load.measure
+	$(BIN)/python -m ettametta_pipelines_tests.load.scale
+
 handbook: $(VENV)/.installed-dev
 	$(BIN)/python scripts/filter_pictures.py docs/filters
 	$(BIN)/python scripts/handbook_pictures.py docs/handbook/pictures
@@ -167,9 +174,14 @@ audit: $(VENV)/.installed-dev
 	  $(SUPPLY)/bin/python scripts/audit.py $(if $(AUDIT_STRICT),--strict) && \
 	  $(SUPPLY)/bin/pip-licenses --python $(BIN)/python --summary --order=count
 
-images:
-	scripts/build_images.sh pipelines
-	scripts/play_manifests.sh
+# For root, with podman, buildah, runc, catatonit, debootstrap and iproute2.
+images: $(VENV)/.installed-dev
+	scripts/build_images.sh pipelines servers
+	$(BIN)/python scripts/play_overlay.py
+
+images-gpu: $(VENV)/.installed-dev
+	scripts/build_images.sh gpu
+	$(BIN)/python scripts/try_gpu_image.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
