@@ -299,7 +299,7 @@ def test_uploads_already_spent_or_claimed_today_are_not_planned_again(connected:
     take_due(connected, mine, NOW)
     rest = [p for p in queue(connected, here, **rows) if p.entry.platform == "youtube" and p.at]
     assert [pacific_quota_day(p.at) == pacific_quota_day(NOW) for p in rest if p.at] == [False, False]
-    assert rest[0].why == "YouTube's 100 uploads are planned for today"
+    assert rest[0].why == "YouTube's uploads of the project are planned for today"
 
 
 def test_a_post_made_by_hand_takes_its_place_under_the_cap(connected: StateDatabase) -> None:

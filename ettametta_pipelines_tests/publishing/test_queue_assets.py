@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,41 @@ def test_a_bad_channels_file_stops_the_queue_and_is_named(
     assert "line 3: channels.acme.youtube.slots.0.at.0" in str(
         failure(run(QUEUE_JOB, "publish_queue")).description
     )
+
+
+@pytest.mark.parametrize(
+    ("platform", "asset", "vendor", "fault"),
+    [
+        (
+            "tiktok", "tiktok_publications", "tiktok",
+            {"path_regex": "creator_info", "status": 200,
+             "body": '{"data": {}, "error": {"code": "spam_risk_too_many_posts", "message": "", "log_id": "1"}}'},
+        ),
+        (
+            "youtube", "youtube_publications", "youtube",
+            {"path_regex": "/upload/youtube/v3/videos", "method": "POST", "status": 400,
+             "body": '{"error": {"code": 400, "message": "", "errors": [{"reason": "uploadLimitExceeded"}]}}'},
+        ),
+    ],
+)  # fmt: skip
+def test_a_channel_whose_platform_takes_no_more_today_waits_with_a_date_and_loses_no_try(
+    run: Run, instance: dg.DagsterInstance, finished: Settings, sandbox: SandboxUnderTest, platform: str, asset: str,
+    vendor: str, fault: dict[str, Any],
+) -> None:  # fmt: skip
+    assert run(APPROVAL_JOB, "publication_approvals", decision="approve", platforms=[platform]).success
+    assert len(tick(instance, finished).run_requests) == 1
+    sandbox.fault(vendor, action="status", times=None, **fault)
+    refused = failure(run(PUBLISH_JOB, asset))
+    assert refused.metadata["code"].value in ("tiktok_spam_risk_too_many_posts", "upload_limit_reached")
+    assert facts(run(QUEUE_JOB, "publish_queue"))["planned"] == 1
+    (row,) = [
+        row
+        for row in plain_rows(read_table(StoreResource().open(), PUBLISH_QUEUE, None))
+        if row["platform"] == platform
+    ]
+    assert timedelta(hours=23) < row["planned_at"] - utc_now() <= timedelta(hours=24)
+    assert "takes no more posts of this channel" in row["why"]
+    assert row["attempts"] == 0
+    # A person may try all the same; the post is made as soon as the platform takes it.
+    sandbox.clear_faults()
+    assert facts(run(PUBLISH_JOB, asset))["posted"] is True
