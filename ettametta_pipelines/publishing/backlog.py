@@ -22,7 +22,15 @@ from ettametta_pipelines.publishing.ledger import BEFORE_THE_LAST_BYTE, UPLOAD_B
 from ettametta_pipelines.publishing.offers import OfferBook
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import Channels
-from ettametta_pipelines.publishing.queue import ClosedUntil, Entry, Planned, QuotaLeft, Taken, plan, post_name
+from ettametta_pipelines.publishing.queue import (
+    ClosedUntil,
+    Entry,
+    Planned,
+    QuotaLeft,
+    Taken,
+    plan,
+    post_name,
+)
 from ettametta_pipelines.publishing.tokens import ACTIVE
 from ettametta_pipelines.publishing.variants import PostName
 from ettametta_pipelines.settings import get_settings

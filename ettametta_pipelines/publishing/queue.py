@@ -260,7 +260,9 @@ class _Calendar:
         if quotas.room_on(entry.platform, day):
             return at, ""
         said = "today" if day == pacific_quota_day(self._now) else f"{day}"
-        return business_day_bounds(day, PACIFIC)[1], f"YouTube's uploads of the project are planned for {said}"
+        return business_day_bounds(day, PACIFIC)[
+            1
+        ], f"YouTube's uploads of the project are planned for {said}"
 
     def _gone_since(self, at: datetime, *, open_end: bool = False) -> list[tuple[datetime, str]]:
         find = bisect_right if open_end else bisect_left

@@ -159,7 +159,9 @@ def test_refunds_weeks_later_follow_their_order_and_everything_else_says_why_it_
     )  # fmt: skip
 
 
-def test_a_forged_link_to_a_video_that_is_not_out_takes_no_order_from_the_post_before_it(world: World) -> None:
+def test_a_forged_link_to_a_video_that_is_not_out_takes_no_order_from_the_post_before_it(
+    world: World,
+) -> None:
     world.order("100.00", (2, "youtube", "acme--a"), (1, "tiktok", "acme--held"), (0.5, "tiktok", "acme--a"))
     world.order("20.00", (1, "youtube", "acme--held"))
     world.at(1)
