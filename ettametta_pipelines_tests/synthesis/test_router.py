@@ -25,7 +25,14 @@ QUOTES = {
     else Quote(engine, "m", REQUEST, code="no_gpu", why_not="there is no GPU here")
     for engine, price in PRICES.items()
 }
-RICH = Limits(frozenset(ENGINES), "Empire", dict.fromkeys(ENGINES, 5_000_000), 10_000_000, 0.5, 0)
+
+
+def each(microusd: int) -> dict[str, int]:
+    """The same left for every engine."""
+    return dict.fromkeys(ENGINES, microusd)
+
+
+RICH = Limits(frozenset(ENGINES), "Empire", each(5_000_000), 10_000_000, 0.5, 0)
 
 # case, wanted, limits changed, fallback, engine, instead of, code, in the words
 CASES = [
@@ -38,15 +45,17 @@ CASES = [
     ("a niche that loses money", AUTO, {"expected_microusd": -5}, True, "cinematic", "veo", "", "costs nothing"),
     ("the tier lacks it", AUTO, {"engines": frozenset({"siliconflow", "cinematic"})}, True, "siliconflow", "veo", "",
      "Empire does not hold it"),
-    ("the day is nearly spent", AUTO, {"left_microusd": dict.fromkeys(ENGINES, 300_000)}, True, "siliconflow", "veo", "", "left to spend"),
-    ("the live day is spent, the sandbox's is not", AUTO, {"left_microusd": dict.fromkeys(ENGINES, 5_000_000)
-     | {"veo": 0}}, True, "siliconflow", "veo", "", "0.00 USD left to spend"),
-    ("the day is overspent", AUTO, {"left_microusd": dict.fromkeys(ENGINES, -1)}, True, None, None, "over_daily_cap", "0.00 USD left"),
+    ("the day is nearly spent", AUTO, {"left_microusd": each(300_000)}, True, "siliconflow", "veo", "",
+     "left to spend"),
+    ("the live day is spent, the sandbox's is not", AUTO, {"left_microusd": each(5_000_000) | {"veo": 0}}, True,
+     "siliconflow", "veo", "", "0.00 USD left to spend"),
+    ("the day is overspent", AUTO, {"left_microusd": each(-1)}, True, None, None, "over_daily_cap", "0.00 USD left"),
     ("a person named it, margin or not", "veo", {"expected_microusd": None}, True, "veo", None, "", "costs 1.08 USD"),
     ("named, but the tier lacks it", "veo", {"engines": frozenset({"cinematic"})}, True, "cinematic", "veo", "", ""),
     ("named, and nothing else is wanted", "veo", {"engines": frozenset({"cinematic"})}, False, None, None,
      "tier_lacks_engine", "does not hold it"),
-    ("named, over the cap, and nothing else", "veo", {"left_microusd": {"veo": 5}}, False, None, None, "over_daily_cap", ""),
+    ("named, over the cap, and nothing else", "veo", {"left_microusd": each(5)}, False, None, None,
+     "over_daily_cap", ""),
     ("named without its machine", "ltx", {}, True, "cinematic", "ltx", "", "no GPU"),
     ("no fallback from the first", AUTO, {"expected_microusd": 1}, False, None, None, "margin_too_small", ""),
 ]  # fmt: skip
