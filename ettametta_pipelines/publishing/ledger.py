@@ -320,7 +320,7 @@ class Ledger:
                 .where(mine)
                 .values(error_code=error.code, error_message=redact(error.message))
             )
-            if (error.retry_after_s or 0) >= LONG_WAIT_S:
+            if error.retry_after_s is not None and error.retry_after_s >= LONG_WAIT_S:
                 session.execute(
                     sa.update(Publication)
                     .where(mine, Publication.state.in_(BEFORE_THE_LAST_BYTE))

@@ -173,7 +173,7 @@ class Subscriptions:
             return total
         if coupon["duration"] == "once":
             sub["coupon"] = None
-        return total - total * coupon["percent_off"] // 100
+        return total - total * int(coupon["percent_off"]) // 100
 
     def create_coupon(self, call: Call) -> Json:
         percent = whole(call.params, "percent_off", low=1, high=100)

@@ -509,3 +509,53 @@ def test_the_session_address_is_stored_encrypted_only(
     assert "upload_id" not in everything
     assert "ya29." not in everything
     assert "rft." not in everything
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"0-{CHUNK_MULTIPLE - 1}",
+        f"bytes 0-{CHUNK_MULTIPLE - 1}",
+        f"bytes=0-{CHUNK_MULTIPLE - 1}/{YOUTUBE_SIZE}",
+    ],
+)
+def test_a_range_in_another_spelling_is_understood(
+    publisher: Publisher, sandbox: SandboxUnderTest, video: bytes, said: str
+) -> None:
+    sandbox.fault(
+        "youtube",
+        method="PUT",
+        range_regex="bytes 0-",
+        action="status_after",
+        status=308,
+        headers={"Range": said},
+    )
+    assert publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE))).posted
+    assert publisher.youtube_app.sent == EACH_CHUNK_ONCE
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize(
+    "said", [None, "bytes=0-99999999", f"bytes=0-{YOUTUBE_SIZE - 1}", "bytes=5-10", "bytes=0-", "?"]
+)
+def test_a_range_that_cannot_be_true_costs_bytes_and_no_second_video(
+    publisher: Publisher,
+    sandbox: SandboxUnderTest,
+    youtube_seen: YouTubeSeen,
+    video: bytes,
+    said: str | None,
+    after: int,
+) -> None:
+    headers = {} if said is None else {"Range": said}
+    sandbox.fault(
+        "youtube",
+        method="PUT",
+        range_regex=r"bytes \d",
+        after=after,
+        action="status",
+        status=308,
+        headers=headers,
+    )
+    outcome = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert (outcome.publication.state, outcome.posted) == ("PUBLISHED", True)
+    assert (youtube_seen.sessions, len(youtube_seen.videos)) == (1, 1)
