@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
-from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, TransientError
+from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, PermanentError, TransientError
 from ettametta_pipelines.publishing.ledger import PublicationBusy
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationEvent
@@ -210,12 +210,15 @@ def test_runs_in_quick_succession_are_one_look_at_the_channel(
     assert (parked.state, parked.check_count) == ("NEEDS_REVIEW", 2)
 
 
-def test_a_person_who_found_the_post_settles_it_by_its_id(
-    lost_for_good: Publisher, youtube_seen: YouTubeSeen, video: bytes
+@pytest.mark.parametrize("found", ["abcdefghijk", "https://www.youtube.com/watch?v=abcdefghijk&t=3s"])
+def test_a_person_who_found_the_post_settles_it_by_its_id_or_address(
+    lost_for_good: Publisher, youtube_seen: YouTubeSeen, video: bytes, found: str
 ) -> None:
-    settled = lost_for_good.to_youtube(
-        lost_for_good.order("youtube", padded(video, YOUTUBE_SIZE), live_remote_id="abcdefghijk")
-    )
+    order = lost_for_good.order("youtube", padded(video, YOUTUBE_SIZE))
+    with pytest.raises(PermanentError) as failure:
+        lost_for_good.to_youtube(replace(order, live_remote_id="my video"))
+    assert failure.value.code == "bad_post_id"
+    settled = lost_for_good.to_youtube(replace(order, live_remote_id=found))
     assert (settled.publication.state, settled.publication.remote_id) == ("PUBLISHED", "abcdefghijk")
     assert str(settled.row()["url"]).endswith("/watch?v=abcdefghijk")
     assert youtube_seen.sessions == 1
