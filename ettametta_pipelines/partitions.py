@@ -19,7 +19,7 @@ MOST_EARLIER_PARTITIONS = 100_000
 
 def first_day(asked: date, niches: int) -> str:
     """The first day as a partition key. Raises SettingsError where earlier days times niches are too many."""
-    earlier = max(0, (DEFAULT_FIRST_DAY - asked).days) * niches
+    earlier = (DEFAULT_FIRST_DAY - asked).days * niches
     if earlier > MOST_EARLIER_PARTITIONS:
         allowed = DEFAULT_FIRST_DAY - timedelta(days=MOST_EARLIER_PARTITIONS // niches)
         raise SettingsError(

@@ -19,7 +19,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.redaction import guard_process, secrets_of
 
@@ -378,9 +377,12 @@ class Settings(BaseSettings):
 
     @field_validator("first_day")
     @classmethod
-    def _day_of_the_past(cls, value: date) -> date:
-        if not EARLIEST_FIRST_DAY <= value <= utc_now().date():
-            raise ValueError(f"must be a day between {EARLIEST_FIRST_DAY} and today, such as 2023-01-01")
+    def _no_later_than_usual(cls, value: date) -> date:
+        # Every night's schedules reach back weeks, and ask for these days' partitions.
+        if not EARLIEST_FIRST_DAY <= value <= DEFAULT_FIRST_DAY:
+            raise ValueError(
+                f"must be a day between {EARLIEST_FIRST_DAY} and {DEFAULT_FIRST_DAY}, such as 2023-01-01"
+            )
         return value
 
     @field_validator("account_model_budgets", "account_spend_caps", mode="before")
