@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ print(json.dumps([done.success, days, sold, booked], default=str))
 """
 
 
-def in_a_process(program: str) -> object:
+def in_a_process(program: str) -> Any:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -71,7 +72,7 @@ def test_days_of_an_earlier_year_are_booked_in_one_run_with_those_of_this_one(
     settings_env: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETTAMETTA_FIRST_DAY", "2025-12-01")
-    success, days, sold, booked = in_a_process(BOOKED_IN_ONE_RUN)  # type: ignore[misc]
+    success, days, sold, booked = in_a_process(BOOKED_IN_ONE_RUN)
     assert (success, days) == (True, 40)
     assert sold == [{"day": "2025-12-01", "amount_minor": 500}]
     # The sandbox's ledgers begin in January 2026; before that there is nothing, and nothing is made up.
