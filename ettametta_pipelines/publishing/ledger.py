@@ -34,6 +34,8 @@ from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 LEASE_S = 300.0
 # A platform that asks for less is asked again by the queue in its own time.
 LONG_WAIT_S = 3600.0
+# No cap and no quota lasts longer than a day; whoever says so is asked again tomorrow.
+LONGEST_WAIT_S = 86_400.0
 
 
 class State(StrEnum):
@@ -324,7 +326,7 @@ class Ledger:
                 session.execute(
                     sa.update(Publication)
                     .where(mine, Publication.state.in_(BEFORE_THE_LAST_BYTE))
-                    .values(next_check_at=DatabaseNow(error.retry_after_s))
+                    .values(next_check_at=DatabaseNow(min(error.retry_after_s, LONGEST_WAIT_S)))
                 )
 
     def note_remote_id(self, publication_id: str, remote_id: str, url: str | None) -> None:
