@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 VENDOR = "Google"
 Backend = Literal["interactions", "vertex"]
+# Where its finished files lie, and are redirected to.
+FILE_HOSTS = ("googleapis.com", "googleusercontent.com")
 RUNNING = frozenset({"queued", "in_progress"})
 # google.rpc codes of operations that failed for reasons of the service's own.
 _SERVICE_CODES = frozenset({4, 8, 13, 14})
@@ -257,7 +259,7 @@ class GoogleVideoClient:
         )
         call_with_retries(
             lambda: fetch_video(
-                self.endpoint, video.uri, path, vendor=VENDOR, hosts=("googleapis.com",), headers=key
+                self.endpoint, video.uri, path, vendor=VENDOR, hosts=FILE_HOSTS, headers=key
             ),
             retries=self.endpoint.max_retries,
             seed=path.name,

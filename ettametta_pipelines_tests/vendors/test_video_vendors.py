@@ -106,7 +106,7 @@ def test_a_clip_is_ordered_once_waited_for_and_fetched(
     delivery.fetch(tmp_path / "clip.mp4")
     probe = require_probe(tmp_path / "clip.mp4")
     assert (probe.width, probe.height, probe.frames) == (720, 1280, way.frames)
-    assert delivery.cost_microusd == way.cost
+    assert delivery.cost_of(probe.duration_s) == way.cost
     assert charges(sandbox, way) == 1
 
 
