@@ -185,25 +185,35 @@ def _moved(workshop: Workshop, ask: Ask) -> ClipResult:
 
 
 def make_on_gpu(workshop: Workshop, runner: ClipRunner, asks: Sequence[Ask]) -> dict[str, Outcome]:
-    """Work off asks of one engine and model in one job, which is named by its clips; by plan id."""
-    ready = {ask.plan_id: made for ask in asks if (made := finished_clip(workshop.store, ask)) is not None}
-    outcomes: dict[str, Outcome] = dict(ready)
-    missing = [ask for ask in asks if ask.plan_id not in ready]
-    if not missing:
+    """Work off asks of one engine and model in one job, which is named by its clips; by plan id.
+
+    The job has all of them, also those that are made, which its worker skips: a run that was killed in the middle is
+    followed by one with the same job, which finds the pod or the node that is still at it.
+    """
+    outcomes: dict[str, Outcome] = {
+        ask.plan_id: made for ask in asks if (made := finished_clip(workshop.store, ask)) is not None
+    }
+    if len(outcomes) == len(asks):
         return outcomes
-    job_id = request_key(missing[0].engine, " ".join(sorted(ask.key for ask in missing)), missing[0].request)
+    asks = sorted(asks, key=lambda ask: ask.key)
+    first, requests = asks[0], [ask.request for ask in asks]
+    told: Sequence[ClipResult | ClipFailure | Unmade]
     try:
-        told = runner.run(job_id, missing[0].engine, missing[0].model, [ask.request for ask in missing])
+        told = runner.run(
+            request_key(first.engine, " ".join(ask.key for ask in asks), first.request), first.engine, first.model, requests
+        )
     except PipelineError as error:
-        return outcomes | {ask.plan_id: unmade(error) for ask in missing}
-    note_gpu_time(workshop.db, (one for one in told if isinstance(one, ClipResult)))
-    for ask, one in zip(missing, told, strict=True):
-        outcomes[ask.plan_id] = _guarded(lambda one=one: _checked(workshop, one))  # type: ignore[misc]
-    return outcomes
+        # What it made before is there all the same.
+        told = [finished_clip(workshop.store, ask) or unmade(error) for ask in asks]
+    fresh = [(ask, one) for ask, one in zip(asks, told, strict=True) if ask.plan_id not in outcomes]
+    note_gpu_time(workshop.db, (one for _, one in fresh if isinstance(one, ClipResult)))
+    return outcomes | {ask.plan_id: _guarded(lambda one=one: _checked(workshop, one)) for ask, one in fresh}  # type: ignore[misc]
 
 
-def _checked(workshop: Workshop, told: ClipResult | ClipFailure) -> Outcome:
+def _checked(workshop: Workshop, told: ClipResult | ClipFailure | Unmade) -> Outcome:
     """A runner's clip counts once it passed the probe that uploads pass."""
+    if isinstance(told, Unmade):
+        return told
     if isinstance(told, ClipFailure):
         state = "pending" if told.kind is FailureKind.TRANSIENT else "failed"
         return Unmade(state, told.kind, told.code, told.message, told.remedy)

@@ -156,8 +156,8 @@ def _outcomes(
 
 
 def _made_on_gpu(workshop: Workshop, settings: "Settings", group: Sequence[Ask]) -> "dict[str, Outcome]":
-    """Clips of one engine; while one of them has no end, the partition is marked as waiting."""
-    where = group[0].engine, group[0].account, group[0].partition
+    """Clips of one model; while one of them has no end, the partition is marked as waiting."""
+    where = f"{group[0].engine}-{group[0].model}", group[0].account, group[0].partition
     waiting.mark(workshop.store, *where)
     made = making.make_on_gpu(workshop, open_clip_runner(settings, workshop.store), group)
     if not any(isinstance(one, Unmade) and one.state == "pending" for one in made.values()):

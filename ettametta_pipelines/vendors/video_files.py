@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError, TransientError
 from ettametta_pipelines.vendors.http import http_client, network_error, raise_for_vendor
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 << 20
 MAX_SECONDS = 300.0
-# What an address answers whose time is over, or whose file is gone.
+# What an address answers whose time is over, or whose file is gone; asked with a key, the first two mean the key.
 GONE = frozenset({401, 403, 404, 410})
 REFUSED = frozenset({401, 403})
 MAX_HOPS = 5
@@ -84,8 +84,13 @@ def _received(
             client.stream("GET", url, headers=key) as response,
             path.open("wb") as out,
         ):
-            # With our key it is the key that is refused, and the clip still waits.
-            if response.status_code in (GONE - REFUSED if key else GONE):
+            if key and response.status_code in REFUSED:
+                raise NeedsPersonError(
+                    f"{vendor} refused our key when asked to {doing} (HTTP {response.status_code}).",
+                    code="api_key_rejected",
+                    remedy="Check the key and what it may do; the clip waits and is fetched then.",
+                )
+            if response.status_code in GONE:
                 raise FileGone(
                     f"{vendor} does not serve the finished clip any more (HTTP {response.status_code}).",
                     code="clip_link_expired",

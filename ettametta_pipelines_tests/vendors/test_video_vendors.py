@@ -223,3 +223,59 @@ def test_addresses_that_lead_inside_are_not_followed(
     with pytest.raises(PipelineError) as caught:
         fetch_video(settings_env.endpoint("siliconflow"), url, tmp_path / "a.mp4", vendor="SiliconFlow")
     assert caught.value.code == "clip_file_refused"
+
+
+def _redirected(sandbox: SandboxUnderTest, way: str, times: int | None = 1) -> None:
+    headers = {"location": way}
+    sandbox.fault("gemini", path_regex="files/.*download", status=302, headers=headers, times=times)
+
+
+def test_a_finished_clip_behind_a_redirect_is_fetched(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    # To the very address again, which then answers.
+    _redirected(sandbox, "?alt=media")
+    delivery.fetch(tmp_path / "clip.mp4")
+    assert require_probe(tmp_path / "clip.mp4").frames == 96
+
+
+@pytest.mark.parametrize("way", ["http://127.0.0.1:1/a.mp4", "https://elsewhere.example.com/a.mp4", "file:///a"])
+def test_a_redirect_to_a_strangers_host_is_not_followed(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path, way: str
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    _redirected(sandbox, way)
+    with pytest.raises(PermanentError) as caught:
+        delivery.fetch(tmp_path / "clip.mp4")
+    assert caught.value.code == "clip_file_refused"
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_redirects_without_end_are_given_up(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    _redirected(sandbox, "?alt=media", times=None)
+    with pytest.raises(PermanentError) as caught:
+        delivery.fetch(tmp_path / "clip.mp4")
+    assert caught.value.code == "clip_file_refused"
+
+
+def test_a_key_that_is_refused_when_the_clip_is_fetched_does_not_lose_the_clip(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    sandbox.fault("gemini", path_regex="files/.*download", status=403)
+    with pytest.raises(NeedsPersonError):
+        delivery.fetch(tmp_path / "clip.mp4")
+
+
+def test_seconds_are_paid_for_as_they_were_delivered(settings_env: Settings) -> None:
+    engine = _google("vertex", "veo-3.1-fast-generate-001")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    assert (delivery.cost_of(4.04), delivery.cost_of(8.0)) == (400_000, 800_000)
