@@ -160,7 +160,11 @@ def main() -> int:
     painter = diffusion.Painter(gpu_model("ltx-2-distilled"), pipe, device, "resident", lambda: None)
     read = pipe.connectors.config
     embeds = torch.randn(
-        1, size.tokens, read.caption_channels * read.text_proj_in_factor, device=device, dtype=pipe.transformer.dtype
+        1,
+        size.tokens,
+        read.caption_channels * read.text_proj_in_factor,
+        device=device,
+        dtype=pipe.transformer.dtype,
     )
     mask = torch.ones(1, size.tokens, device=device, dtype=torch.int64)
     painter.read_prompts = lambda requests: painter._prompts.update(  # type: ignore[method-assign]
@@ -168,7 +172,8 @@ def main() -> int:
     )
     seconds = size.frames / FPS
     requests = [
-        ClipRequest("a red kite", seconds, size.width, size.height, FPS, seed) for seed in range(size.clips + 1)
+        ClipRequest("a red kite", seconds, size.width, size.height, FPS, seed)
+        for seed in range(size.clips + 1)
     ]
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -186,7 +191,9 @@ def main() -> int:
         "a clip by the worker": clip,
         f"published ({PUBLISHED_BY})": PUBLISHED_S,
     }
-    say(f"{size.clips} clips of {size.width}x{size.height}, {size.frames} frames, 8 steps; seconds a clip by stage:")
+    say(
+        f"{size.clips} clips of {size.width}x{size.height}, {size.frames} frames, 8 steps; seconds a clip by stage:"
+    )
     for part, took in rows.items():
         say(f"{part:<36} {took:8.2f} s")
     peak = figures["peak_memory_bytes"] or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

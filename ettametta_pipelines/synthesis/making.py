@@ -197,11 +197,10 @@ def make_on_gpu(workshop: Workshop, runner: ClipRunner, asks: Sequence[Ask]) -> 
         return outcomes
     asks = sorted(asks, key=lambda ask: ask.key)
     first, requests = asks[0], [ask.request for ask in asks]
+    job_id = request_key(first.engine, " ".join(ask.key for ask in asks), first.request)
     told: Sequence[ClipResult | ClipFailure | Unmade]
     try:
-        told = runner.run(
-            request_key(first.engine, " ".join(ask.key for ask in asks), first.request), first.engine, first.model, requests
-        )
+        told = runner.run(job_id, first.engine, first.model, requests)
     except PipelineError as error:
         # What it made before is there all the same.
         told = [finished_clip(workshop.store, ask) or unmade(error) for ask in asks]
@@ -351,9 +350,7 @@ def _looked(workshop: Workshop, engine: RemoteEngine, ask: Ask) -> Outcome | Non
             code="clip_overdue",
             remedy="Look in the vendor's console; order it again with ask_again. Its quote counts as spent.",
         )
-        orders.fail(
-            workshop.db, ask.key, overdue.code, overdue.message, cost_microusd=ask.quote_microusd
-        )
+        orders.fail(workshop.db, ask.key, overdue.code, overdue.message, cost_microusd=ask.quote_microusd)
         raise overdue
     return None
 

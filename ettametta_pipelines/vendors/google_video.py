@@ -258,9 +258,7 @@ class GoogleVideoClient:
             else {}
         )
         call_with_retries(
-            lambda: fetch_video(
-                self.endpoint, video.uri, path, vendor=VENDOR, hosts=FILE_HOSTS, headers=key
-            ),
+            lambda: fetch_video(self.endpoint, video.uri, path, vendor=VENDOR, hosts=FILE_HOSTS, headers=key),
             retries=self.endpoint.max_retries,
             seed=path.name,
         )

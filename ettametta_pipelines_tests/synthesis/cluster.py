@@ -105,7 +105,11 @@ class Cluster:
         self._kill(pod)
 
     def create(self, document: dict[str, Any]) -> RunningPod:
-        document["metadata"] |= {"uid": f"uid-{next(self._uids)}", "creationTimestamp": now(), "resourceVersion": "1"}
+        document["metadata"] |= {
+            "uid": f"uid-{next(self._uids)}",
+            "creationTimestamp": now(),
+            "resourceVersion": "1",
+        }
         document["status"] = {"phase": "Pending"}
         pod = self.pods[document["metadata"]["name"]] = RunningPod(document)
         pod.has_sidecar = self.injects_sidecar

@@ -14,8 +14,8 @@ from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.engines import cinematic
-from ettametta_pipelines.synthesis.making import Ask, Unmade, Workshop, make_on_gpu
 from ettametta_pipelines.synthesis.job import write_note
+from ettametta_pipelines.synthesis.making import Ask, Unmade, Workshop, make_on_gpu
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult, request_key
 from ettametta_pipelines.synthesis.waiting import clear, mark, waiting
 from ettametta_pipelines_tests.synthesis.motion import drawn_still

@@ -24,7 +24,15 @@ from ettametta_pipelines.synthesis.job import job_slug, make_job
 from ettametta_pipelines.synthesis.node_client import NodeDeadlines, NodeRunner, finish_from_webhook, gave_job
 from ettametta_pipelines.synthesis.render_node.notices import signed_headers
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
-from ettametta_pipelines_tests.synthesis.node import PATIENCE_S, SECRET, Node, Receiver, Redis, is_gone, wait_for
+from ettametta_pipelines_tests.synthesis.node import (
+    PATIENCE_S,
+    SECRET,
+    Node,
+    Receiver,
+    Redis,
+    is_gone,
+    wait_for,
+)
 
 pytestmark = [
     pytest.mark.skipif(

@@ -241,7 +241,9 @@ def test_a_finished_clip_behind_a_redirect_is_fetched(
     assert require_probe(tmp_path / "clip.mp4").frames == 96
 
 
-@pytest.mark.parametrize("way", ["http://127.0.0.1:1/a.mp4", "https://elsewhere.example.com/a.mp4", "file:///a"])
+@pytest.mark.parametrize(
+    "way", ["http://127.0.0.1:1/a.mp4", "https://elsewhere.example.com/a.mp4", "file:///a"]
+)
 def test_a_redirect_to_a_strangers_host_is_not_followed(
     settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path, way: str
 ) -> None:

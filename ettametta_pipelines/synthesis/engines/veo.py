@@ -36,7 +36,8 @@ class VeoEngine:
         found = self.client.look(operation_id)
         if found is None:
             return None
-        fetch, facts = partial(self.client.download, found), {"backend": self.client.backend}
+        fetch = partial(self.client.download, found)
+        facts: dict[str, str] = {"backend": self.client.backend}
         if found.output_tokens is not None and self._terms.output_mtok is not None:
             cost = -(-found.output_tokens * self._terms.output_mtok // 1_000_000)
             facts |= {"output_tokens": str(found.output_tokens), "reckoned_by": "tokens of the answer"}

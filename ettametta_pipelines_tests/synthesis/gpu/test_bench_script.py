@@ -14,10 +14,18 @@ def test_the_benchmark_runs_to_its_end_and_says_all_it_is_to_say(gpu_python: Pat
     assert ended.returncode == 0, ended.stderr
     *_, figures, verdict = ended.stdout.splitlines()
     assert "rehearsal" in ended.stdout.splitlines()[0]
-    for stage in ("bare transformer x8", "bare vocoder x1", "painting a clip", "encoding a clip", "peak memory"):
+    for stage in (
+        "bare transformer x8",
+        "bare vocoder x1",
+        "painting a clip",
+        "encoding a clip",
+        "peak memory",
+    ):
         assert stage in ended.stdout
     assert "published (SGLang, one H100, bf16)       9.52 s" in ended.stdout
-    forwards = [line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("transformer forwards")]
+    forwards = [
+        line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("transformer forwards")
+    ]
     assert forwards == ["8", "8"]
     said = json.loads(figures)
     assert said["rehearsal"] is True
