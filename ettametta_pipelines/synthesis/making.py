@@ -406,6 +406,12 @@ def unmade(error: PipelineError, *, is_ordered: bool = False) -> Unmade:
     return Unmade(state, error.kind, error.code, error.message, error.remedy)
 
 
+def is_ordered(workshop: Workshop, ask: Ask) -> bool:
+    """Whether a vendor has, or may have, an order for this clip that has no end yet."""
+    standing = orders.find_order(workshop.db, ask.key)
+    return standing is not None and standing.state in (orders.SENDING, orders.RUNNING, orders.PARKED)
+
+
 def hand_in(
     workshop: Workshop,
     made: ClipResult,

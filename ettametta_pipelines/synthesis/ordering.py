@@ -150,7 +150,10 @@ def _outcomes(
             else:
                 made = making.make_remote(workshop, open_engine(settings, engine, model), group)
         except PipelineError as error:
-            made = {ask.plan_id: making.unmade(error) for ask in group}
+            made = {
+                ask.plan_id: making.unmade(error, is_ordered=making.is_ordered(workshop, ask))
+                for ask in group
+            }
         found[engine, model, account] = made
     return found
 

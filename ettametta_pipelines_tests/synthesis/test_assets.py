@@ -230,6 +230,20 @@ def test_a_look_that_is_refused_pays_no_other_engine_and_the_clip_is_fetched_lat
     assert sandbox.count("siliconflow", "POST", "submit") == 1
 
 
+def test_a_model_that_leaves_the_price_table_while_its_order_runs_pays_no_other_engine(
+    room: Room, sandbox: SandboxUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.fault("siliconflow", path_regex="video/status", status=401, body="no")
+    room.run(top=1, engine="siliconflow")
+    before = Path(room.settings.engines_file or "").read_text()
+    (tmp_path / "shorter.yaml").write_text(before.replace("Wan-AI/Wan2.2-T2V-A14B", "Wan-AI/Wan3"))
+    monkeypatch.setenv("ETTAMETTA_ENGINES", str(tmp_path / "shorter.yaml"))
+    get_settings.cache_clear()
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["engine"], clip["status"], clip["reason_code"]) == ("siliconflow", "parked", "price_unknown")
+
+
 def test_a_cap_that_is_reached_between_quote_and_order_leads_to_the_next_engine(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from ettametta_pipelines.failures import (
     NeedsPersonError,
@@ -17,7 +18,7 @@ from ettametta_pipelines.failures import (
     TransientError,
 )
 from ettametta_pipelines.media.probe import require_probe
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.settings import Settings, VendorEndpoint
 from ettametta_pipelines.synthesis.engines.remote import Delivery, RemoteEngine
 from ettametta_pipelines.synthesis.engines.siliconflow import SiliconFlowEngine
 from ettametta_pipelines.synthesis.engines.veo import VeoEngine
@@ -281,3 +282,19 @@ def test_seconds_are_paid_for_as_they_were_delivered(settings_env: Settings) -> 
     engine = _google("vertex", "veo-3.1-fast-generate-001")(settings_env)
     delivery = finished(engine, engine.submit(REQUEST, None))
     assert (delivery.cost_of(4.04), delivery.cost_of(8.0)) == (400_000, 800_000)
+
+
+def test_a_machine_without_credentials_is_a_persons_matter_and_orders_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    endpoint = VendorEndpoint(
+        "vertex", "live", "https://us-central1-aiplatform.googleapis.com/", "test",
+        secrets={"vertex_project": SecretStr("p")},
+    )  # fmt: skip
+    model = "veo-3.1-fast-generate-001"
+    terms = load_engines().engines["veo"].models[model]
+    engine = VeoEngine(GoogleVideoClient(endpoint, model, "vertex"), terms, poll_s=0)
+    with pytest.raises(NeedsPersonError) as caught:
+        engine.submit(REQUEST, None)
+    assert caught.value.code == "vertex_credentials_missing"

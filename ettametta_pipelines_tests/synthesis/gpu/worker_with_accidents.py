@@ -72,7 +72,7 @@ def on_a_full_disk(plain: Any) -> Any:
 
 if sys.argv[1] == "trouble":
     diffusion._as_bytes = darkened(diffusion._as_bytes)
-    worker.encode_clip = on_a_full_disk(worker.encode_clip)
+    worker.encode_clip = on_a_full_disk(worker.encode_clip)  # type: ignore[attr-defined]
 for model in (LTX2VideoTransformer3DModel, WanTransformer3DModel):
     counted(model)
 diffusion.Painter.paint = painted(diffusion.Painter.paint)  # type: ignore[method-assign]
