@@ -103,3 +103,19 @@ def test_a_worker_of_this_machine_that_is_gone_is_known_before_its_lease_runs_ou
     assert lost == [holders["gone"]]
     assert jobs.take_back_lost(database, gone=lost) == 1
     assert len(jobs.waiting(database)) == 1
+
+
+def test_a_job_whose_worker_was_lost_twice_waits_for_somebody_to_ask_again(database: StateDatabase) -> None:
+    job = make_job("unlucky", "ltx", "ltx-2-distilled", [ClipRequest("a kite", 0.4, 32, 32, 24, 1)])
+    ordered = jobs.accept(database, "unlucky", job)
+    for _ in range(2):
+        assert jobs.claim(database, ordered.id, "moon:1", -1) is not None
+        assert jobs.take_back_lost(database) == 1
+    parked = jobs.find(database, ordered.id)
+    assert parked is not None
+    assert (parked.state, (parked.error or {})["code"]) == ("parked", "render_worker_lost")
+    # Who comes back after that has nothing to say any more.
+    assert not jobs.beat(database, parked, 60, None)
+    again = jobs.ask_again(database, ordered.id)
+    assert again is not None
+    assert (again.state, again.losses) == ("queued", 0)
