@@ -331,20 +331,20 @@ def _looked(workshop: Workshop, engine: RemoteEngine, ask: Ask) -> Outcome | Non
     standing = orders.find_order(workshop.db, ask.key)
     assert standing is not None
     assert standing.operation_id is not None
+    delivery, trouble = None, None
     try:
         delivery = engine.look(standing.operation_id, ask.request)
-    except PermanentError as error:
+    except PipelineError as error:
         if error.code in ENDED:
             # A clip that is over was paid for; one that failed or was refused is not charged.
             cost = ask.quote_microusd if error.code == "clip_expired" else 0
             orders.fail(workshop.db, ask.key, error.code, error.message, cost_microusd=cost)
             raise
-        return unmade(error, is_ordered=True)
-    except PipelineError as error:
-        return unmade(error, is_ordered=True)
+        trouble = unmade(error, is_ordered=True)
     if delivery is not None:
         return _fetched(workshop, ask, standing.operation_id, delivery)
-    if standing.is_overdue:
+    # A key that is refused hides how the order stands; a person mends that.
+    if standing.is_overdue and (trouble is None or trouble.kind is not FailureKind.NEEDS_PERSON):
         overdue = PermanentError(
             f"{ask.engine} has not finished {standing.operation_id} in {orders.OVERDUE.days} day.",
             code="clip_overdue",
@@ -352,7 +352,7 @@ def _looked(workshop: Workshop, engine: RemoteEngine, ask: Ask) -> Outcome | Non
         )
         orders.fail(workshop.db, ask.key, overdue.code, overdue.message, cost_microusd=ask.quote_microusd)
         raise overdue
-    return None
+    return trouble
 
 
 def _fetched(workshop: Workshop, ask: Ask, operation: str, delivery: Delivery) -> Outcome:

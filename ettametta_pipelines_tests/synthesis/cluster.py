@@ -67,7 +67,7 @@ class Cluster:
         self.requests: list[str] = []
         self.created: list[dict[str, Any]] = []
         self.faults: list[tuple[str, int, str]] = []
-        self.unschedulable = self.image_missing = self.injects_sidecar = False
+        self.unschedulable = self.image_missing = self.injects_sidecar = self.node_is_lost = False
         self.cut_log_after: int | None = None
         self.forget_answer_of_create = False
         self.on_running: Callable[[RunningPod], None] = lambda pod: None
@@ -170,6 +170,10 @@ class Cluster:
         pod.is_over.set()
 
     def delete(self, name: str) -> bool:
+        if self.node_is_lost and name in self.pods:
+            # No kubelet confirms that it is gone, so it stays on its way out.
+            self.pods[name].document["metadata"]["deletionTimestamp"] = now()
+            return True
         pod = self.pods.pop(name, None)
         if pod is not None:
             self._kill(pod)

@@ -215,6 +215,19 @@ def test_a_refused_key_is_not_asked_again_by_itself_and_leaves_no_money_aside(
     assert room.clips()[0]["status"] == "made"
 
 
+@pytest.mark.parametrize(
+    "body", ["<html>", "[]", {}, {"status": "Odd"}, {"status": "Succeed", "results": None}]
+)
+def test_an_odd_answer_to_a_look_loses_no_clip(room: Room, sandbox: SandboxUnderTest, body: Any) -> None:
+    sandbox.fault("siliconflow", path_regex="video/status", status=200, body=body)
+    room.run(top=1, engine="siliconflow")
+    assert room.clips()[0]["status"] == "pending"
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["engine"], clip["status"]) == ("siliconflow", "made")
+    assert sandbox.count("siliconflow", "POST", "submit") == 1
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 def test_a_look_that_is_refused_pays_no_other_engine_and_the_clip_is_fetched_later(
     room: Room, sandbox: SandboxUnderTest, status: int

@@ -317,6 +317,24 @@ def test_a_failed_pod_in_the_way_is_replaced(cluster: Cluster, order: Order) -> 
     assert cluster.pods == {}
 
 
+def test_a_pod_on_a_lost_node_is_given_up_and_its_name_is_free_once_it_is_gone(
+    cluster: Cluster, order: Order
+) -> None:
+    def lose(pod: RunningPod) -> None:
+        cluster.node_is_lost = True
+        cluster.delete(pod.document["metadata"]["name"])
+
+    cluster.on_running = lose
+    first = order("wait 600")
+    assert first.ended_as == (FailureKind.TRANSIENT, "gpu_pod_lost")
+    assert "a node that does not answer" in str(first.failure)
+    assert order("wait 600").ended_as == (FailureKind.TRANSIENT, "gpu_pod_stuck")
+    assert len(cluster.created) == 1
+    cluster.node_is_lost, cluster.on_running = False, lambda pod: None
+    cluster.delete(next(iter(cluster.pods)))
+    assert order("a kite").success
+
+
 def test_a_pod_of_another_image_is_replaced_and_not_waited_for(
     cluster: Cluster, order: Order, settings: Settings, store: ObjectStore
 ) -> None:
