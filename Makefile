@@ -13,7 +13,7 @@ help:
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make test-gpu-worker          the GPU worker's tests alone: tiny models on this machine's processor"
-	@echo "make bench-gpu                time the GPU worker with full-size models, where there is a GPU"
+	@echo "make bench-gpu                time the GPU worker with a full-size model; without a GPU, rehearse it"
 	@echo "make fuzz                     random recipes, hostile messages, files and forms at length (RANDOM_RECIPES=50 FUZZ_EXAMPLES=500 for less)"
 	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS='*_*7' for some)"
 	@echo "make coverage                 run all tests but the browser's and count the branches they take, by room"
