@@ -220,9 +220,13 @@ class ObjectStore:
         except ObjectMissing:
             return
 
-    def iter_chunks(self, key: str, chunk_size: int = 1 << 20) -> Iterator[bytes]:
-        """The object's bytes in chunks of `chunk_size`, the last one shorter. Raises ObjectMissing at the call."""
-        return self._chunks(key, self._open(key), chunk_size)
+    def iter_chunks(self, key: str, chunk_size: int = 1 << 20, *, size: int | None = None) -> Iterator[bytes]:
+        """The object's bytes in chunks of `chunk_size`, the last one shorter. Raises ObjectMissing at the call.
+
+        With `size`, an object that has another one by now raises TransientError `object_replaced` instead. A body that
+        does not end where it said it would is cut there, as `store_endless_body`.
+        """
+        return self._chunks(key, self._open(key, size), chunk_size)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """At most `length` bytes from offset `start`; fewer, or none, where the object ends before that."""
@@ -271,16 +275,22 @@ class ObjectStore:
                 return found.bytes().to_bytes()
         except PipelineError as error:
             if isinstance(error.__context__, PreconditionError):
-                raise TransientError(
-                    f"{info.key!r} in {self.url} was replaced while it was being read.",
-                    code="object_replaced",
-                    remedy="Try again.",
-                ) from error
+                raise self._replaced(info.key) from error
             raise
 
-    def download(self, key: str, path: Path) -> ObjectInfo:
-        """Copy an object to a file, which appears whole or not at all; its folder is made if need be."""
-        response = self._open(key)
+    def _replaced(self, key: str) -> TransientError:
+        return TransientError(
+            f"{key!r} in {self.url} was replaced while it was being read.",
+            code="object_replaced",
+            remedy="Try again.",
+        )
+
+    def download(self, key: str, path: Path, *, size: int | None = None) -> ObjectInfo:
+        """Copy an object to a file, which appears whole or not at all; its folder is made if need be.
+
+        `size` as in `iter_chunks`.
+        """
+        response = self._open(key, size)
         write_atomically(path, self._chunks(key, response, 1 << 20), key=str(path), where="this machine")
         return _info(key, response.meta)
 
@@ -366,18 +376,27 @@ class ObjectStore:
                 remedy="Look at what the key holds now before writing it again.",
             ) from error
 
-    def _open(self, key: str) -> "GetResult":
+    def _open(self, key: str, size: int | None = None) -> "GetResult":
         import obstore
 
         check_key(key)
         with obstore_errors("read", key, self.url):
-            return obstore.get(self._store, key)
+            response = obstore.get(self._store, key)
+        if size is not None and response.meta["size"] != size:
+            raise self._replaced(key)
+        return response
 
     def _chunks(self, key: str, response: "GetResult", chunk_size: int) -> Iterator[bytes]:
         expected, received, waiting = response.meta["size"], 0, bytearray()
         with obstore_errors("read", key, self.url):
             for piece in response.stream(min_chunk_size=chunk_size):
                 received += len(piece)
+                if received > expected:
+                    raise TransientError(
+                        f"{key!r} in {self.url} did not end after the {expected} bytes it was said to have.",
+                        code="store_endless_body",
+                        remedy="Try again; if it stays, look at the server behind AWS_ENDPOINT_URL.",
+                    )
                 waiting += piece
                 while len(waiting) >= chunk_size:
                     yield bytes(waiting[:chunk_size])
