@@ -21,7 +21,7 @@ import pytest
 
 from ettametta_pipelines.state.session import StateDatabase
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 TEMPLATE = "migrated"
 
 
@@ -109,7 +109,7 @@ class PostgresServer:
 
     @property
     def _maintenance(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout=5"
+        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout={START_TIMEOUT_S}"
 
     @property
     def _data(self) -> Path:

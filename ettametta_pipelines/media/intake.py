@@ -210,14 +210,24 @@ def _find_captions(store: ObjectStore, upload: Upload, sidecar: Sidecar) -> str 
     folder = upload.object_key.removesuffix(upload.name)
     if sidecar.captions is None:
         return next(
-            (folder + name for name in caption_names(upload.name) if store.exists(folder + name)), None
+            (folder + name for name in caption_names(upload.name) if _lies_there(store, folder + name)), None
         )
     key = folder + sidecar.captions
-    if not is_key(key) or not store.exists(key):
+    if not _lies_there(store, key):
         raise CaptionsInvalid(
             "captions_unreadable", "the sidecar names it, but it does not lie beside the video"
         )
     return key
+
+
+def _lies_there(store: ObjectStore, key: str) -> bool:
+    """Whether there is such an object; there is none under a name too long to be one, as a long upload's captions'."""
+    try:
+        return is_key(key) and store.exists(key)
+    except PermanentError as error:
+        if error.code != "bad_object_key":
+            raise
+        return False
 
 
 def _read_captions(store: ObjectStore, key: str) -> tuple[Cue, ...]:

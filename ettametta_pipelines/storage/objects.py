@@ -190,9 +190,7 @@ class ObjectStore:
                     return (self._place / key).read_bytes()
                 except (FileNotFoundError, NotADirectoryError):
                     raise missing(key, self.url) from None
-        response = self._open(key)
-        with obstore_errors("read", key, self.url):
-            return response.bytes().to_bytes()
+        return b"".join(self._chunks(key, self._open(key), 8 << 20))
 
     def head(self, key: str) -> ObjectInfo:
         """Size, ETag and time of an object. Raises ObjectMissing."""
@@ -244,7 +242,8 @@ class ObjectStore:
             return b""
         try:
             with obstore_errors("read", key, self.url):
-                return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
+                found = obstore.get(self._store, key, options={"range": (start, start + length)})
+                return b"".join(self._pieces(key, found, length))
         except RangeBeyondEnd:
             return b""
 
@@ -272,7 +271,7 @@ class ObjectStore:
                 found = obstore.get(
                     self._store, info.key, options={"range": (start, start + length), "if_match": info.etag}
                 )
-                return found.bytes().to_bytes()
+                return b"".join(self._pieces(info.key, found, length))
         except PipelineError as error:
             if isinstance(error.__context__, PreconditionError):
                 raise self._replaced(info.key) from error
@@ -389,14 +388,8 @@ class ObjectStore:
     def _chunks(self, key: str, response: "GetResult", chunk_size: int) -> Iterator[bytes]:
         expected, received, waiting = response.meta["size"], 0, bytearray()
         with obstore_errors("read", key, self.url):
-            for piece in response.stream(min_chunk_size=chunk_size):
+            for piece in self._pieces(key, response, expected, chunk_size):
                 received += len(piece)
-                if received > expected:
-                    raise TransientError(
-                        f"{key!r} in {self.url} did not end after the {expected} bytes it was said to have.",
-                        code="store_endless_body",
-                        remedy="Try again; if it stays, look at the server behind AWS_ENDPOINT_URL.",
-                    )
                 waiting += piece
                 while len(waiting) >= chunk_size:
                     yield bytes(waiting[:chunk_size])
@@ -409,6 +402,19 @@ class ObjectStore:
                 code="store_short_read",
                 remedy="Try again.",
             )
+
+    def _pieces(self, key: str, response: "GetResult", most: int, size: int = 1 << 20) -> Iterator[bytes]:
+        """A body as it comes; obstore itself would take one that never ends into memory until there is none left."""
+        received = 0
+        for piece in response.stream(min_chunk_size=size):
+            received += len(piece)
+            if received > most:
+                raise TransientError(
+                    f"{key!r} in {self.url} did not end after the {most} bytes that were due.",
+                    code="store_endless_body",
+                    remedy="Try again; if it stays, look at the server behind AWS_ENDPOINT_URL.",
+                )
+            yield piece
 
     def _listed(
         self, folder: str, after: str | None, odd: Callable[[str, str], None] | None = None

@@ -109,7 +109,8 @@ class Arena:
             tempfile.mkdtemp(prefix="ettametta-faults-", dir=shm if shm.is_dir() else None)
         )
         self._sandbox = _SandboxProcess(self._directory)
-        self._http = httpx.Client(base_url=self._sandbox.url, trust_env=False, verify=False)
+        # What the workers wait for is the scenarios' matter; a busy machine may answer this client when it can.
+        self._http = httpx.Client(base_url=self._sandbox.url, trust_env=False, verify=False, timeout=180)
         self._seen = SandboxStore(self._directory / "sandbox")
         self._databases = databases(self._directory)
         # Only files here: obstore's threads, once started, would not follow into a forked worker.
