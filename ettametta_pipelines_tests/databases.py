@@ -76,6 +76,10 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://tests@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
     def execute(self, statement: str) -> None:
         """One statement outside a transaction, in the maintenance database."""
         import psycopg

@@ -42,7 +42,16 @@ FORBIDDEN_NAMES = {
     "execv", "execvp", "execvpe", "create_subprocess_exec", "create_subprocess_shell",
 }  # fmt: skip
 FORBIDDEN_CALLS = (("os", "system"), ("os", "popen"), ("ffmpeg", "run"), ("ffmpeg", "probe"))
-FORBIDDEN_MODULES = {"imageio", "moviepy", "decord", "torchvision", "torchaudio", "torchcodec", "soundfile", "librosa"}
+FORBIDDEN_MODULES = {
+    "imageio",
+    "moviepy",
+    "decord",
+    "torchvision",
+    "torchaudio",
+    "torchcodec",
+    "soundfile",
+    "librosa",
+}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -86,7 +95,9 @@ def test_pyav_opens_files_in_the_cage_or_those_made_in_the_same_process() -> Non
                 assert not {alias.name for alias in node.names} & {"open", "Container", "container"}, file
             # What may read is a program of the cage, and no module of anybody's process.
             if isinstance(node, ast.ImportFrom):
-                assert "inspection" not in {*(node.module or "").split("."), *(a.name for a in node.names)}, file
+                assert "inspection" not in {*(node.module or "").split("."), *(a.name for a in node.names)}, (
+                    file
+                )
     assert readers == set(READERS)
     assert writers == WRITERS
 
@@ -168,7 +179,9 @@ def test_stills_end_where_the_video_does(store: ObjectStore, tmp_path: Path) -> 
     assert [second for second, _ in found] == [0.25, 0.75, 1.25, 1.75]
 
 
-@pytest.mark.parametrize("what", ["HLS to a file as mp4", "concat of the file beside it", "random bytes", "no bytes"])
+@pytest.mark.parametrize(
+    "what", ["HLS to a file as mp4", "concat of the file beside it", "random bytes", "no bytes"]
+)
 def test_a_rendition_that_was_swapped_for_something_hostile_is_refused(
     store: ObjectStore, tmp_path: Path, what: str
 ) -> None:

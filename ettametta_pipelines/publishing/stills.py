@@ -17,9 +17,7 @@ SOURCE_OPTIONS = (
     ",".join(CODEC_WHITELIST), "-threads", "1", "-f", "mov",
 )  # fmt: skip
 # The first frame of each input alone; an input that begins behind the video's end adds none.
-FIRST = (
-    f"[{{}}:v:0]trim=end_frame=1,scale={WIDTH}:{2 * WIDTH}:force_original_aspect_ratio=decrease,setsar=1[s{{}}]"
-)
+FIRST = f"[{{}}:v:0]trim=end_frame=1,scale={WIDTH}:{2 * WIDTH}:force_original_aspect_ratio=decrease,setsar=1[s{{}}]"
 
 
 def stills_of(store: ObjectStore, key: str, duration_s: float, *, scratch: Path) -> list[tuple[float, bytes]]:

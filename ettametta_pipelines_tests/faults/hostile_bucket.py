@@ -1,4 +1,4 @@
-"""Hostile uploads that only a bucket can hold: bodies that never end, uploads in parts that are never completed, odd keys.
+"""Hostile uploads that only a bucket can hold: bodies that never end, parts that nobody completes, odd keys.
 
 What is put there goes by a plain S3 client, as strangers' programs would; the line reads through a proxy that floods.
 `hostile.py` holds the bars and sends all of it through sensor, intake and render.
@@ -16,7 +16,13 @@ from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines_tests.faults.hostile_corpus import NOT_TAKEN, TAKEN
 from ettametta_pipelines_tests.faults.rows_wire import s3_behind_a_proxy
 from ettametta_pipelines_tests.media.hostile_files import Ground, box
-from ettametta_pipelines_tests.storage.conftest import ACCESS_KEY, REGION, SECRET_KEY, BucketUnderTest, FaultyProxy
+from ettametta_pipelines_tests.storage.conftest import (
+    ACCESS_KEY,
+    REGION,
+    SECRET_KEY,
+    BucketUnderTest,
+    FaultyProxy,
+)
 
 # What lies in the buffers of sockets, on both sides of the proxy, when a reader of a few kilobytes goes.
 MOST_FLOODED = 64 << 20
@@ -34,8 +40,8 @@ class BucketUpload:
     what: str
     allowed: tuple[str, ...]
     file: str = "clip.mp4"
-    put: "Callable[[BucketUnderTest, str, bytes], object]" = lambda bucket, key, data: bucket.client.put_object(
-        Bucket=bucket.name, Key=key, Body=data
+    put: "Callable[[BucketUnderTest, str, bytes], object]" = lambda bucket, key, data: (
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=data)
     )
     in_tick: str = ""
     in_run: str = ""
@@ -71,9 +77,13 @@ GOOD_KEYS = ("%2e%2e%2f.mp4", "\U0001f600.mp4", "concat:a|b.mp4", "-y.mp4", "img
 BUCKET_UPLOADS: tuple[BucketUpload, ...] = (
     BucketUpload("38", "a body that never ends", (NOT_TAKEN,), in_tick="endless"),
     BucketUpload("38", "a body of an exabyte", (NOT_TAKEN,), in_tick="boundless"),
-    BucketUpload("38", "a body that never ends once it was judged", ("store_endless_body",), in_run="endless"),
+    BucketUpload(
+        "38", "a body that never ends once it was judged", ("store_endless_body",), in_run="endless"
+    ),
     BucketUpload("38", "a body of an exabyte once it was judged", ("object_replaced",), in_run="boundless"),
-    BucketUpload("38", "a sidecar that never ends", (NOT_TAKEN,), put=_with_sidecar, in_tick="endless sidecar"),
+    BucketUpload(
+        "38", "a sidecar that never ends", (NOT_TAKEN,), put=_with_sidecar, in_tick="endless sidecar"
+    ),
     BucketUpload("49", "an object replaced between tick and run", ("upload_changed",), after_tick=_replaced),
     BucketUpload("50", "an upload in parts that is never completed", (NOT_TAKEN,), put=_in_parts),
     *(BucketUpload("39", f"a good video under the key {key!r}", (NOT_TAKEN,), file=key) for key in ODD_KEYS),
@@ -107,7 +117,9 @@ class HostileBucket:
         fault = next((how for account, how in self._floods.items() if f"/{account}/" in request.path), "")
         kind, _, only = fault.partition(" ")
         is_sidecar = request.path.partition("?")[0].endswith(".json")
-        return kind if kind and is_sidecar == (only == "sidecar") and "list-type" not in request.path else None
+        return (
+            kind if kind and is_sidecar == (only == "sidecar") and "list-type" not in request.path else None
+        )
 
     @staticmethod
     def _content(account: str, aims: Ground) -> bytes:

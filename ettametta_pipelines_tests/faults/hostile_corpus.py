@@ -305,7 +305,11 @@ SPECIALS: tuple[HostileUpload, ...] = (
     ),
     HostileUpload("36", "a folder", "clip.mp4", lambda p, g: p.mkdir(), (NOT_TAKEN,)),
     HostileUpload(
-        "36", "a hard link to the neighbour", "clip.mp4", lambda p, g: p.hardlink_to(g.neighbour), (NOT_TAKEN,)
+        "36",
+        "a hard link to the neighbour",
+        "clip.mp4",
+        lambda p, g: p.hardlink_to(g.neighbour),
+        (NOT_TAKEN,),
     ),
     HostileUpload("33", "a caption of 10 KB", "clip.mp4", _long_captioned, (TAKEN,)),
     HostileUpload("50", "an upload under way", "clip.mp4.part", partial(_good, mark="part"), (NOT_TAKEN,)),
