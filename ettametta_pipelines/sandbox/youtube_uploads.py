@@ -191,7 +191,9 @@ class Uploads:
                     held += len(fresh)
         except ClientDisconnect:
             held -= held % CHUNK_MULTIPLE
-        session["received"] = min(max(held, session["received"]), end + 1)
+        # Another request may have brought more meanwhile: what is held is never forgotten.
+        stored = self._store.get("youtube_session", upload_id) or session
+        session["received"] = max(min(max(held, session["received"]), end + 1), stored["received"])
         if total is not None:
             session["size"] = total
         self._store.put("youtube_session", upload_id, session)
