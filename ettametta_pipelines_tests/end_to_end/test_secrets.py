@@ -178,8 +178,8 @@ def canaries(storage: object, settings_env: Settings, monkeypatch: pytest.Monkey
         for name, spec in VENDORS.items()
         if name not in CHANNELS
     }
-    for field, address in addresses.items():
-        monkeypatch.setenv(field.upper(), address)
+    for setting, address in addresses.items():
+        monkeypatch.setenv(setting.upper(), address)
     monkeypatch.setenv("SHOPIFY_SHOP_URL", "a-shop.myshopify.com")
     for name, field in Settings.model_fields.items():
         if "SecretStr" in str(field.annotation) and name not in LEFT_OUT and not name.startswith(CHANNELS):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from moto.s3.models import s3_backends
@@ -353,5 +354,5 @@ def test_a_sidecar_is_never_parted_from_its_upload() -> None:
 
 def test_a_daemon_that_was_away_sweeps_when_it_is_back() -> None:
     position = Position.load(SWEPT)
-    assert not position.sweep_is_due(NOW + timedelta(hours=1), inbox.ZoneInfo("UTC"))
-    assert position.sweep_is_due(NOW + timedelta(hours=11, minutes=59, seconds=61), inbox.ZoneInfo("UTC"))
+    assert not position.sweep_is_due(NOW + timedelta(hours=1), ZoneInfo("UTC"))
+    assert position.sweep_is_due(NOW + timedelta(hours=11, minutes=59, seconds=61), ZoneInfo("UTC"))

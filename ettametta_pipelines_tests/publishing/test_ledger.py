@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from ettametta_pipelines.clock import pacific_quota_day
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, TransientError
 from ettametta_pipelines.publishing.ledger import (
     SETTLED,
@@ -45,7 +46,7 @@ def make_ledger(open_database: Callable[[], StateDatabase], envelope: Envelope) 
 
 
 def slots(database: StateDatabase, day: datetime = NOW) -> tuple[int, int]:
-    usage = quota.usage(database, quota.pacific_quota_day(day))
+    usage = quota.usage(database, pacific_quota_day(day))
     return next((u.used, u.reserved) for u in usage if u.bucket == "videos_insert")
 
 

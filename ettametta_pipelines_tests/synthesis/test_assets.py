@@ -242,6 +242,19 @@ def test_a_sandboxs_clip_has_no_right_where_posts_are_live(
     assert parse_sidecar(room.store.get(clip["upload_key"] + ".json")).rights is None
 
 
+def followed_up(room: Room, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    """What the schedule asks for at its next tick."""
+    schedule = room.definitions.resolve_schedule_def("clip_followup")
+    # A context that is left unclosed makes its instance the current one again whenever it is collected.
+    with dg.build_schedule_context(
+        instance=instance,
+        repository_def=room.definitions.get_repository_def(),
+        scheduled_execution_time=utc_now(),
+        resources={name: room.definitions.resources[name] for name in ("state", "store")},  # type: ignore[index]
+    ) as context:
+        return list(schedule.evaluate_tick(context).run_requests or [])
+
+
 def test_the_schedule_comes_back_for_orders_nobody_fetched(
     room: Room, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,14 +265,7 @@ def test_the_schedule_comes_back_for_orders_nobody_fetched(
     room.run(top=1, engine="siliconflow")
     assert room.clips()[0]["status"] == "pending"
 
-    schedule = room.definitions.resolve_schedule_def("clip_followup")
-    context = dg.build_schedule_context(
-        instance=room.instance,
-        repository_def=room.definitions.get_repository_def(),
-        scheduled_execution_time=utc_now(),
-        resources={name: room.definitions.resources[name] for name in ("state", "store")},  # type: ignore[index]
-    )
-    (request,) = schedule.evaluate_tick(context).run_requests  # type: ignore[misc]
+    (request,) = followed_up(room, room.instance)
     assert request.partition_key == str(PARTITION)
     room.definitions.resolve_job_def(SYNTHESIS_JOB).execute_in_process(
         instance=room.instance, partition_key=PARTITION, asset_selection=list(request.asset_selection)
@@ -271,7 +277,7 @@ def test_the_schedule_comes_back_for_clips_that_wait_for_a_gpu_until_they_are_ma
     room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ettametta_pipelines.failures import TransientError
-    from ettametta_pipelines.synthesis import ordering
+    from ettametta_pipelines.synthesis import making, ordering
     from ettametta_pipelines.synthesis.waiting import waiting
 
     class Away:
@@ -291,15 +297,8 @@ def test_the_schedule_comes_back_for_clips_that_wait_for_a_gpu_until_they_are_ma
     ordering._made_on_gpu(workshop, settings, [ask])
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        context = dg.build_schedule_context(
-            instance=instance,
-            repository_def=room.definitions.get_repository_def(),
-            scheduled_execution_time=utc_now(),
-            resources={name: room.definitions.resources[name] for name in ("state", "store")},  # type: ignore[index]
-        )
-        schedule = room.definitions.resolve_schedule_def("clip_followup")
-        (request,) = schedule.evaluate_tick(context).run_requests  # type: ignore[misc]
+        (request,) = followed_up(room, instance)
     assert request.partition_key == str(PARTITION)
-    monkeypatch.setattr(ordering.making, "make_on_gpu", lambda *_: {})
+    monkeypatch.setattr(making, "make_on_gpu", lambda *_: {})
     ordering._made_on_gpu(workshop, settings, [ask])
     assert waiting(store, utc_now()) == []

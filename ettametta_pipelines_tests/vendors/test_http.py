@@ -14,13 +14,13 @@ from ettametta_pipelines.failures import (
     PipelineError,
     TransientError,
 )
+from ettametta_pipelines.redaction import redact
 from ettametta_pipelines.settings import Settings, VendorEndpoint
 from ettametta_pipelines.vendors.http import (
     ErrorRule,
     call_with_retries,
     http_client,
     raise_for_vendor,
-    redact,
     retry_after_seconds,
     send,
     vendor_error,
