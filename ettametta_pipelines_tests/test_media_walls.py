@@ -105,7 +105,8 @@ def test_pyav_opens_files_in_the_cage_or_those_made_in_the_same_process() -> Non
 def test_a_clip_is_examined_only_where_it_was_encoded_in_the_line_before() -> None:
     seen = []
     for file, tree in modules():
-        for body in (node.body for node in ast.walk(tree) if isinstance(getattr(node, "body", None), list)):
+        bodies = (getattr(node, "body", None) for node in ast.walk(tree))
+        for body in (each for each in bodies if isinstance(each, list)):
             for before, after in zip([None, *body], body, strict=False):
                 if (examined := called_with(after, "examine_clip")) is not None:
                     seen.append(file)

@@ -13,8 +13,8 @@ from ettametta_pipelines.storage import directory
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.faults import hostile
 from ettametta_pipelines_tests.faults.hostile import play, play_in_bucket
-from ettametta_pipelines_tests.faults.hostile_bucket import BUCKET_UPLOADS
-from ettametta_pipelines_tests.faults.hostile_corpus import NUMBERED, corpus
+from ettametta_pipelines_tests.faults.hostile_bucket import BUCKET_UPLOADS, BucketUpload
+from ettametta_pipelines_tests.faults.hostile_corpus import NUMBERED, HostileUpload, corpus
 from ettametta_pipelines_tests.media.hostile_files import HOSTILE_FILES
 
 CHOSEN = {
@@ -54,7 +54,7 @@ INPUTS = {
 
 
 def test_every_input_of_the_list_is_in_the_corpus_under_its_number() -> None:
-    sent = [*corpus(), *BUCKET_UPLOADS]
+    sent: list[HostileUpload | BucketUpload] = [*corpus(), *BUCKET_UPLOADS]
     numbers = {int(number) for each in sent for number in re.findall(r"\d+", each.number)}
     assert sorted(INPUTS) == list(range(1, 51))
     assert numbers == set(INPUTS)
@@ -65,7 +65,8 @@ def test_every_input_of_the_list_is_in_the_corpus_under_its_number() -> None:
 
 def test_the_inputs_of_a_kind_are_all_there() -> None:
     whats: dict[str, list[str]] = {}
-    for each in [*corpus(), *BUCKET_UPLOADS]:
+    sent: list[HostileUpload | BucketUpload] = [*corpus(), *BUCKET_UPLOADS]
+    for each in sent:
         whats.setdefault(each.number, []).append(each.what)
     assert {"a pipe", "a folder", "a link to /dev/zero", "a hard link to the neighbour"} <= set(whats["36"])
     assert {"a body that never ends", "a body of an exabyte"} <= set(whats["38"])
