@@ -26,6 +26,7 @@ from uuid import uuid4
 
 import dagster as dg
 import httpx
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -458,3 +459,19 @@ def test_the_search_for_secrets_finds_one_wherever_it_is_put(tmp_path: Path) -> 
         connection.execute("insert into snapshots values (?)", (zlib.compress(b"token ya29.abc/def"),))
     found = leaks(texts_of(tmp_path), {"ya29.abc/def"})
     assert {Path(place.partition(" ")[0]).name for place in found} == {"run.log", "rows.parquet", "runs.db"}
+
+
+@pytest.mark.postgres
+def test_the_search_for_secrets_looks_into_a_dump_and_what_is_packed_in_it(postgres: PostgresServer) -> None:
+    name = f"canaries_{uuid4().hex}"
+    postgres.execute(f"CREATE DATABASE {name}")
+    try:
+        with psycopg.connect(postgres.url(name).replace("+psycopg", "")) as connection:
+            connection.execute("CREATE TABLE snapshots (snapshot_body bytea)")
+            connection.execute("INSERT INTO snapshots VALUES (%s)", (zlib.compress(b"a token ya29.abc/def"),))
+            connection.execute("CREATE TABLE ticks (said text)")
+            connection.execute("INSERT INTO ticks VALUES (%s)", (f"no answer with {MARK}",))
+        found = leaks(dumped(postgres.url(name)), {"ya29.abc/def"})
+    finally:
+        postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert sorted(said for each in found.values() for said in each) == [MARK, "ya29.abc/def"]
