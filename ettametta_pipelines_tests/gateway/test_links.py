@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -349,6 +350,21 @@ def test_with_the_database_gone_a_code_followed_before_still_works_and_another_s
     for part in file.parent.glob("away-*"):
         part.rename(part.with_name(part.name.removeprefix("away-")))
     assert len(eventually(lambda: len(stored(db)) == 2 and stored(db))) == 2
+
+
+def test_a_look_up_that_hangs_is_answered_with_503_and_not_waited_for(
+    browser: Browser, db: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, code = make(db)
+    released = threading.Event()
+    monkeypatch.setattr(redirects_module, "LOOK_UP_S", 0.05)
+    monkeypatch.setattr(clicks_module.Redirects, "find", lambda *_: released.wait(90) and None)
+    try:
+        answer = browser.get(f"/go/{code}", **PERSON)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert not released.is_set()
+    finally:
+        released.set()
 
 
 def test_earnings_stand_beside_the_clicks_of_the_code_that_made_them(
