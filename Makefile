@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz                     random recipes, hostile messages, files and forms at length (RANDOM_RECIPES=50 FUZZ_EXAMPLES=500 for less)"
 	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS='*_*7' for some)"
 	@echo "make coverage                 run all tests but the browser's and count the branches they take, by room"
-	@echo "make hostile                  send some 120 hostile uploads through the line; a table of what became of each"
+	@echo "make hostile                  send some 150 hostile uploads through the line; a table of what became of each"
 	@echo "make faults                   every fault, from kill -9 at every point to a full disk, and a table of what held"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"

@@ -68,6 +68,8 @@ def name_run_of_videos(context: dg.AssetExecutionContext, tables: Iterable[pd.Da
         found = {source[FACTS[tag]] for source in sources}
         about[tag] = found.pop() if len(found) == 1 else None
     _tag(context, about)
+
+
 def platform_of(tags: Mapping[str, str], asset: str | None = None) -> str | None:
     """The platform that an asset posts to, or else the only one its run is tagged with."""
     tagged = [platform for platform, tag in PLATFORM_TAGS.items() if tag in tags]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, PermanentError, TransientError
+from ettametta_pipelines.publishing import youtube_upload
 from ettametta_pipelines.publishing.ledger import PublicationBusy
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationEvent
@@ -562,3 +564,28 @@ def test_a_range_that_cannot_be_true_costs_bytes_and_no_second_video(
     outcome = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
     assert (outcome.publication.state, outcome.posted) == ("PUBLISHED", True)
     assert (youtube_seen.sessions, len(youtube_seen.videos)) == (1, 1)
+
+
+def test_a_last_chunk_refused_for_its_place_is_sent_again_from_what_the_session_holds(
+    publisher: Publisher,
+    sandbox: SandboxUnderTest,
+    youtube_seen: YouTubeSeen,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when an earlier chunk arrives late, while the last one is on its way."""
+    store = sandbox.server._server.config.app.state.store
+    plain, struck = youtube_upload.YouTubeDelivery._send, []
+
+    def from_behind(self: Any, uri: str, received: int, data: bytes, stalls: Any) -> Any:
+        if received + len(data) == self.media.size and not struck:
+            struck.append(received)
+            ((upload_id, session),) = store.items("youtube_session")
+            store.put("youtube_session", upload_id, session | {"received": 0})
+        return plain(self, uri, received, data, stalls)
+
+    monkeypatch.setattr(youtube_upload.YouTubeDelivery, "_send", from_behind)
+    outcome = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert struck
+    assert struck[0] > 0
+    assert (outcome.posted, youtube_seen.sessions, len(youtube_seen.videos)) == (True, 1, 1)
