@@ -406,3 +406,12 @@ def test_words_of_a_person_are_in_no_experiment() -> None:
     assert assign(policy, name, "Knives", Wishes(title="Mine")) == []
     assert assign(policy, name, "K" * 100, Wishes()) == []
     assert assign(policy, PostName("youtube", "acme", "s", 2), "Knives", Wishes()) == []
+    hooks = policy_with("hook", a="In ten seconds", b="Nobody shows you this")
+    (drawn,) = assign(hooks, name, "Knives", Wishes(title="Mine"))
+    assert drawn.text in ("In ten seconds", "Nobody shows you this")
+    assert assign(hooks, name, "Knives", Wishes(description="Mine")) == []
+
+
+def test_a_picture_is_not_drawn_with_the_words() -> None:
+    policy = policy_with("thumbnail", a="block", b="headline")
+    assert assign(policy, PostName("youtube", "acme", "s"), "Knives", Wishes()) == []

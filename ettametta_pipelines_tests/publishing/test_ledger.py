@@ -183,6 +183,7 @@ def test_every_transition_is_in_the_audit_trail_with_its_fence(
         ("PLANNED", "SESSION_OPEN", 1, "tests"),
         ("SESSION_OPEN", "FINALIZING", 1, "tests"),
     ]
+    assert [e.reason for e in events] == ["planned", "opened", "last"]
     assert events[1].detail == {"chunks": 3}
 
 

@@ -79,7 +79,9 @@ def test_measures_are_of_what_they_name() -> None:
 def test_the_frame_taken_is_the_frame_that_was_scored(tmp_path: Path) -> None:
     path = clip(tmp_path / "count.mp4", picture="color=black:s=320x180:r=30:d=3,geq=lum=16+N*2:cb=128:cr=128")
     probe = require_probe(path)
-    for candidate in scan(path, probe, tmp_path)[1::7]:
+    candidates = scan(path, probe, tmp_path)[1::7]
+    assert candidates
+    for candidate in candidates:
         luma = np.asarray(full_frame(path, probe, candidate.time_s, tmp_path).convert("L"), np.float64)
         frame = (luma.mean() * 219 / 255) / 2
         assert frame == pytest.approx(int(candidate.time_s * 30 + 1e-6), abs=0.6)
