@@ -79,6 +79,10 @@ class PostgresServer(Server):
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://tests@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None else None
+
     def execute(self, statement: str) -> None:
         """One statement outside a transaction, in the maintenance database."""
         import psycopg
@@ -99,7 +103,7 @@ class PostgresServer(Server):
 
     @property
     def _maintenance(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout=5"
+        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout={START_TIMEOUT_S}"
 
     @property
     def _data(self) -> Path:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 
 
 class Server:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -120,7 +121,7 @@ def test_every_package_whose_licence_binds_those_who_pass_it_on_is_named_with_wh
     # It ships the GPL's espeak-ng, and says nothing of a licence in its metadata.
     binding = {"espeakng-loader"}
     for name, one in brought_along().items():
-        about = one.metadata
+        about: Any = one.metadata
         licence = (about.get("License") or "").partition("\n")[0]
         classed = [line for line in about.get_all("Classifier") or [] if line.startswith("License")]
         if COPYLEFT.search(" ".join([about.get("License-Expression") or "", licence, *classed])):

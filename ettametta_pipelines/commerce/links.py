@@ -17,6 +17,7 @@ from ettametta_pipelines.commerce.networks import Networks
 from ettametta_pipelines.commerce.targets import checked_target
 from ettametta_pipelines.csv_rows import NoCsv, csv_rows
 from ettametta_pipelines.failures import PermanentError, PipelineError
+from ettametta_pipelines.link_codes import ALPHABET, CODE_CHARS
 from ettametta_pipelines.state.models import AffiliateLink, AffiliateLinkCode, OAuthConnection
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.untrusted import plain_text
@@ -29,9 +30,6 @@ MAX_IMPORT_BYTES = 256 * 1024
 MAX_IMPORT_ROWS = 1000
 REQUIRED = ("label", "network", "target_url")
 OPTIONAL = ("niches", "commission_note", "fallback_url")
-# No vowels, so that no word is spelt; nothing that looks like something else.
-ALPHABET = "bcdfghjkmnpqrstvwxz23456789"
-CODE_CHARS = 10
 
 
 @dataclass(frozen=True)

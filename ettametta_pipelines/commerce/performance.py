@@ -108,9 +108,8 @@ def orders_by_code(db: StateDatabase, lake: "Lake", window: timedelta) -> dict[s
         # Of two posts of a video on a platform, the newer.
         codes = {Target(str(source), platform): code for code, source, platform in rows}
     found: Counter[str] = Counter()
-    sources = {target.source_id for target in codes}
     for order in orders:
-        seen = touches(order["visits"], order["ordered_at"], Policy(window=window), sources, {})
+        seen = touches(order["visits"], order["ordered_at"], Policy(window=window), codes, {})
         if seen and (code := codes.get(seen[-1].target)):
             found[code] += 1
     return dict(found)

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.gateway.access import Access, by_id
 from ettametta_pipelines.gateway.cache import ReadCache
 from ettametta_pipelines.gateway.operators import Operator, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
+from ettametta_pipelines.operations.last_look import is_silent, last_look
 from ettametta_pipelines.publishing import connections, review
 from ettametta_pipelines.publishing.ledger import IN_DOUBT
 from ettametta_pipelines.publishing.reauth import ACTIVE
@@ -42,9 +44,12 @@ def publication_routes(
     def index(operator: Admitted) -> Response:
         channels = [one for one in connections.connected(db) if access.may(operator, one.account)]
         counts = review.counted(db, accounts=access.accounts_of(operator))
+        looked = last_look(db)
         return page(
             "index.html",
             operator,
+            silent_since=looked if is_silent(looked, utc_now()) else None,
+            ui_url=settings.ui_url,
             channels=len(channels),
             stopped=[channel for channel in channels if channel.status != ACTIVE],
             in_review=sum(counts.get(state, 0) for state in review.NEEDING_A_PERSON),
@@ -63,11 +68,21 @@ def publication_routes(
             (review.DONE, RECENT),
             accounts=accounts,
         )
+        # The queue is half an hour old at times; what has begun since does not wait any more.
+        begun = {
+            (one.platform, one.account_id, one.content_id, one.intent_no)
+            for one in (*in_review, *under_way, *recent)
+        }
         return page(
             "posts.html",
             operator,
             in_review=in_review,
-            planned=[row for row in planned if access.may(operator, row["account"])],
+            planned=[
+                row
+                for row in planned
+                if access.may(operator, row["account"])
+                and (row["platform"], row["account"], row["source_id"], row["intent_no"]) not in begun
+            ],
             under_way=under_way,
             recent=recent,
             recent_limit=RECENT,

@@ -4,7 +4,6 @@ The answers go through the ledger, which checks them and writes who gave them. C
 that starts what was ordered again.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.connections import find
 from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State, not_in_review
+from ettametta_pipelines.publishing.remote_ids import remote_id_of
 from ettametta_pipelines.publishing.tiktok_upload import page_of_post
 from ettametta_pipelines.publishing.tokens import Envelope, another_channel_connected
 from ettametta_pipelines.publishing.trace import publications_told
@@ -27,12 +27,6 @@ from ettametta_pipelines.vendors.youtube import watch_url
 NEEDING_A_PERSON = frozenset({State.NEEDS_REVIEW, State.INCIDENT})
 UNDER_WAY = frozenset(State) - SETTLED
 DONE = SETTLED - NEEDING_A_PERSON
-
-# A post's id, alone or at the end of its address as a browser shows it.
-REMOTE_IDS = {
-    "youtube": re.compile(r"(?:https?://\S*(?:[?&]v=|/shorts/|youtu\.be/))?([A-Za-z0-9_-]{11})(?:[?&#]\S*)?"),
-    "tiktok": re.compile(r"(?:https?://\S*/video/)?([0-9]{8,24})(?:[?#]\S*)?"),
-}
 
 
 def listed(
@@ -105,18 +99,12 @@ class Reviewer:
         Raises PermanentError `bad_post_id`, and what `Ledger.declare_live` raises.
         """
         row = _row(self.db, publication_id)
-        match = REMOTE_IDS[row.platform].fullmatch(found.strip())
-        if match is None:
-            raise PermanentError(
-                f"{found.strip()[:80]!r} is neither the id nor the address of a post on {row.platform}.",
-                code="bad_post_id",
-                remedy="Open the post on the channel and copy its address.",
-            )
+        remote_id = remote_id_of(row.platform, found)
         if row.platform == "youtube":
-            url: str | None = watch_url(self.settings.endpoint("google"), match[1])
+            url: str | None = watch_url(self.settings.endpoint("google"), remote_id)
         else:
-            url = page_of_post(row, match[1])
-        return self._ledger.declare_live(publication_id, match[1], url=url)
+            url = page_of_post(row, remote_id)
+        return self._ledger.declare_live(publication_id, remote_id, url=url)
 
     def post_again(self, publication_id: str) -> Publication:
         """The post is not on the channel: settle it as failed by this person's word and order the next intent.

@@ -44,6 +44,6 @@ def test_the_error_that_is_stored_of_any_tick_says_no_secret(
 
 def test_definitions_that_are_built_again_are_wrapped_once(settings_env: Settings) -> None:
     for _ in range(2):
-        sensors = build_definitions(settings_env).get_repository_def().sensor_defs
+        sensors: list[Any] = list(build_definitions(settings_env).get_repository_def().sensor_defs)
     assert all(hasattr(one.evaluate_tick, "__wrapped__") for one in sensors)
     assert not any(hasattr(one.evaluate_tick.__wrapped__, "__wrapped__") for one in sensors)

@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 KINDS = {
     "schedule": (InstigatorType.SCHEDULE, ScheduleInstigatorData("0 2 * * *")),

@@ -13,6 +13,7 @@ from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery import snapshots
 from ettametta_pipelines.discovery.assets import ASSETS
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES, YOUTUBE_CANDIDATES
+from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
 from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.discovery.signal_assets import quarantined_candidates, video_snapshots
 from ettametta_pipelines.discovery.signal_contracts import QUARANTINED_CANDIDATES, VIDEO_SNAPSHOTS
@@ -26,7 +27,6 @@ from ettametta_pipelines.discovery.snapshots import (
 from ettametta_pipelines.discovery.window import Window
 from ettametta_pipelines.discovery.youtube_collector import (
     CollectionLimits,
-    MeteredYouTube,
     YouTubeCollector,
 )
 from ettametta_pipelines.partitions import day_niche_key

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.cli import app
 from ettametta_pipelines.demo import run_demo
+from ettametta_pipelines.media.inbox import drop_upload
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.lake import open_lake
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
@@ -95,8 +96,7 @@ def test_without_declared_rights_a_video_is_rendered_and_held_back(
 ) -> None:
     from ettametta_pipelines import demo as demo_module
 
-    original = demo_module.drop_upload
-    monkeypatch.setattr(demo_module, "drop_upload", lambda *a, **k: original(*a, **(k | {"stated": {}})))
+    monkeypatch.setattr(demo_module, "drop_upload", lambda *a, **k: drop_upload(*a, **(k | {"stated": {}})))
     code, printed = demo(settings_env, [make_clip("mystery.mp4", seed=5)])
     assert code == 1
     # The synthesised clip is posted, the one without rights is not.

@@ -43,7 +43,7 @@ def timed(act: Callable[[], Any]) -> tuple[float, Any]:
 
 
 @contextmanager
-def _s3() -> Iterator[tuple[Any, Any]]:
+def s3_behind_a_proxy() -> Iterator[tuple[Any, Any]]:
     """A bucket of moto's server, and the proxy before it."""
     import boto3
 
@@ -84,7 +84,7 @@ def s3_in_trouble(home: Path) -> Outcome:
     data = random.Random(7).randbytes(200_000)
     big = home / "big"
     big.write_bytes(random.Random(8).randbytes(17_000_000))
-    with _s3() as (bucket, proxy):
+    with s3_behind_a_proxy() as (bucket, proxy):
         store = bucket.store(endpoint=proxy.url)
         kept = store.put("there", data)
         operations: dict[str, Callable[[], Any]] = {
@@ -150,7 +150,7 @@ def s3_silent(home: Path) -> Outcome:
     from ettametta_pipelines.failures import TransientError
 
     outcome = Outcome()
-    with _s3() as (bucket, _), Line(urlsplit(bucket.endpoint).port or 0) as line:
+    with s3_behind_a_proxy() as (bucket, _), Line(urlsplit(bucket.endpoint).port or 0) as line:
         store = bucket.store(endpoint=f"http://127.0.0.1:{line.port}")
         store.put("there", b"x" * 1000)
         line.mood = Mood.SILENT
@@ -173,7 +173,7 @@ def lines_break(home: Path) -> Outcome:
     outcome = Outcome()
     with SandboxServer(home) as sandbox, Line(sandbox.port) as line:
         url = f"http://127.0.0.1:{line.port}"
-        endpoint = VendorEndpoint("stripe", "sandbox", url, "test", timeout_s=1.0, max_retries=0)
+        endpoint = VendorEndpoint("stripe", "sandbox", url, "test", timeout_s=5.0, max_retries=0)
         said: dict[str, str] = {}
         for mood in (Mood.GOOD, Mood.LATE, Mood.CUT, Mood.SILENT):
             line.mood = mood
@@ -187,7 +187,7 @@ def lines_break(home: Path) -> Outcome:
                 mood in (Mood.CUT, Mood.SILENT) and isinstance(answer, TransientError)
             )
             outcome.must(is_right, f"a vendor over a line that is {mood}: {answer!r}")
-            outcome.must(took < 5, f"{mood}: {took:.1f} s")
+            outcome.must(took < 30, f"{mood}: {took:.1f} s")
             name = answer.code if isinstance(answer, PipelineError) else "answered"
             said[mood] = f"{mood} {name} in {took:.1f} s"
         outcome.measured("vendor: " + ", ".join(said.values()))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 
 ROOT = Path(ettametta_pipelines.__file__).parents[1]
-APPS = {"youtube": YouTubeResource, "tiktok": TikTokResource}
+APPS: dict[str, Any] = {"youtube": YouTubeResource, "tiktok": TikTokResource}
 KINDS = {"youtube": "youtube_video", "tiktok": "tiktok_post"}
 
 

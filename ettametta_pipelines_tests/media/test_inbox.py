@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from moto.s3.models import s3_backends
@@ -329,8 +330,8 @@ def test_a_file_that_grows_while_it_is_read_waits(local: Inbox, monkeypatch: pyt
     key = local.place("clip.mp4", b"half")
     read = ObjectStore.iter_chunks
 
-    def growing(self: ObjectStore, name: str, *arguments: int) -> Iterator[bytes]:
-        yield from read(self, name, *arguments)
+    def growing(self: ObjectStore, name: str, **options: int) -> Iterator[bytes]:
+        yield from read(self, name, **options)
         path = self.local_path(name)
         assert path is not None
         with path.open("ab") as file:
@@ -353,5 +354,5 @@ def test_a_sidecar_is_never_parted_from_its_upload() -> None:
 
 def test_a_daemon_that_was_away_sweeps_when_it_is_back() -> None:
     position = Position.load(SWEPT)
-    assert not position.sweep_is_due(NOW + timedelta(hours=1), inbox.ZoneInfo("UTC"))
-    assert position.sweep_is_due(NOW + timedelta(hours=11, minutes=59, seconds=61), inbox.ZoneInfo("UTC"))
+    assert not position.sweep_is_due(NOW + timedelta(hours=1), ZoneInfo("UTC"))
+    assert position.sweep_is_due(NOW + timedelta(hours=11, minutes=59, seconds=61), ZoneInfo("UTC"))

@@ -17,12 +17,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
 from rich.console import Console
 from rich.table import Table
 
+from ettametta_pipelines.automation.served import set_pool_limits
 from ettametta_pipelines.demo import run_demo
-from ettametta_pipelines.devserver import set_pool_limits
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
 from ettametta_pipelines_tests.production.servers import S3, PgBouncer, Redis, find_pgbouncer
@@ -114,7 +115,8 @@ def main(videos: list[Path]) -> int:
         settings = get_settings()
         if run_demo(settings, videos, console):
             return 1
-        set_pool_limits(os.environ)
+        with dg.DagsterInstance.get() as instance:
+            set_pool_limits(instance)
         console.print("The line once more, which must change nothing ...")
         said = io.StringIO()
         code = run_demo(settings, videos, Console(file=said, width=200))

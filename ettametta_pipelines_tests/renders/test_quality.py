@@ -1,6 +1,7 @@
 """The checks of finished files: each fails on the fault it is for, alone, and good files pass them all."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,7 +239,7 @@ def test_frames_that_were_not_shown_are_an_error(good: Path, tmp_path: Path) -> 
 def test_a_playing_without_its_summary_is_an_error(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(playback, "SUMMARY", playback.re.compile("never"))
+    monkeypatch.setattr(playback, "SUMMARY", re.compile("never"))
     with pytest.raises(PlaybackUnreadable, match="loudness"):
         play(good, require_probe(good), RENDITION, tmp_path)
 
