@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz mutants coverage faults hostile bench load soak scale handbook manifests-audit audit images format clean
+.PHONY: help demo demo-production dev test test-gpu-worker bench-gpu lint types unit fuzz mutants coverage faults hostile bench load soak scale scale-measured handbook manifests-audit audit images images-gpu format clean
 
 help:
 	@echo "make demo                     run the whole line once on this machine and print what it made"
@@ -13,20 +13,22 @@ help:
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make test-gpu-worker          the GPU worker's tests alone: tiny models on this machine's processor"
-	@echo "make bench-gpu                time the GPU worker with full-size models, where there is a GPU"
+	@echo "make bench-gpu                time the GPU worker with a full-size model; without a GPU, rehearse it"
 	@echo "make fuzz                     random recipes, hostile messages, files and forms at length (RANDOM_RECIPES=50 FUZZ_EXAMPLES=500 for less)"
-	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS='*_*7' for some)"
+	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS=30 of each for less)"
 	@echo "make coverage                 run all tests but the browser's and count the branches they take, by room"
-	@echo "make hostile                  send some 120 hostile uploads through the line; a table of what became of each"
+	@echo "make hostile                  send some 150 hostile uploads through the line; a table of what became of each"
 	@echo "make faults                   every fault, from kill -9 at every point to a full disk, and a table of what held"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"
 	@echo "make load                     mixed requests on two gateways with Postgres, also in bad conditions"
 	@echo "make soak                     the same for half an hour, watching memory (SOAK_MINUTES=5 for less)"
 	@echo "make scale                    make the tables of docs/scale.md again"
+	@echo "make scale-measured           count what a video costs the servers, then make those tables (five minutes)"
 	@echo "make manifests-audit          check the manifests and Dockerfiles with checkov"
 	@echo "make audit                    ask what is known against the pinned packages, and list licences"
-	@echo "make images                   build the image with podman where no registry is reached, and try the manifests"
+	@echo "make images                   build the image with podman where no registry is reached, and play the dev overlay with it"
+	@echo "make images-gpu               the same for the GPU worker's image, with one tiny clip on this processor"
 	@echo "make format                   format the code"
 
 $(BIN)/python:
@@ -85,8 +87,7 @@ fuzz: $(VENV)/.installed-dev
 
 # Of `mutants/` only this copy of the code is changed.
 mutants: $(VENV)/.installed-dev
-	$(BIN)/mutmut run --max-children $${PYTEST_WORKERS:-2} $${MUTANTS:-}
-	$(BIN)/python -m ettametta_pipelines_tests.mutants
+	$(BIN)/python -m ettametta_pipelines_tests.mutants --workers $${PYTEST_WORKERS:-2} --each $${MUTANTS:-120}
 
 coverage: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh
@@ -136,6 +137,11 @@ soak: $(VENV)/.installed-dev
 scale: $(VENV)/.installed-dev
 	$(BIN)/python -m ettametta_pipelines_tests.load.scale
 
+scale-measured: $(VENV)/.installed-dev
+	scripts/install_test_servers.sh
+	$(BIN)/python -m ettametta_pipelines_tests.load.measure
+	$(BIN)/python -m ettametta_pipelines_tests.load.scale
+
 handbook: $(VENV)/.installed-dev
 	$(BIN)/python scripts/filter_pictures.py docs/filters
 	$(BIN)/python scripts/handbook_pictures.py docs/handbook/pictures
@@ -167,9 +173,14 @@ audit: $(VENV)/.installed-dev
 	  $(SUPPLY)/bin/python scripts/audit.py $(if $(AUDIT_STRICT),--strict) && \
 	  $(SUPPLY)/bin/pip-licenses --python $(BIN)/python --summary --order=count
 
-images:
-	scripts/build_images.sh pipelines
-	scripts/play_manifests.sh
+# For root, with podman, buildah, runc, catatonit, debootstrap and iproute2.
+images: $(VENV)/.installed-dev
+	scripts/build_images.sh pipelines servers
+	$(BIN)/python scripts/play_overlay.py
+
+images-gpu: $(VENV)/.installed-dev
+	scripts/build_images.sh gpu
+	$(BIN)/python scripts/try_gpu_image.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

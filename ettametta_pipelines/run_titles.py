@@ -60,6 +60,16 @@ def name_run_of_inputs(inputs: Iterable[Any]) -> None:
     _tag(context, about)
 
 
+def name_run_of_videos(context: dg.AssetExecutionContext, tables: Iterable[pd.DataFrame]) -> None:
+    """Tag a run of several videos with their number, and with account and niche where all of them have the same."""
+    about: dict[str, Any] = {TITLE_TAG: f"{len(context.partition_keys)} videos"}
+    sources = [table.iloc[0] for table in tables if len(table) == 1 and "niche" in table.columns]
+    for tag in (ACCOUNT_TAG, NICHE_TAG):
+        found = {source[FACTS[tag]] for source in sources}
+        about[tag] = found.pop() if len(found) == 1 else None
+    _tag(context, about)
+
+
 def platform_of(tags: Mapping[str, str], asset: str | None = None) -> str | None:
     """The platform that an asset posts to, or else the only one its run is tagged with."""
     tagged = [platform for platform, tag in PLATFORM_TAGS.items() if tag in tags]

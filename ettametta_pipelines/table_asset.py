@@ -17,26 +17,41 @@ from ettametta_pipelines.freshness import freshness_of
 from ettametta_pipelines.run_titles import name_run_of_inputs, title_given
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.tables import table_metadata
+from ettametta_pipelines.video_groups import each_video, table_inputs
 
 
 def table_asset(
-    contract: TableContract, *, group_name: str, **options: Any
+    contract: TableContract, *, group_name: str, videos_per_run: int | None = None, **options: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Decorates the function that makes the table of `contract`; `options` are those of `dg.asset`."""
+    """Decorates the function that makes the table of `contract`; `options` are those of `dg.asset`.
+
+    With `videos_per_run` a backfill takes so many source videos in one run, each on its own (`video_groups.py`); for
+    cheap stages without checks and side effects only.
+    """
 
     def decorate(body: Callable[..., Any]) -> dg.AssetsDefinition:
         if body.__name__ != contract.name:
             raise ValueError(f"{body.__name__} makes the table {contract.name}: they must be called the same")
+        told = _told(body)
+        if videos_per_run is not None:
+            if "check_specs" in options:
+                raise ValueError(
+                    f"{contract.name} has checks, which a run of several videos would not report"
+                )
+            options["ins"] = table_inputs(body)
+            options["backfill_policy"] = dg.BackfillPolicy.multi_run(videos_per_run)
+            told = each_video(contract.name, told)
         # With checks declared an asset has several outputs, of which Dagster must be told the table's type.
         made = dg.asset(
             group_name=group_name,
             owners=[f"team:{group_name}"],
             io_manager_key="tables",
-            dagster_type=pd.DataFrame,
+            # A run of several videos has written its tables when it is done.
+            dagster_type=pd.DataFrame if videos_per_run is None else Any,
             metadata=table_metadata(contract),
             freshness_policy=freshness_of(contract.name),
             **options,
-        )(_told(body))
+        )(told)
         assert isinstance(made, dg.AssetsDefinition)
         return made
 

@@ -13,6 +13,8 @@ GPU_PRIORITY_TAG = "ettametta/gpu_priority_class"
 RUN_SIZE_TAG = "ettametta/size"
 SLOT_TAG = "ettametta/slot"
 TELL_TAG = "ettametta/tell"
+# Of a run for several videos: those it could not make, with commas.
+FAILED_VIDEOS_TAG = "ettametta/failed_videos"
 
 # Backfills run below everything an operator or the night is waiting for.
 PRIORITY_TAG = "dagster/priority"

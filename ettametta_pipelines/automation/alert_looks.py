@@ -23,7 +23,7 @@ from ettametta_pipelines.operations.alert_routes import Severity, Thresholds
 from ettametta_pipelines.operations.findings import Finding, Looked, Occurrence
 from ettametta_pipelines.run_titles import platform_of
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
 
 FAILED_RUN, FAILED_CHECK, STUCK_RUN, STALE, HELD_POOL = (
     "failed_run", "failed_check", "stuck_run", "stale_asset", "held_pool",
@@ -178,8 +178,8 @@ def _with_repairs(
     done = _succeeded_later(desk, since)
     wanted: dict[str, set[str]] = defaultdict(set)
     for run in runs.values():
-        if (step := _failed_step(run)) in desk.groups and PARTITION_TAG in run.tags:
-            wanted[step].add(run.tags[PARTITION_TAG])
+        if (step := _failed_step(run)) in desk.groups:
+            wanted[step].update(_failed_partitions(run))
     made = {
         (asset, of): at
         for asset, parts in wanted.items()
@@ -188,8 +188,11 @@ def _with_repairs(
 
     def repaired(one: Occurrence) -> bool:
         run = runs[one.subject]
-        times = (done.get(_work_of(run)), made.get((_failed_step(run), run.tags.get(PARTITION_TAG, ""))))
-        return any(at is not None and at > one.at for at in times)
+        again = done.get(_work_of(run))
+        parts = [made.get((_failed_step(run), part)) for part in _failed_partitions(run)]
+        return (again is not None and again > one.at) or (
+            bool(parts) and all(at is not None and at > one.at for at in parts)
+        )
 
     return [
         replace(
@@ -197,6 +200,12 @@ def _with_repairs(
         )
         for finding in findings
     ]
+
+
+def _failed_partitions(run: dg.DagsterRun) -> list[str]:
+    """The partition a run failed for, or of several videos those it could not make."""
+    of = run.tags.get(PARTITION_TAG) or run.tags.get(FAILED_VIDEOS_TAG)
+    return of.split(",") if of else []
 
 
 def _failed_step(run: dg.DagsterRun) -> str:

@@ -118,7 +118,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         day = _local_day(context, zone, days_ago=1)
         spent = _spent_searches(state, context.scheduled_execution_time, settings)
         if spent:
-            from ettametta_pipelines.billing.breadth import niches_by_plan
+            from ettametta_pipelines.discovery.breadth import niches_by_plan
             from ettametta_pipelines.discovery.search_desk import configured_policy, park_night
 
             database = state.open()
@@ -235,7 +235,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def parked_searches(
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        from ettametta_pipelines.billing.breadth import niches_by_plan
+        from ettametta_pipelines.discovery.breadth import niches_by_plan
         from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
 
         database = state.open()

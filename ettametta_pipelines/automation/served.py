@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 STORAGE = "storage-is-there"
 # Then they start all the same, and show what is wrong.
 WAIT_S = 120.0
+# Dagster looks at backfills every 30 seconds and has no setting for it: half a minute before the first run, and as long
+# again before its end is seen. A look takes milliseconds.
+BACKFILLS_EVERY_S = 5
 LOOK_EVERY_S = 5.0
 # A busy machine answers late; only what was not there so many times in a row is started anew.
 GONE_AFTER_LOOKS = 2
@@ -36,6 +39,13 @@ POOL_LIMITS = {
     "renders": 2, "publish_youtube": 1, "publish_tiktok": 1, "gpu": 1, "cinematic": 1, "veo": 2,
     "siliconflow": 2,
 }  # fmt: skip
+
+
+def look_at_backfills_often() -> None:
+    """In this process, before the daemon starts. Its loop reads the constant when it begins."""
+    from dagster._daemon import controller
+
+    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = BACKFILLS_EVERY_S
 
 
 def set_pool_limits(instance: dg.DagsterInstance) -> None:
@@ -82,6 +92,7 @@ def daemon(folder: Path) -> Callable[[], object]:
     with dg.DagsterInstance.get() as instance:
         set_pool_limits(instance)
     (folder / STORAGE).touch()
+    look_at_backfills_often()
     wait_for(folder / SOCKET)
     return run_daemon
 

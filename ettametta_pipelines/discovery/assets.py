@@ -103,8 +103,8 @@ midnight Pacific, when there is quota that no niche's news needs.
 def youtube_candidates(
     context: dg.AssetExecutionContext, config: YouTubeConfig, state: StateResource, youtube: YouTubeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    from ettametta_pipelines.billing.breadth import breadth_in_words, niches_by_plan
     from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.breadth import breadth_in_words, niches_by_plan
     from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
     from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchPolicy
     from ettametta_pipelines.discovery.window import publication_window
@@ -181,8 +181,7 @@ def tiktok_candidates(
     from ettametta_pipelines.discovery import report
     from ettametta_pipelines.discovery.tiktok_collector import TikTokAccount, collect_tiktok
     from ettametta_pipelines.discovery.window import publication_window
-    from ettametta_pipelines.publishing.connections import connected
-    from ettametta_pipelines.publishing.tokens import access_token
+    from ettametta_pipelines.state.connected import own_channels
 
     started = monotonic()
     with failure_policy(context), state.open() as db:
@@ -194,11 +193,11 @@ def tiktok_candidates(
             day,
             window,
             connected={
-                c.account: TikTokAccount(c.account, c.channel_id, c.channel_title)
-                for c in connected(db)
-                if c.platform == "tiktok"
+                own.account: TikTokAccount(own.account, own.channel_id, own.title)
+                for own in own_channels(db)
+                if own.platform == "tiktok"
             },
-            creator_of=lambda account: app.creator(access_token(db, app, account, "tiktok")),
+            creator_of=lambda account: tiktok.creator(db, account),
             clock=utc_now,
             research=app.research_videos if get_settings().tiktok_research_api else None,
         )

@@ -22,7 +22,7 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
 
-RECENT = 50
+LISTED, RECENT = 100, 50
 # A file of the lake, written anew every few minutes.
 PLANNED_KEPT_S = 15.0
 
@@ -32,7 +32,7 @@ def publication_routes(
 ) -> APIRouter:
     """`/` and `/publications`."""
     routes = APIRouter()
-    a_post = by_id("publication_id", lambda one: review.account_of(db, one), review.unknown_publication)
+    a_post = by_id("publication_id", lambda one: review.account_of(db, one), str, review.unknown_publication)
     Admitted = Annotated[Operator, Depends(access.operator)]
     Reader = Annotated[Operator, Depends(access.reader(a_post))]
     Posted = Annotated[PostedForm, Depends(access.changer(a_post))]
@@ -61,9 +61,13 @@ def publication_routes(
     def posts(operator: Admitted) -> Response:
         accounts = access.accounts_of(operator)
         planned = cache.read_here("planned", "posts", PLANNED_KEPT_S, lambda: planned_posts(store))
-        in_review = review.listed(db, review.NEEDING_A_PERSON, accounts=accounts)
-        under_way = review.listed(db, review.UNDER_WAY, accounts=accounts)
-        recent = review.listed(db, review.DONE, limit=RECENT, accounts=accounts)
+        in_review, under_way, recent = review.lists(
+            db,
+            (review.NEEDING_A_PERSON, LISTED),
+            (review.UNDER_WAY, LISTED),
+            (review.DONE, RECENT),
+            accounts=accounts,
+        )
         # The queue is half an hour old at times; what has begun since does not wait any more.
         begun = {
             (one.platform, one.account_id, one.content_id, one.intent_no)

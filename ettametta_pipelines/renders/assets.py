@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.recipe import Recipe
     from ettametta_pipelines.renders.voiceover import VoiceWish
 
+# Two runs of ten keep two processors busy; a start costs as much as the pictures of a short video.
+THUMBNAILS_PER_RUN = 10
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
 CHECKS = {
@@ -483,6 +485,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     group_name="renders",
     kinds={"ffmpeg", "numpy", "jpeg"},
     pool="thumbnails",
+    videos_per_run=THUMBNAILS_PER_RUN,
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with
 the subject in it, faces before all. Each is cut twice, wide (1280x720) and upright (1080x1920, around the subject),
@@ -501,6 +504,7 @@ def thumbnails(
     media_analysis: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.media.stills import from_words
     from ettametta_pipelines.media.subject import track_from_json
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
@@ -516,6 +520,7 @@ def thumbnails(
             scratch=get_settings().home_dir / "scratch",
             subject=track_from_json(store.open().get(key)) if (key := analysis.get("subject_key")) else None,
             title=source["title"],
+            scored=from_words(analysis["stills"]),
         )
     shown = [t for t in kept if t.row["rank"] == 1 or t.row["variant"] == "plain"]
     strip = picture_strip(

@@ -29,7 +29,7 @@ from ettametta_pipelines.operations.findings import Finding
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
 
 VIDEOS = dg.StaticPartitionsDefinition([f"v{n}" for n in range(6)])
 
@@ -133,6 +133,21 @@ def test_a_failure_is_repaired_by_the_same_partition_going_well_however_it_was_r
     (finding,) = failed_runs(desk(instance, settings))
     assert [one.what for one in finding.open] == ["v1"]
     assert len(finding.occurrences) == 2
+
+
+def test_a_run_of_several_videos_is_repaired_once_those_it_could_not_make_are_made(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    failed = run(instance, "v0", "gemini")
+    tags = {"dagster/partition": "", FAILED_VIDEOS_TAG: "v0,v1", TITLE_TAG: "3 videos"}
+    instance.add_run_tags(failed, tags)
+    time.sleep(0.01)
+    run(instance, "v0")
+    (finding,) = failed_runs(desk(instance, settings))
+    assert [one.what for one in finding.open] == ["3 videos"]
+    run(instance, "v1")
+    (finding,) = failed_runs(desk(instance, settings))
+    assert finding.open == ()
 
 
 def test_a_worker_that_was_killed_is_told_of_though_no_step_failed(

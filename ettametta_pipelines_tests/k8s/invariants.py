@@ -12,7 +12,7 @@ EXTERNAL_SECRETS = {"ettametta-tls"}
 # Read by Dagster, by libraries or by the system, and not through settings.py.
 OTHERS_VARIABLES = {
     "DAGSTER_HOME", "DAGSTER_POSTGRES_URL", "DAGSTER_CURRENT_IMAGE", "DAGSTER_DISABLE_TELEMETRY",
-    "DAGSTER_DAEMON_HEARTBEAT_TOLERANCE", "DAGSTER_RUN_JOB_NAME", "HOME", "HF_HUB_OFFLINE",
+    "DAGSTER_DAEMON_HEARTBEAT_TOLERANCE", "DAGSTER_RUN_JOB_NAME", "HOME", "HF_HUB_OFFLINE", "HF_TOKEN",
 }  # fmt: skip
 KNOWN_VARIABLES = OTHERS_VARIABLES | {
     (field.alias or name).upper() for name, field in Settings.model_fields.items()
@@ -344,5 +344,5 @@ def _environment_references(container: Document) -> Iterator[tuple[str, Any]]:
                 yield kind, source[key]["name"]
     for row in container.get("env", []):
         for kind, key in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
-            if key in row.get("valueFrom", {}):
+            if key in row.get("valueFrom", {}) and not row["valueFrom"][key].get("optional"):
                 yield kind, row["valueFrom"][key]["name"]

@@ -1,5 +1,6 @@
 """The cluster's own settings: Dagster's instance file, the sizes of runs, the GPU pod, the move to a new version."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,21 @@ def _class_of(data: ConfigurableClassData) -> type[ConfigurableClass]:
 
     found: type[ConfigurableClass] = getattr(importlib.import_module(data.module_name), data.class_name)
     return found
+
+
+@pytest.mark.parametrize("component", ["code", "gateway", "daemon", "webserver", "metrics"])
+def test_the_dev_overlays_settings_are_taken(component: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A signing key was shorter than is allowed once: the code location and the gateway did not start.
+    documents = render("dev")
+    pod = named(documents, "Deployment", f"ettametta-{component}")["spec"]["template"]["spec"]
+    for source in pod["containers"][0]["envFrom"]:
+        kind = "ConfigMap" if "configMapRef" in source else "Secret"
+        data = named(documents, kind, next(iter(source.values()))["name"])["data"]
+        for name, value in data.items():
+            monkeypatch.setenv(name, value if kind == "ConfigMap" else base64.b64decode(value).decode())
+    monkeypatch.setenv("POD_NAMESPACE", "ettametta")
+    settings = load_settings()
+    assert settings.production_domain == "studio.localhost"
 
 
 def test_an_instance_file_with_a_misspelt_setting_is_refused(tmp_path: Path) -> None:

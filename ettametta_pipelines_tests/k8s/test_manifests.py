@@ -26,6 +26,7 @@ MINORS = ("1.33", "1.37")
 OTHERS_FIELDS = {
     "external-secrets.io/v1/ExternalSecret": {"secretStoreRef", "target", "refreshInterval"},
     "monitoring.coreos.com/v1/PodMonitor": {"selector", "podMetricsEndpoints"},
+    "monitoring.coreos.com/v1/PrometheusRule": {"groups"},
     "keda.sh/v1alpha1/ScaledObject": {"scaleTargetRef", "triggers", "minReplicaCount", "maxReplicaCount"},
     "keda.sh/v1alpha1/TriggerAuthentication": {"secretTargetRef"},
     "karpenter.sh/v1/NodePool": {"template", "limits", "disruption"},
@@ -314,6 +315,36 @@ def test_runs_are_started_with_the_code_locations_image(overlay: str) -> None:
     documents, job = render(overlay), run_job(overlay, "renditions")
     image = job["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image == _container(documents, "ettametta-code")["image"]
+
+
+def test_every_overlay_is_looked_at() -> None:
+    assert {path.parent.name for path in (ROOT / "k8s/overlays").glob("*/kustomization.yaml")} == set(
+        OVERLAYS
+    )
+
+
+def test_prometheus_is_told_of_every_exporter_and_let_in() -> None:
+    # Monitors once selected labels that no pod had: every rule would have been silent for ever.
+    documents = render("production")
+    monitors = of_kind(documents, "PodMonitor")
+    (way_in,) = [
+        one for one in of_kind(documents, "NetworkPolicy") if one["metadata"]["name"] == "from-monitoring"
+    ]
+    let_in = {entry["port"] for rule in way_in["spec"]["ingress"] for entry in rule["ports"]}
+    assert {monitor["metadata"]["name"] for monitor in monitors} == {
+        "ettametta-gateway", "ettametta-metrics", "ettametta-render-node",
+    }  # fmt: skip
+    for monitor in monitors:
+        found = [pod for pod in pods(documents) if matches(monitor["spec"]["selector"], pod.labels)]
+        assert len(found) == 1, monitor["metadata"]["name"]
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        ports = {port["name"]: port["containerPort"] for port in found[0].containers[0]["ports"]}
+        assert ports[endpoint["port"]] in let_in
+        assert matches(way_in["spec"]["podSelector"], found[0].labels)
+        assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": monitor["metadata"]["name"]}]
+    (rules,) = of_kind(documents, "PrometheusRule")
+    assert rules["spec"]["groups"]
+    assert len(named(documents, "ConfigMap", "ettametta-dashboards")["data"]) == 2
 
 
 def _helm_values() -> Iterator[Any]:

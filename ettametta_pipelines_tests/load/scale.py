@@ -1,6 +1,7 @@
 """A model of growth: where a house of one cluster breaks, in which order, and what it costs; checked by simulation.
 
-Every input is a constant with its source. `plan` is the closed form for a month's number of videos; `simulate` lets a
+Every input is a constant with its source; those that can be counted here are read from `measured.json`, which
+`measure.py` writes. `plan` is the closed form for a month's number of videos; `simulate` lets a
 day's uploads arrive by chance and be rendered and posted, and tests hold the two against each other. `make scale`
 writes the tables of docs/scale.md between its marks; a test asserts that the page says what the program says.
 
@@ -10,12 +11,14 @@ writes the tables of docs/scale.md between its marks; a test asserts that the pa
 
 import argparse
 import heapq
+import json
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+MEASURED_FILE = Path(__file__).with_name("measured.json")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 SIZES = (10_000, 1_000_000, 100_000_000)
 DAYS, DAY_S = 30, 86_400.0
@@ -30,26 +33,33 @@ class Given:
     source: str
 
 
+COUNTED = json.loads(MEASURED_FILE.read_text())
+ADDED = COUNTED["a_video"]
+SETS = {int(count): seconds for count, seconds in COUNTED["partition_set_s"].items()}
 MEASURED, PUBLISHED, CHOSEN = "measured", "published", "chosen"
+BY_COUNT = f"{MEASURED}: `make scale-measured`"
 # Costs are list prices of one large region, on demand, as of November 2026, and stand for their order of magnitude.
 INPUTS = {
     "render_s": Given(36.3, "s a video", f"{MEASURED}: `make bench`, renders: a minute of video, three formats, 2 processors"),
     "render_processors": Given(2, "processors a render", f"{MEASURED}: same"),
     "run_overhead_s": Given(4.5, "s a run", f"{MEASURED}: a run launched through the queue on 2 processors, less its step"),
-    "runs": Given(2, "runs a video", f"{MEASURED}: `make demo`: 8 runs of 4 source videos"),
-    "events": Given(225, "event rows a video", f"{MEASURED}: `make demo`: 900 rows of `event_logs` of those runs"),
-    "state_writes": Given(60, "state transactions a video", f"{CHOSEN}: claims, quota, slots and events of one video"),
+    "runs": Given(ADDED["runs"], "runs a video", BY_COUNT),
+    "events": Given(ADDED["event_rows"], "event rows a video", f"{BY_COUNT}: rows of `event_logs` that a video adds"),
+    "event_bytes": Given(COUNTED["event_row_bytes"], "bytes an event row", f"{BY_COUNT}: `event_logs` with its indexes"),
+    "writes": Given(ADDED["writing_transactions"], "writing transactions a video", f"{BY_COUNT}: transaction numbers that Postgres gave out, state and Dagster"),
     "write_limit": Given(1_500, "transactions/s", f"{PUBLISHED}: order of a cloud Postgres of 8 processors, synchronous commit"),
-    "connections": Given(6, "connections a run", f"{CHOSEN}: Dagster's storage opens one a query; state, run and step worker"),
+    "connections": Given(3, "connections a run", f"{CHOSEN}: one each for events, runs and state, as docs/production.md counts"),
     "connection_limit": Given(400, "connections", f"{PUBLISHED}: common `max_connections` before a pooler is needed"),
     "partition_limit": Given(100_000, "partitions an asset", f"{PUBLISHED}: Dagster's documentation on dynamic partitions"),
+    "partition_load_s": Given(1.0, "s", f"{CHOSEN}: what reading an asset's partitions may take of a page of the UI or a tick"),
     "kept_days": Given(90, "days", f"{CHOSEN}: `ETTAMETTA_ARCHIVE_AFTER_DAYS`, then a partition leaves"),
     "event_limit": Given(1e9, "event rows", f"{CHOSEN}: where one `event_logs` table takes hours to vacuum"),
-    "keys": Given(46, "objects a video", f"{MEASURED}: `make demo`: 184 objects under `uploads/` and `media/` of 4 source videos"),
+    "keys": Given(ADDED["objects"], "objects a video", f"{BY_COUNT}: media, uploads and tables"),
     "list_page": Given(1_000, "keys a page", f"{PUBLISHED}: S3 ListObjectsV2"),
     "list_s": Given(0.15, "s a page", f"{PUBLISHED}: order of S3's answer"),
     "list_budget_s": Given(60, "s", f"{CHOSEN}: what a full look at the store may take within a sensor's tick"),
-    "s3_requests": Given(150, "requests a video", f"{CHOSEN}: parts of uploads, ranges of reads, tables"),
+    "s3_requests": Given(ADDED["s3_requests"], "requests a video", f"{BY_COUNT}: lines of the S3 server's log"),
+    "s3_writes": Given(ADDED["s3_writes"], "of them writes", f"{BY_COUNT}: PUT, POST and DELETE"),
     "s3_put_limit": Given(3_500, "writes/s a prefix", f"{PUBLISHED}: S3 performance guidelines"),
     "peak": Given(3.0, "times the mean", f"{CHOSEN}: an agency's day: most uploads in eight hours"),
     "posts": Given(1.0, "YouTube posts a video", f"{CHOSEN}"),
@@ -97,6 +107,7 @@ class Plan:
     connections: float
     keys: float
     list_s: float
+    requests_a_s: float
     puts_a_s: float
     costs: dict[str, float]
 
@@ -111,21 +122,31 @@ def plan(videos: int) -> Plan:
     gpu_hours = a_day * g("generated") * (g("gpu_s") + g("gpu_load_s") / g("gpu_batch")) / 3600
     gpus = math.ceil(gpu_hours / 24 * g("peak") / FULL_AT)
     keys = videos * g("keys") * g("kept_days") / DAYS
-    rows_a_s = peak_a_s * g("state_writes")
+    rows_a_s = peak_a_s * g("writes")
     databases = max(1, math.ceil(rows_a_s / g("write_limit")))
     costs = {
         "processors": a_day * DAYS * busy_s * g("render_processors") / 3600 * g("cpu_price"),
         "GPUs": gpu_hours * DAYS * g("gpu_price"),
         "storage": videos * g("stored_mb") / 1000 * g("kept_days") / DAYS * g("stored_price")
-        + videos * g("s3_requests") * g("request_price"),
+        + videos * g("s3_writes") * g("request_price"),
         "databases": databases * g("database_price"),
     }
     return Plan(
         videos, a_day, peak_a_s, workers, a_day * busy_s / DAY_S / workers, posts,
         math.ceil(posts / g("insert_quota") * 1.1), math.ceil(posts / g("granted_quota") * 1.1), gpu_hours, gpus,
         a_day * g("kept_days"), a_day * g("events") * g("kept_days"), rows_a_s, workers * g("connections"), keys,
-        keys / g("list_page") * g("list_s"), peak_a_s * g("s3_requests"), costs,
+        keys / g("list_page") * g("list_s"), peak_a_s * g("s3_requests"), peak_a_s * g("s3_writes"), costs,
     )  # fmt: skip
+
+
+def partition_load_s(count: float) -> float:
+    """Seconds to read so many keys of a dynamic set: between what was measured by a straight line, beyond it as the last."""
+    sizes = sorted(SETS)
+    for low, high in zip([0, *sizes], sizes, strict=False):
+        if count <= high:
+            begin = SETS.get(low, 0.0)
+            return begin + (SETS[high] - begin) * (count - low) / (high - low)
+    return SETS[sizes[-1]] * count / sizes[-1]
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,8 @@ BREAKS = (
            "an audit for more, then a pool of projects: an account's posts always by the same one"),
     Breaks("live partitions of one asset", lambda p: p.live_partitions, g("partition_limit"), "",
            "archive sooner; then a code location per shard of accounts, each with partitions of its own"),
+    Breaks("reading an asset's partitions", lambda p: partition_load_s(p.live_partitions), g("partition_load_s"), "s",
+           "archive sooner, then shards: the daemon and the UI read the whole set each time"),
     Breaks("a full listing of the store", lambda p: p.list_s, g("list_budget_s"), "s",
            "no listing at all: the bucket's queue tells of uploads, S3 Inventory of the rest"),
     Breaks("database connections", lambda p: p.connections, g("connection_limit"), "",
@@ -155,7 +178,7 @@ BREAKS = (
     Breaks("run pods of one cluster", lambda p: p.workers, g("pods_a_cluster"), "",
            "clusters by shard, with nothing in common but the store and the image"),
     Breaks("writes of one Postgres", lambda p: p.rows_a_s, g("write_limit"), "/s",
-           "state by shard of accounts; quotas of a project live in the shard that uses it"),
+           "Dagster's instance on a server of its own, then both by shard; quotas of a project live in the shard that uses it"),
     Breaks("S3 writes of one prefix", lambda p: p.puts_a_s, g("s3_put_limit"), "/s",
            "keys by content already spread; uploads get a hash before the account"),
 )  # fmt: skip
@@ -227,8 +250,9 @@ def tables() -> dict[str, str]:
         ("GPU hours a day", lambda p: _n(p.gpu_hours_a_day)),
         ("GPUs", lambda p: _n(p.gpus)),
         ("event rows kept", lambda p: _n(p.event_rows)),
-        ("state transactions a second at the peak", lambda p: _n(p.rows_a_s)),
-        ("S3 requests a second at the peak", lambda p: _n(p.puts_a_s)),
+        ("event log, GB", lambda p: _n(p.event_rows * g("event_bytes") / 1e9)),
+        ("writing transactions a second at the peak", lambda p: _n(p.rows_a_s)),
+        ("S3 requests a second at the peak", lambda p: _n(p.requests_a_s)),
         *((f"USD a month: {name}", lambda p, name=name: _n(p.costs[name])) for name in plans[0].costs),
         ("USD a month, all", lambda p: _n(sum(p.costs.values()))),
         ("USD a video", lambda p: f"{sum(p.costs.values()) / p.videos:.3f}"),
@@ -254,11 +278,33 @@ def tables() -> dict[str, str]:
              "left at midnight"],
             simulated,
         ),
+        "measured": _measured(),
         "inputs": _table(
             ["input", "value", "from"],
             [[name.replace("_", " "), f"{_n(one.value)} {one.unit}", one.source] for name, one in INPUTS.items()],
         ),
     }  # fmt: skip
+
+
+def _measured() -> str:
+    one = COUNTED["a_line_of_one"]
+    rows = [
+        [words, _n(one[name]), _n(ADDED[name])]
+        for name, words in (
+            ("runs", "runs"), ("event_rows", "rows of `event_logs`"), ("event_bytes", "bytes of `event_logs`"),
+            ("writing_transactions", "transactions that wrote, Postgres in all"),
+            ("state_transactions", "transactions of the state, reading ones included"),
+            ("instance_transactions", "transactions of Dagster's storage, reading ones included"),
+            ("s3_requests", "requests to S3"), ("s3_writes", "of them writes"), ("objects", "objects left in the store"),
+        )
+    ]  # fmt: skip
+    sizes = [[f"{int(count):,}", f"{seconds:.3g} s"] for count, seconds in COUNTED["partition_set_s"].items()]
+    listed = [[f"{int(count):,}", f"{seconds:.3g} s"] for count, seconds in COUNTED["listing_s"].items()]
+    return "\n\n".join([
+        _table(["counted by the servers", "a line of one video", "each video more"], rows),
+        _table(["keys of a dynamic partition set", "read by Dagster from Postgres in"], sizes),
+        _table(["objects of a directory store", "listed in"], listed),
+    ])  # fmt: skip
 
 
 def _breaks_at(one: Breaks) -> float:
@@ -271,6 +317,8 @@ def _breaks_at(one: Breaks) -> float:
 
 
 def _n(value: float) -> str:
+    if value >= 1e9:
+        return f"{value / 1e6:,.0f} M"
     if value >= 1e6:
         return f"{value / 1e6:,.4g} M"
     return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.3g}"
