@@ -282,7 +282,7 @@ class Play:
                 api.terminate()
                 api.wait()
                 for pod in self.pods:
-                    self.podman("pod", "rm", "--force", "--time=10", pod, check=False)
+                    self.podman.remove(pod)
                 subprocess.run(["ip", "netns", "delete", self.network], check=True)
 
 
