@@ -13,11 +13,11 @@ help:
 	@echo "make dev                      start the Dagster UI, daemon, sandbox and gateway until Ctrl-C"
 	@echo "make test                     lint, types and all tests"
 	@echo "make test-gpu-worker          the GPU worker's tests alone: tiny models on this machine's processor"
-	@echo "make bench-gpu                time the GPU worker with full-size models, where there is a GPU"
+	@echo "make bench-gpu                time the GPU worker with a full-size model; without a GPU, rehearse it"
 	@echo "make fuzz                     random recipes, hostile messages, files and forms at length (RANDOM_RECIPES=50 FUZZ_EXAMPLES=500 for less)"
-	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS='*_*7' for some)"
+	@echo "make mutants                  change the ledger, slots, books and quota a little; a test must fail (MUTANTS=30 of each for less)"
 	@echo "make coverage                 run all tests but the browser's and count the branches they take, by room"
-	@echo "make hostile                  send some 120 hostile uploads through the line; a table of what became of each"
+	@echo "make hostile                  send some 150 hostile uploads through the line; a table of what became of each"
 	@echo "make faults                   every fault, from kill -9 at every point to a full disk, and a table of what held"
 	@echo "make bench                    print the benchmark tables"
 	@echo "make handbook                 make the pictures of docs/filters.md and docs/handbook again"
@@ -87,8 +87,7 @@ fuzz: $(VENV)/.installed-dev
 
 # Of `mutants/` only this copy of the code is changed.
 mutants: $(VENV)/.installed-dev
-	$(BIN)/mutmut run --max-children $${PYTEST_WORKERS:-2} $${MUTANTS:-}
-	$(BIN)/python -m ettametta_pipelines_tests.mutants
+	$(BIN)/python -m ettametta_pipelines_tests.mutants --workers $${PYTEST_WORKERS:-2} --each $${MUTANTS:-120}
 
 coverage: $(VENV)/.installed-dev
 	scripts/install_test_servers.sh

@@ -274,7 +274,10 @@ def affiliate_import(
     )
     out.print(Text(f"{file.name} {said}"))
     if done.oldest is not None and done.oldest.isoformat() < FIRST_DAY:
-        out.print(Text(f"Sales before {FIRST_DAY}, where the books begin, are kept and not booked."))
+        said = (
+            f"Sales before {FIRST_DAY}, where the books begin (ETTAMETTA_FIRST_DAY), are kept and not booked."
+        )
+        out.print(Text(said))
 
 
 @app.command()

@@ -32,6 +32,9 @@ from ettametta_pipelines.settings import VENDORS, Settings
 STOP_WAIT_S = 20.0
 # Of the code server, in a folder of its own; `automation/served.py` waits for it.
 SOCKET = "code.sock"
+# By default the process with the definitions ends itself after 30 seconds without a sign of its parent, which a laptop
+# that slept or a machine that is overloaded does not give. It is ended with its group here.
+HEARTBEAT_S = 7 * 24 * 3600
 
 
 def project_root() -> Path:
@@ -135,6 +138,7 @@ def _dagster(folder: Path, host: str, port: int) -> dict[str, tuple[list[str], s
     server = {"socket": socket, "location_name": module["location_name"]}
     served.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     code = ["code-server", "start", "--socket", socket, "--location-name", module["location_name"]]
+    code += ["--heartbeat-ttl", str(HEARTBEAT_S)]
     target = ["--module-name", module["module_name"], "--working-directory", str(project_root())]
     start = [sys.executable, "-m", "ettametta_pipelines.automation.served"]
     page = ["-w", str(served), "-h", host, "-p", str(port), "--dagster-log-level", "warning"]

@@ -322,6 +322,30 @@ def _check_webhooks(settings: Settings) -> str:
     return said
 
 
+def _check_operators(settings: Settings) -> str:
+    named = settings.operator_accounts
+    who = (
+        f"{len(named)} operators named with their accounts"
+        if named
+        else "whoever is let in may do everything"
+    )
+    if not settings.production_domain:
+        return f"the gateway's pages answer this machine alone; {who}"
+    if not settings.proxy_user_header:
+        return (
+            "the gateway's pages refuse everybody until a proxy names people in ETTAMETTA_PROXY_USER_HEADER"
+        )
+    if not named:
+        raise NeedsPersonError(
+            f"ETTAMETTA_OPERATOR_ACCOUNTS is not set: whoever the proxy lets in at {settings.gateway_url} may see "
+            "every account, connect channels, approve posts and change plans.",
+            code="operators_unlimited",
+            remedy="Set it to who may do what, as ann@example.com=acme beta,root@example.com=*; if everybody may do "
+            "everything, say so with =* for each. See SECURITY.md.",
+        )
+    return who
+
+
 def _check_encryption(settings: Settings) -> str:
     from ettametta_pipelines.publishing.tokens import open_envelope
 
@@ -349,6 +373,7 @@ PARTS: dict[str, Callable[[Settings], str]] = {
     "channel rules": _check_channels,
     "tiers": _check_tiers,
     "webhooks": _check_webhooks,
+    "operators": _check_operators,
     "encryption": _check_encryption,
     "alerts": _check_alerts,
 }

@@ -32,9 +32,13 @@ Body = Callable[..., dg.MaterializeResult]  # type: ignore[type-arg]
 class OnePartition:
     """The context of a run as the body of an asset sees it for one of the run's partitions."""
 
-    def __init__(self, context: dg.AssetExecutionContext, partition_key: str) -> None:
+    has_partition_key = True
+
+    def __init__(self, context: dg.AssetExecutionContext, partition_key: str, retry_number: int = 0) -> None:
         self._context = context
         self.partition_key = partition_key
+        # The step's own tries come on top of the partition's.
+        self.retry_number = retry_number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ettametta_pipelines.vendors.shopify_products import ShopifyShelf
     from ettametta_pipelines.vendors.stripe import StripeClient
     from ettametta_pipelines.vendors.stripe_billing import StripeBilling
-    from ettametta_pipelines.vendors.tiktok import TikTokApp
+    from ettametta_pipelines.vendors.tiktok import TikTokApp, TikTokCreator
     from ettametta_pipelines.vendors.youtube import YouTubeApp, YouTubeData
 
 
@@ -79,6 +79,13 @@ class TikTokResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from ettametta_pipelines.vendors.tiktok import TikTokApp
 
         return TikTokApp(get_settings().endpoint("tiktok"))
+
+    def creator(self, db: "StateDatabase", account: str) -> "TikTokCreator":
+        """What TikTok shows of an account's own channel. Raises NeedsPersonError where its consent has ended."""
+        from ettametta_pipelines.publishing.tokens import access_token
+
+        app = self.app()
+        return app.creator(access_token(db, app, account, "tiktok"))
 
 
 class JudgesResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -8,6 +8,7 @@ set, else the local sandbox; `ettametta doctor` and resource metadata say which.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,8 @@ from ettametta_pipelines.redaction import guard_process, secrets_of
 VendorMode = Literal["sandbox", "live"]
 QuotaBucket = Literal["search", "videos_insert", "batch_get_stats", "units"]
 ExpirablePrefix = Literal["uploads", "media/analysis", "media/renditions", "media/trials"]
+# Where days begin unless ETTAMETTA_FIRST_DAY says otherwise, and at the earliest: older than every vendor.
+DEFAULT_FIRST_DAY, EARLIEST_FIRST_DAY = date(2026, 1, 1), date(2005, 1, 1)
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 
@@ -186,6 +189,8 @@ class Settings(BaseSettings):
     instance_file: Path | None = Field(default=None, alias="ETTAMETTA_INSTANCE_FILE")
     production_domain: str = Field(default="", alias="PRODUCTION_DOMAIN")
     business_timezone: str = Field(default="UTC", alias="ETTAMETTA_BUSINESS_TIMEZONE")
+    # The first business day there is a partition of: where books and figures of earlier years shall be read.
+    first_day: date = Field(default=DEFAULT_FIRST_DAY, alias="ETTAMETTA_FIRST_DAY")
     reporting_currency: str = Field(default="USD", alias="ETTAMETTA_CURRENCY", pattern="^[A-Z]{3}$")
     niches_file: Path | None = Field(default=None, alias="ETTAMETTA_NICHES")
     channels_file: Path | None = Field(default=None, alias="ETTAMETTA_CHANNELS")
@@ -368,6 +373,16 @@ class Settings(BaseSettings):
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("not an IANA time zone such as Europe/Berlin") from error
+        return value
+
+    @field_validator("first_day")
+    @classmethod
+    def _no_later_than_usual(cls, value: date) -> date:
+        # Every night's schedules reach back weeks, and ask for these days' partitions.
+        if not EARLIEST_FIRST_DAY <= value <= DEFAULT_FIRST_DAY:
+            raise ValueError(
+                f"must be a day between {EARLIEST_FIRST_DAY} and {DEFAULT_FIRST_DAY}, such as 2023-01-01"
+            )
         return value
 
     @field_validator("account_model_budgets", "account_spend_caps", mode="before")

@@ -74,7 +74,7 @@ class SandboxUnderTest:
         self.port = server.port
         # Tests set proxies to see that clients ignore them; the tests' own questions must not go there either.
         # Loading certificates, unused on plain HTTP, would take longer than most tests.
-        self.http = httpx.Client(base_url=server.url, trust_env=False, verify=False)
+        self.http = httpx.Client(base_url=server.url, trust_env=False, verify=False, timeout=60)
 
     def advance(self, **by: float) -> None:
         """Move the sandbox's clock ahead; arguments as for `timedelta`."""

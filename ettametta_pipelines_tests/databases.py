@@ -9,10 +9,7 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -20,8 +17,8 @@ from uuid import uuid4
 import pytest
 
 from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines_tests.servers import START_TIMEOUT_S, Server, first_user
 
-START_TIMEOUT_S = 60
 TEMPLATE = "migrated"
 
 
@@ -35,100 +32,30 @@ def find_postgres_binaries() -> Path | None:
     return next((p for p in candidates if (p / "initdb").exists() and (p / "postgres").exists()), None)
 
 
-def _unprivileged_user() -> str | None:
-    """User to run the server as; None to stay who we are."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name).pw_name
-        except KeyError:
-            continue
-    raise RuntimeError("Postgres does not run as root, and there is neither a user postgres nor nobody")
-
-
-class PostgresServer:
+class PostgresServer(Server):
     """One server over a temporary directory; `start` raises RuntimeError with the server's log.
 
     Only a `durable` one waits for its disk at a commit, as a real one does.
     """
 
+    stop_signal = signal.SIGINT
+
     def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+        super().__init__()
         self._binaries = binaries
         self._durable = durable
-        self._user = _unprivileged_user()
-        self._directory = Path(tempfile.mkdtemp(prefix="ettametta-postgres-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     def start(self) -> "PostgresServer":
-        if self._user:
-            shutil.chown(self._directory, self._user)
-        self._run("initdb", "--no-sync", "--auth=trust", "--username=tests", "--encoding=UTF8", "--locale=C")
-        for _ in range(5):
-            self.port = _free_port()
-            self._process = self._launch()
-            if self._answers():
-                return self
-            self.stop(remove=False)
-        raise RuntimeError(f"Postgres did not start:\n{self._log.read_text()}")
+        if user := self.user():
+            shutil.chown(self.directory, user)
+        self._make()
+        return super().start()
 
-    def url(self, database: str) -> str:
-        return f"postgresql+psycopg://tests@127.0.0.1:{self.port}/{database}"
+    def user(self) -> str | None:
+        # It refuses root.
+        return None if os.geteuid() else first_user("postgres", "nobody")
 
-    def execute(self, statement: str) -> None:
-        """One statement outside a transaction, in the maintenance database."""
-        import psycopg
-
-        with psycopg.connect(self._maintenance, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    def stop(self, *, remove: bool = True) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        if remove:
-            shutil.rmtree(self._directory)
-
-    def crash(self) -> None:
-        """As `pg_ctl stop -m immediate`: every connection is cut, nothing is written down; `restart` recovers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(timeout=START_TIMEOUT_S)
-
-    def restart(self) -> None:
-        """Start over the same data on the same port; returns when connections are taken again."""
-        self._process = self._launch()
-        if not self._answers():
-            raise RuntimeError(f"Postgres did not start again:\n{self._log.read_text()}")
-
-    @property
-    def _maintenance(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout=5"
-
-    @property
-    def _data(self) -> Path:
-        return self._directory / "data"
-
-    @property
-    def _log(self) -> Path:
-        return self._directory / "server.log"
-
-    def _run(self, program: str, *options: str) -> None:
-        done = subprocess.run(
-            [self._binaries / program, "-D", self._data, *options],
-            user=self._user, group=self._group, extra_groups=[] if self._user else None,
-            cwd=self._directory, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"{program} failed: {done.stderr}")
-
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def command(self) -> list[str]:
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -138,36 +65,62 @@ class PostgresServer:
             "shared_buffers": "16MB",
         }
         arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
-        with self._log.open("ab") as log:
-            return subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, *arguments],
-                user=self._user, group=self._group, extra_groups=[] if self._user else None,
-                cwd=self._directory, stdout=log, stderr=log,
-            )  # fmt: skip
+        return [str(self._binaries / "postgres"), "-D", str(self._data), *arguments]
 
-    @property
-    def _group(self) -> int | None:
-        return pwd.getpwnam(self._user).pw_gid if self._user else None
-
-    def _answers(self) -> bool:
-        """True once the server takes connections; False when it ended, as it does when the port was taken."""
+    def answers(self) -> bool:
         import psycopg
 
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
-            try:
-                psycopg.connect(self._maintenance).close()
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-            else:
-                return True
-        return False
+        try:
+            psycopg.connect(self._maintenance).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://tests@127.0.0.1:{self.port}/{database}"
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None else None
+
+    def execute(self, statement: str) -> None:
+        """One statement outside a transaction, in the maintenance database."""
+        import psycopg
+
+        with psycopg.connect(self._maintenance, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def crash(self) -> None:
+        """As `pg_ctl stop -m immediate`: every connection is cut, nothing is written down; `restart` recovers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(timeout=START_TIMEOUT_S)
+
+    def restart(self) -> None:
+        """Start over the same data on the same port; returns when connections are taken again."""
+        if not self.launch():
+            raise RuntimeError(f"Postgres did not start again:\n{self.log.read_text()}")
+
+    @property
+    def _maintenance(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=tests dbname=postgres connect_timeout={START_TIMEOUT_S}"
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+    def _make(self) -> None:
+        user = self.user()
+        done = subprocess.run(
+            [
+                self._binaries / "initdb", "-D", self._data, "--no-sync", "--auth=trust", "--username=tests",
+                "--encoding=UTF8", "--locale=C",
+            ],
+            user=user, group=pwd.getpwnam(user).pw_gid if user else None, extra_groups=[] if user else None,
+            cwd=self.directory, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"initdb failed: {done.stderr}")
 
 
 @pytest.fixture(scope="session")

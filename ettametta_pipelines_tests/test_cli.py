@@ -138,6 +138,36 @@ def test_doctor_says_whose_messages_are_refused_for_want_of_a_secret(
     assert "STRIPE_WEBHOOK_SECRET of stripe not set" in parts["webhooks"]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("domain", "header", "accounts", "ok", "said"),
+    [
+        ("", "", "", True, "this machine alone; whoever is let in may do everything"),
+        ("studio.example.com", "", "", True, "refuse everybody until"),
+        ("studio.example.com", "X-Auth-Request-User", "", False, "ETTAMETTA_OPERATOR_ACCOUNTS is not set"),
+        ("studio.example.com", "X-Auth-Request-User", "ann@example.com=acme", True, "1 operators named"),
+    ],
+)
+def test_doctor_objects_to_operators_who_may_do_everything_on_a_public_domain(
+    settings_env: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    domain: str,
+    header: str,
+    accounts: str,
+    ok: bool,
+    said: str,
+) -> None:
+    from ettametta_pipelines.doctor import PARTS as CHECKS
+    from ettametta_pipelines.doctor import _examine_part
+    from ettametta_pipelines.settings import get_settings
+
+    monkeypatch.setenv("PRODUCTION_DOMAIN", domain)
+    monkeypatch.setenv("ETTAMETTA_PROXY_USER_HEADER", header)
+    monkeypatch.setenv("ETTAMETTA_OPERATOR_ACCOUNTS", accounts)
+    get_settings.cache_clear()
+    row = _examine_part("operators", CHECKS["operators"], get_settings())
+    assert (row.ok, said in row.detail) == (ok, True), row.detail
+
+
 def test_doctor_asks_each_model_that_has_a_key_a_free_question(
     settings_env: Settings, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_the_asset_graph_is_the_one_operators_know(specs: list[dg.AssetSpec]) ->
 def test_every_asset_says_what_it_is_who_owns_it_and_what_to_do_when_it_fails(
     specs: list[dg.AssetSpec],
 ) -> None:
+    assert specs
     for spec in specs:
         name = spec.key.to_user_string()
         assert spec.owners == [f"team:{spec.group_name}"], name
@@ -177,7 +178,8 @@ def test_loading_definitions_imports_no_sdk_driver_or_media_library() -> None:
 
 
 def test_resources_have_no_configuration_that_could_show_a_secret(definitions: dg.Definitions) -> None:
-    for name, resource in (definitions.resources or {}).items():
+    assert definitions.resources
+    for name, resource in definitions.resources.items():
         assert not getattr(type(resource), "model_fields", {}), name
 
 

@@ -6,11 +6,12 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ettametta_pipelines.run_titles import platform_of
 from ettametta_pipelines.storage.contracts import Column, TableContract
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.storage.tables import ParquetTables
 from ettametta_pipelines.table_asset import table_asset
-from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, PLATFORM_TAG, TITLE_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, PLATFORM_TAGS, TITLE_TAG, YES
 
 DAY_NICHE = dg.MultiPartitionsDefinition(
     {
@@ -106,7 +107,9 @@ def test_a_run_started_by_hand_is_named_by_its_source_and_its_platforms(
     everything = [source_media, youtube_publications, tiktok_publications]
     told, tags = materialize(instance, tables, everything, "acme--1")
     assert told["youtube_publications"]["took_s"] == 99.0
+    assert told["youtube_publications"]["title"] == "Ten knives", "where the page shows an id"
     assert (tags[TITLE_TAG], tags[ACCOUNT_TAG], tags[NICHE_TAG]) == ("Ten knives", "acme", "cooking")
-    assert tags[PLATFORM_TAG] == "tiktok,youtube"
+    assert [tags.get(tag) for tag in PLATFORM_TAGS.values()] == [YES, YES]
+    assert [platform_of(tags), platform_of(tags, "youtube_publications")] == [None, "youtube"]
     _, tags = materialize(instance, tables, everything, "acme--1", only="tiktok_publications")
-    assert (tags[TITLE_TAG], tags[PLATFORM_TAG]) == ("Ten knives (you need)", "tiktok")
+    assert (tags[TITLE_TAG], platform_of(tags)) == ("Ten knives (you need)", "tiktok")

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ ROOMS = {
 DAGSTER_SPOKEN = {
     "automation", "catalog.py", "channels.py", "definitions.py", "demo.py", "devserver.py", "failure_policy.py",
     "freshness.py", "kubernetes_runs.py", "partitions.py", "range_runs.py", "related.py", "resources.py",
-    "run_titles.py", "table_asset.py",
+    "run_titles.py", "table_asset.py", "video_groups.py",
 }  # fmt: skip
 
 SPEAKING_FILES = {
@@ -30,6 +31,14 @@ SPEAKING_FILES = {
 # Run in the GPU image, by an interpreter of its own, and imported by nothing of the code location.
 GPU_SIDE = {"synthesis/worker.py", "synthesis/diffusion.py", "synthesis/resident.py"}
 GPU_PACKAGES = {"torch", "diffusers", "transformers", "accelerate"}
+
+
+# The one wall with doors on both sides. Media looks at captions, frames and sound with tools that stand in renders; no
+# other may come to these, and each that goes to media, or to a floor below both, is struck off.
+TOOLS_OF_MEDIA = {
+    "renders.caption_drawing", "renders.captions", "renders.ffmpeg", "renders.formats", "renders.recipe",
+    "renders.sound", "renders.stills",
+}  # fmt: skip
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -84,3 +93,30 @@ def test_the_sandbox_is_imported_by_its_entry_points_only() -> None:
         and any(room_of(name) == "sandbox" for name in imports_of(path))
     }
     assert users == {"cli.py", "demo.py"}
+
+
+def rooms_known() -> dict[str, set[str]]:
+    """Room -> modules of other rooms it imports, as `room.module`."""
+    known: dict[str, set[str]] = {room: set() for room in ROOMS}
+    files = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in modules()}
+    for room in ROOMS:
+        names = {
+            name.removeprefix("ettametta_pipelines.") for path in modules(room) for name in imports_of(path)
+        }
+        known[room] = {name for name in names & files if name.split(".")[0] in ROOMS - {room}}
+    return known
+
+
+def test_what_media_takes_from_renders_becomes_no_more() -> None:
+    assert {name for name in rooms_known()["media"] if name.startswith("renders.")} == TOOLS_OF_MEDIA
+
+
+def test_rooms_know_one_another_in_one_direction() -> None:
+    known = {
+        room: {name.split(".")[0] for name in names - TOOLS_OF_MEDIA} if room == "media"
+        else {name.split(".")[0] for name in names}
+        for room, names in rooms_known().items()
+    }  # fmt: skip
+    # Raises CycleError with the rooms of the circle.
+    order = list(TopologicalSorter(known).static_order())
+    assert order.index("media") < order.index("renders") < order.index("publishing")

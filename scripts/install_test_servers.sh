@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need beyond Python packages, and only what is missing: the programs of Postgres, PgBouncer,
-# Redis and Prometheus, of which only the checker of rules is used, and a browser. The tests start their own servers from
+# Redis and Prometheus, of which only the checker of rules is used, a browser, and strace for a slow disk. The tests start their own servers from
 # them; no service is set up or started here.
 set -eu
 
@@ -15,6 +15,7 @@ has_redis() { command -v redis-server >/dev/null || [ -x /usr/bin/redis-server ]
 has_browser() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
 
 has_promtool() { command -v promtool >/dev/null; }
+has_strace() { command -v strace >/dev/null; }
 
 missing=""
 has_postgres || missing="$missing postgresql"
@@ -22,6 +23,7 @@ has_pgbouncer || missing="$missing pgbouncer"
 has_redis || missing="$missing redis-server"
 has_browser || missing="$missing chromium"
 has_promtool || missing="$missing prometheus"
+has_strace || missing="$missing strace"
 if [ -z "$missing" ]; then exit 0; fi
 
 if ! command -v apt-get >/dev/null; then

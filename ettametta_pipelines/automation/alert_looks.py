@@ -21,8 +21,9 @@ from ettametta_pipelines.failures import FailureKind
 from ettametta_pipelines.freshness import EXPECTATIONS, Due, Expectation, Within, last_deadline
 from ettametta_pipelines.operations.alert_routes import Severity, Thresholds
 from ettametta_pipelines.operations.findings import Finding, Looked, Occurrence
+from ettametta_pipelines.run_titles import platform_of
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, PLATFORM_TAG, TITLE_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
 
 FAILED_RUN, FAILED_CHECK, STUCK_RUN, STALE, HELD_POOL = (
     "failed_run", "failed_check", "stuck_run", "stale_asset", "held_pool",
@@ -162,8 +163,8 @@ def _failed(desk: Desk, cause: str, why: Cause, struck: Sequence[dg.RunRecord]) 
 def _struck(desk: Desk, record: dg.RunRecord) -> Occurrence:
     run = record.dagster_run
     return Occurrence(
-        run.run_id, _ended(record), _title(run), run.tags.get(ACCOUNT_TAG), _niche(run), run.tags.get(PLATFORM_TAG),
-        desk.run_page(run.run_id), partition=run.tags.get(PARTITION_TAG),
+        run.run_id, _ended(record), _title(run), run.tags.get(ACCOUNT_TAG), _niche(run),
+        platform_of(run.tags, _failed_step(run)), desk.run_page(run.run_id), partition=run.tags.get(PARTITION_TAG),
     )  # fmt: skip
 
 
@@ -177,8 +178,8 @@ def _with_repairs(
     done = _succeeded_later(desk, since)
     wanted: dict[str, set[str]] = defaultdict(set)
     for run in runs.values():
-        if (step := _failed_step(run)) in desk.groups and PARTITION_TAG in run.tags:
-            wanted[step].add(run.tags[PARTITION_TAG])
+        if (step := _failed_step(run)) in desk.groups:
+            wanted[step].update(_failed_partitions(run))
     made = {
         (asset, of): at
         for asset, parts in wanted.items()
@@ -187,8 +188,11 @@ def _with_repairs(
 
     def repaired(one: Occurrence) -> bool:
         run = runs[one.subject]
-        times = (done.get(_work_of(run)), made.get((_failed_step(run), run.tags.get(PARTITION_TAG, ""))))
-        return any(at is not None and at > one.at for at in times)
+        again = done.get(_work_of(run))
+        parts = [made.get((_failed_step(run), part)) for part in _failed_partitions(run)]
+        return (again is not None and again > one.at) or (
+            bool(parts) and all(at is not None and at > one.at for at in parts)
+        )
 
     return [
         replace(
@@ -196,6 +200,12 @@ def _with_repairs(
         )
         for finding in findings
     ]
+
+
+def _failed_partitions(run: dg.DagsterRun) -> list[str]:
+    """The partition a run failed for, or of several videos those it could not make."""
+    of = run.tags.get(PARTITION_TAG) or run.tags.get(FAILED_VIDEOS_TAG)
+    return of.split(",") if of else []
 
 
 def _failed_step(run: dg.DagsterRun) -> str:
@@ -370,8 +380,8 @@ def _failed_check(desk: Desk, key: dg.AssetCheckKey) -> Finding | None:
         if record.evaluation.passed:
             of = _checked_partition(record, runs)
             passed[of] = max(_checked(record), passed.get(of, _checked(record)))
-    struck = [_struck_by_check(desk, record, runs, passed) for record in failures]
     asset, newest = key.asset_key.to_user_string(), failures[0].evaluation
+    struck = [_struck_by_check(desk, record, runs, passed, asset) for record in failures]
     return Finding(
         FAILED_CHECK, f"{asset}/{key.name}",
         Severity.ERROR if newest.severity is dg.AssetCheckSeverity.ERROR else Severity.WARNING,
@@ -383,14 +393,14 @@ def _failed_check(desk: Desk, key: dg.AssetCheckKey) -> Finding | None:
 
 
 def _struck_by_check(
-    desk: Desk, record: Any, runs: Mapping[str, dg.DagsterRun], passed: Mapping[str, datetime]
+    desk: Desk, record: Any, runs: Mapping[str, dg.DagsterRun], passed: Mapping[str, datetime], asset: str
 ) -> Occurrence:
     of, at, run = _checked_partition(record, runs), _checked(record), runs.get(record.run_id)
     tags = run.tags if run else {}
     said = [_title(run) if run else "", record.evaluation.description or ""]
     return Occurrence(
         f"{of}/{record.run_id}", at, " · ".join(filter(None, said)), tags.get(ACCOUNT_TAG),
-        _niche(run) if run else None, tags.get(PLATFORM_TAG), desk.run_page(record.run_id),
+        _niche(run) if run else None, platform_of(tags, asset), desk.run_page(record.run_id),
         repaired=passed.get(of, at) > at,
     )  # fmt: skip
 
@@ -421,7 +431,7 @@ def stuck_runs(desk: Desk) -> list[Finding]:
             by_trouble[how, name].append(
                 Occurrence(
                     run.run_id, since, _title(run), run.tags.get(ACCOUNT_TAG), _niche(run),
-                    run.tags.get(PLATFORM_TAG), desk.run_page(run.run_id),
+                    platform_of(run.tags), desk.run_page(run.run_id),
                 )
             )  # fmt: skip
     return [

@@ -47,6 +47,7 @@ def look_and_tell(
     """One tick: the sentence it ends with, and the cursor of the next."""
     from ettametta_pipelines.automation.alert_looks import look_at_dagster
     from ettametta_pipelines.automation.tick_looks import look_at_automation
+    from ettametta_pipelines.operations.alert_words import count
     from ettametta_pipelines.operations.alerting import note
     from ettametta_pipelines.operations.findings import look_at_state, merged
     from ettametta_pipelines.operations.outbox import deliver, open_senders
@@ -63,10 +64,11 @@ def look_and_tell(
     sent = deliver(db, open_senders(settings), utc_now)
     for finding in looked.findings:
         if finding.open:
-            context.log.info(f"{finding.severity.name}: {len(finding.open)} x {finding.headline}")
+            times = f" ({len(finding.open)} times)" if len(finding.open) > 1 else ""
+            context.log.info(f"{finding.severity.name}: {finding.headline}{times}")
     said = (
-        f"{noted.open} things are wrong, in {len(looked.findings)} findings. {sent.sent} messages were sent, "
-        f"{sent.waiting} wait, {sent.parked} could not be delivered."
+        f"Wrong now: {count(noted.open, 'cause')}. Messages: {sent.sent} sent, {sent.waiting} waiting, "
+        f"{sent.parked} not delivered."
     )
     marks = {"since": desk.since, "up_since": desk.up_since, "looked": now}
     return trouble + said, json.dumps({name: at.isoformat() for name, at in marks.items()})

@@ -48,9 +48,8 @@ WEBHOOKS_JOB = "catch_up_webhooks"
 
 # What computes from stored tables alone takes many partitions a run when it is backfilled by itself; in the whole
 # chain each run is one partition, as Dagster says here each time the definitions load.
-warnings.filterwarnings(
-    "ignore", f"Asset job {DISCOVERY_JOB} materializes assets with varying BackfillPolicies"
-)
+for chain in (DISCOVERY_JOB, INGEST_JOB):
+    warnings.filterwarnings("ignore", f"Asset job {chain} materializes assets with varying BackfillPolicies")
 
 JOBS = [
     dg.define_asset_job(

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, PLATFORM_TAGS, YES
 
 # What is run for a platform: its post, and what is set on it once it is published.
 ASSETS_OF = {"youtube": ("youtube_publications", "youtube_thumbnails"), "tiktok": ("tiktok_publications",)}
@@ -30,7 +30,7 @@ def publish_run(
         partition_key=source_id,
         asset_selection=[dg.AssetKey(name) for name in assets],
         run_config={"ops": {assets[0]: {"config": dict(config)}}} if config else None,
-        tags={ACCOUNT_TAG: account, PLATFORM_TAG: platform, **(tags or {})},
+        tags={ACCOUNT_TAG: account, PLATFORM_TAGS[platform]: YES, **(tags or {})},
     )
 
 

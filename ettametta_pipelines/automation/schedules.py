@@ -43,7 +43,7 @@ from ettametta_pipelines.automation.jobs import (
 from ettametta_pipelines.automation.nightly_clips import build_nightly_clips
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
-from ettametta_pipelines.resources import LakeResource, StateResource
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.revenue.reading import HOT_DAYS, LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY
@@ -85,6 +85,18 @@ def _spent_searches(state: StateResource, tick: datetime, settings: Settings) ->
     )
 
 
+def _niches_with_candidates(store: StoreResource, day: str) -> list[str]:
+    """Niches of which every platform's candidates of the day are stored, if only an empty table."""
+    from ettametta_pipelines.storage.parquet import table_key
+
+    objects, tables = store.open(), ("youtube_candidates", "tiktok_candidates")
+    return [
+        niche
+        for niche in NICHE.get_partition_keys()
+        if all(objects.exists(table_key(table, day_niche_key(day, niche))) for table in tables)
+    ]
+
+
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """All schedules, on wall-clock times of `settings.business_timezone`."""
     zone = settings.business_timezone
@@ -106,7 +118,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         day = _local_day(context, zone, days_ago=1)
         spent = _spent_searches(state, context.scheduled_execution_time, settings)
         if spent:
-            from ettametta_pipelines.billing.breadth import niches_by_plan
+            from ettametta_pipelines.discovery.breadth import niches_by_plan
             from ettametta_pipelines.discovery.search_desk import configured_policy, park_night
 
             database = state.open()
@@ -223,7 +235,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     def parked_searches(
         context: dg.ScheduleEvaluationContext, state: StateResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        from ettametta_pipelines.billing.breadth import niches_by_plan
+        from ettametta_pipelines.discovery.breadth import niches_by_plan
         from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
 
         database = state.open()
@@ -256,12 +268,17 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job_name=RERANK_JOB,
         cron_schedule="50 4 * * *",
         description="04:50, one run per niche: last night's candidates ranked again with the snapshots since, for the "
-        "overview at five.",
+        "overview at five. Niches whose candidates are not there are left out.",
         **on,
     )
-    def morning_ranking(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    def morning_ranking(
+        context: dg.ScheduleEvaluationContext, store: StoreResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         day = _local_day(context, zone, days_ago=1)
-        for niche in NICHE.get_partition_keys():
+        found = _niches_with_candidates(store, day)
+        if not found:
+            yield dg.SkipReason(f"No niche has candidates of {day}.")
+        for niche in found:
             yield dg.RunRequest(
                 run_key=f"{day}|{niche}",
                 partition_key=day_niche_key(day, niche),

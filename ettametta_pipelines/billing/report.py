@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from ettametta_pipelines.billing.entitlements import standing_of
 from ettametta_pipelines.billing.reservations import CONSUMED, RESERVED, usages
 from ettametta_pipelines.billing.tiers import Plans
-from ettametta_pipelines.state.models import Entitlement, VideoPeriod, VideoSlot
+from ettametta_pipelines.state.models import DatabaseNow, Entitlement, VideoPeriod, VideoSlot
 from ettametta_pipelines.state.session import StateDatabase
 
 SHOWN_DAYS = 62
@@ -18,11 +18,17 @@ UNREAD_AFTER = timedelta(hours=26)
 def account_rows(db: StateDatabase, plans: Plans, account: str | None = None) -> list[dict[str, Any]]:
     """Rows of `account_entitlements`, by account; of one account where it is named."""
     with db.session(write=False) as session:
-        now = db.now(session)
-        query = sa.select(Entitlement).filter_by(mode=plans.mode).order_by(Entitlement.account_id)
+        query = (
+            sa.select(Entitlement, DatabaseNow())
+            .where(Entitlement.mode == plans.mode)
+            .order_by(Entitlement.account_id)
+        )
         if account is not None:
             query = query.where(Entitlement.account_id == account)
-        entitlements = session.scalars(query).all()
+        found = session.execute(query).tuples().all()
+        if not found:
+            return []
+        entitlements, now = [row for row, _ in found], found[0][1]
         used_by = usages(session, entitlements, now)
         rows = []
         for row in entitlements:

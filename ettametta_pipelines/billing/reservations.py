@@ -179,21 +179,25 @@ def reap(db: StateDatabase, plans: Plans) -> dict[str, int]:
 
 def usages(session: Session, rows: Sequence[Entitlement], now: datetime) -> dict[str, Usage]:
     """By account, its period at `now` as it stands. The rows are of one mode."""
-    of_theirs = sa.and_(
-        VideoPeriod.mode.in_({row.mode for row in rows}),
-        VideoPeriod.account_id.in_([row.account_id for row in rows]),
+    period = (VideoPeriod.mode, VideoPeriod.account_id)
+    newest = (
+        sa.select(*period, sa.func.max(VideoPeriod.ends_at))
+        .where(
+            VideoPeriod.mode.in_({row.mode for row in rows}),
+            VideoPeriod.account_id.in_([row.account_id for row in rows]),
+            VideoPeriod.starts_at <= now,
+        )
+        .group_by(*period)
     )
-    running = session.scalars(
-        sa.select(VideoPeriod).where(of_theirs, VideoPeriod.starts_at <= now, VideoPeriod.ends_at > now)
-    )
-    found = {
-        one.account_id: Usage(one.starts_at, one.ends_at, one.used, one.reserved, one.released)
-        for one in running
-    }
-    for row in rows:
-        if row.account_id not in found:
-            found[row.account_id] = Usage(*_bounds(session, row, now), 0, 0, 0)
-    return found
+    found = session.scalars(sa.select(VideoPeriod).where(sa.tuple_(*period, VideoPeriod.ends_at).in_(newest)))
+    last = {one.account_id: one for one in found}
+    return {row.account_id: _usage(row, last.get(row.account_id), now) for row in rows}
+
+
+def _usage(row: Entitlement, last: VideoPeriod | None, now: datetime) -> Usage:
+    if last is not None and last.ends_at > now:
+        return Usage(last.starts_at, last.ends_at, last.used, last.reserved, last.released)
+    return Usage(*_bounds(row, last.ends_at if last else None, now), 0, 0, 0)
 
 
 @contextmanager
@@ -256,12 +260,9 @@ def _running(session: Session, row: Entitlement, now: datetime) -> VideoPeriod |
     ).one_or_none()
 
 
-def _bounds(session: Session, row: Entitlement, now: datetime) -> tuple[datetime, datetime]:
-    """The period at `now` by the anchor, begun no earlier than the one before it ended."""
+def _bounds(row: Entitlement, last: datetime | None, now: datetime) -> tuple[datetime, datetime]:
+    """The period at `now` by the anchor, begun no earlier than the one before it ended, at `last`."""
     start, end = period_of(row.anchor_at, now)
-    last = session.scalar(
-        sa.select(sa.func.max(VideoPeriod.ends_at)).filter_by(mode=row.mode, account_id=row.account_id)
-    )
     return (max(start, last) if last is not None and last <= now else start), end
 
 
@@ -269,7 +270,10 @@ def _current_period(session: Session, row: Entitlement, now: datetime) -> VideoP
     """The running period, made if there is none. The account's row is held, so nobody else makes it meanwhile."""
     period = _running(session, row, now)
     if period is None:
-        start, end = _bounds(session, row, now)
+        last = session.scalar(
+            sa.select(sa.func.max(VideoPeriod.ends_at)).filter_by(mode=row.mode, account_id=row.account_id)
+        )
+        start, end = _bounds(row, last, now)
         period = VideoPeriod(
             mode=row.mode, account_id=row.account_id, starts_at=start, ends_at=end, used=0, reserved=0, released=0
         )  # fmt: skip

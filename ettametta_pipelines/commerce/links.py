@@ -7,6 +7,7 @@ pages; what an operator may see is `operators.py`'s business there.
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,8 @@ from ettametta_pipelines.commerce.networks import Networks
 from ettametta_pipelines.commerce.targets import checked_target
 from ettametta_pipelines.csv_rows import NoCsv, csv_rows
 from ettametta_pipelines.failures import PermanentError, PipelineError
-from ettametta_pipelines.state.models import AffiliateLink, AffiliateLinkCode
+from ettametta_pipelines.link_codes import ALPHABET, CODE_CHARS
+from ettametta_pipelines.state.models import AffiliateLink, AffiliateLinkCode, OAuthConnection
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.untrusted import plain_text
 
@@ -28,9 +30,6 @@ MAX_IMPORT_BYTES = 256 * 1024
 MAX_IMPORT_ROWS = 1000
 REQUIRED = ("label", "network", "target_url")
 OPTIONAL = ("niches", "commission_note", "fallback_url")
-# No vowels, so that no word is spelt; nothing that looks like something else.
-ALPHABET = "bcdfghjkmnpqrstvwxz23456789"
-CODE_CHARS = 10
 
 
 @dataclass(frozen=True)
@@ -95,18 +94,25 @@ def _bad(field: str, problem: str) -> PermanentError:
 def create(db: StateDatabase, account: str, fields: LinkFields, *, by: str) -> AffiliateLink:
     """A new link with a code of its own, for use outside of posts."""
     with db.session() as session:
-        return _create(db, session, account, fields, by)
+        return _create(session, account, [fields], by, db.now(session))[0]
 
 
-def _create(db: StateDatabase, session: Session, account: str, fields: LinkFields, by: str) -> AffiliateLink:
-    now = db.now(session)
-    row = AffiliateLink(
-        id=secrets.token_hex(8), account_id=account, status=ACTIVE, created_at=now, created_by=by, **_columns(fields)
-    )  # fmt: skip
-    session.add(row)
+def _create(
+    session: Session, account: str, wanted: Sequence[LinkFields], by: str, now: datetime
+) -> list[AffiliateLink]:
+    rows = [
+        AffiliateLink(
+            id=secrets.token_hex(8), account_id=account, status=ACTIVE, created_at=now, created_by=by,
+            **_columns(fields),
+        )
+        for fields in wanted
+    ]  # fmt: skip
+    session.add_all(rows)
     session.flush()
-    session.add(AffiliateLinkCode(code=new_code(), account_id=account, link_id=row.id, created_at=now))
-    return row
+    session.add_all(
+        AffiliateLinkCode(code=new_code(), account_id=account, link_id=row.id, created_at=now) for row in rows
+    )
+    return rows
 
 
 def _columns(fields: LinkFields) -> dict[str, Any]:
@@ -174,6 +180,13 @@ def listed(db: StateDatabase, accounts: Collection[str] | None = None) -> list[A
         return list(session.scalars(query))
 
 
+def accounts(db: StateDatabase) -> list[str]:
+    """Accounts that have a channel or a link."""
+    query = sa.union(sa.select(OAuthConnection.account_id), sa.select(AffiliateLink.account_id))
+    with db.session(write=False) as session:
+        return sorted(session.scalars(query))
+
+
 def codes_of(db: StateDatabase, link_ids: Collection[str]) -> dict[str, list[AffiliateLinkCode]]:
     """Codes by link, the one for use outside of posts first."""
     found: dict[str, list[AffiliateLinkCode]] = {link_id: [] for link_id in link_ids}
@@ -233,13 +246,12 @@ def carry_out(db: StateDatabase, account: str, planned: Sequence[ImportLine], *,
     if bad:
         raise _bad_import(f"line {', '.join(map(str, bad[:10]))} cannot be imported")
     with db.session() as session:
-        for line in planned:
-            if line.fields is None or line.does == "nothing":
-                continue
-            if line.link_id is None:
-                _create(db, session, account, line.fields, by)
-            else:
-                _edit(_row(session, line.link_id), line.fields, by, db.now(session))
+        now = db.now(session)
+        changed = {line.link_id: line.fields for line in planned if line.does == "update" and line.fields}
+        for row in session.scalars(sa.select(AffiliateLink).where(AffiliateLink.id.in_(changed))):
+            _edit(row, changed[row.id], by, now)
+        made = [line.fields for line in planned if line.does == "create" and line.fields]
+        _create(session, account, made, by, now)
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, dict[str, str] | None]]:

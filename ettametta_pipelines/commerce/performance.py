@@ -61,6 +61,36 @@ def clicks_by_code(db: StateDatabase, codes: Collection[str] | None = None) -> d
     return {row[0]: Clicks(row[1], row[2]) for row in counted}
 
 
+def codes_followed(
+    db: StateDatabase, link_ids: Collection[str]
+) -> dict[str, list[tuple[AffiliateLinkCode, Clicks]]]:
+    """Codes by link, the one for use outside of posts first, each with its clicks; asked for at once."""
+    theirs = AffiliateLinkCode.link_id.in_(sorted(link_ids))
+    counted = (
+        sa.select(
+            AffiliateClick.code,
+            sa.func.count().filter(~AffiliateClick.is_bot).label("people"),
+            sa.func.count().filter(AffiliateClick.is_bot).label("machines"),
+        )
+        .where(AffiliateClick.code.in_(sa.select(AffiliateLinkCode.code).where(theirs)))
+        .group_by(AffiliateClick.code)
+        .subquery()
+    )
+    query = (
+        sa.select(AffiliateLinkCode, counted.c.people, counted.c.machines)
+        .outerjoin(counted, counted.c.code == AffiliateLinkCode.code)
+        .where(theirs)
+        .order_by(
+            AffiliateLinkCode.source_id.is_not(None), AffiliateLinkCode.created_at, AffiliateLinkCode.code
+        )
+    )
+    found: dict[str, list[tuple[AffiliateLinkCode, Clicks]]] = {link_id: [] for link_id in link_ids}
+    with db.session(write=False) as session:
+        for code, people, machines in session.execute(query).tuples():
+            found[code.link_id or ""].append((code, Clicks(people or 0, machines or 0)))
+    return found
+
+
 def orders_by_code(db: StateDatabase, lake: "Lake", window: timedelta) -> dict[str, int] | None:
     """Orders by the code of the post that offered a product and was visited last before them, within the window.
 
@@ -78,9 +108,8 @@ def orders_by_code(db: StateDatabase, lake: "Lake", window: timedelta) -> dict[s
         # Of two posts of a video on a platform, the newer.
         codes = {Target(str(source), platform): code for code, source, platform in rows}
     found: Counter[str] = Counter()
-    sources = {target.source_id for target in codes}
     for order in orders:
-        seen = touches(order["visits"], order["ordered_at"], Policy(window=window), sources, {})
+        seen = touches(order["visits"], order["ordered_at"], Policy(window=window), codes, {})
         if seen and (code := codes.get(seen[-1].target)):
             found[code] += 1
     return dict(found)

@@ -103,8 +103,8 @@ midnight Pacific, when there is quota that no niche's news needs.
 def youtube_candidates(
     context: dg.AssetExecutionContext, config: YouTubeConfig, state: StateResource, youtube: YouTubeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    from ettametta_pipelines.billing.breadth import breadth_in_words, niches_by_plan
     from ettametta_pipelines.discovery import report
+    from ettametta_pipelines.discovery.breadth import breadth_in_words, niches_by_plan
     from ettametta_pipelines.discovery.metered_youtube import MeteredYouTube
     from ettametta_pipelines.discovery.search_desk import SearchDesk, SearchPolicy
     from ettametta_pipelines.discovery.window import publication_window
@@ -181,8 +181,7 @@ def tiktok_candidates(
     from ettametta_pipelines.discovery import report
     from ettametta_pipelines.discovery.tiktok_collector import TikTokAccount, collect_tiktok
     from ettametta_pipelines.discovery.window import publication_window
-    from ettametta_pipelines.publishing.connections import connected
-    from ettametta_pipelines.publishing.tokens import access_token
+    from ettametta_pipelines.state.connected import own_channels
 
     started = monotonic()
     with failure_policy(context), state.open() as db:
@@ -194,11 +193,11 @@ def tiktok_candidates(
             day,
             window,
             connected={
-                c.account: TikTokAccount(c.account, c.channel_id, c.channel_title)
-                for c in connected(db)
-                if c.platform == "tiktok"
+                own.account: TikTokAccount(own.account, own.channel_id, own.title)
+                for own in own_channels(db)
+                if own.platform == "tiktok"
             },
-            creator_of=lambda account: app.creator(access_token(db, app, account, "tiktok")),
+            creator_of=lambda account: tiktok.creator(db, account),
             clock=utc_now,
             research=app.research_videos if get_settings().tiktok_research_api else None,
         )
@@ -289,6 +288,8 @@ def trend_candidates(
     return dg.MaterializeResult(
         value=frame,
         metadata={
+            "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
+            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
             "candidates": len(frame),
             "by_platform": dict(Counter(row["platform"] for row in ranked.rows)),
             "duplicates": ranked.duplicates,
@@ -298,9 +299,9 @@ def trend_candidates(
             "baselines_from": dict(Counter(row["baseline_basis"] or "unknown" for row in ranked.rows)),
             "also_in_other_niches": sum(bool(row["also_in"]) for row in ranked.rows),
             "reuploads": sum(row["reupload_of"] is not None for row in ranked.rows),
-            "top_views_per_hour": max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0),
-            "top_ten": dg.MetadataValue.md(report.trend_table(ranked.rows)),
-            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
+            "top_views_per_hour": round(
+                max((r["view_velocity_per_hour"] for r in ranked.rows), default=0.0), 1
+            ),
             "took_s": round(monotonic() - started, 2),
         },
         check_results=[
@@ -381,12 +382,12 @@ def niche_trends(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Ma
         compared = (health.usual, health.missing_share) if day == days[-1] else ({}, {})
         context.add_asset_metadata(
             {
+                "overview": dg.MetadataValue.md(report.niche_table(of_day, *compared)),
                 "niches": len(of_day),
                 "missing": dg.MetadataValue.md(report.bullet_list(missing, empty="none")),
                 "niches_missing": len(missing),
                 "candidates": sum(row["candidates"] for row in of_day),
                 "outliers": sum(row["outliers"] for row in of_day),
-                "overview": dg.MetadataValue.md(report.niche_table(of_day, *compared)),
                 "took_s": round(monotonic() - started, 2),
             },
             partition_key=day.isoformat(),

@@ -31,7 +31,7 @@ ChannelId = Annotated[str, StringConstraints(pattern=r"^UC[A-Za-z0-9_-]{22}$")]
 Account = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
 
 _HINTS = {
-    "slug": "A niche's name is 1 to 40 lower-case letters, digits and dashes.",
+    "slug": "A niche's name is 1 to 40 lower-case letters, digits and dashes, and not `all`.",
     "regions": 'Regions are two capital letters such as US; quote "NO", or YAML reads it as false.',
     "languages": 'Languages are two-letter codes such as en or zh-Hans; quote "no".',
     "watch_channels": "Give the channel's id, UC followed by 22 characters, not its name or handle.",
@@ -62,6 +62,14 @@ class Niche(BaseModel):
     account: Account | None = None
     # How many clips of each night's best briefs are made for that account, unasked; see docs/synthesis.md.
     clips_a_day: int = Field(default=0, ge=0, le=20)
+
+    @field_validator("slug")
+    @classmethod
+    def _not_all_of_them(cls, slug: str) -> str:
+        # Tables over several niches call all of them together so.
+        if slug == "all":
+            raise ValueError("tables call all niches together so")
+        return slug
 
     @field_validator("clips_a_day")
     @classmethod

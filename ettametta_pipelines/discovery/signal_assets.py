@@ -178,8 +178,8 @@ def statistics_retention(
     from ettametta_pipelines.discovery import report
     from ettametta_pipelines.discovery.retention import KEPT_FOR, delete_old_statistics
     from ettametta_pipelines.discovery.stored import read_partitions
-    from ettametta_pipelines.publishing.connections import connected
     from ettametta_pipelines.state import channels
+    from ettametta_pipelines.state.connected import own_channels
     from ettametta_pipelines.storage.parquet import table_key
 
     started, keep = monotonic(), get_settings().keep_statistics
@@ -190,7 +190,7 @@ def statistics_retention(
             objects,
             ALL_TABLES,
             [line for lines in before for line in lines],
-            own_channels={connection.channel_id for connection in connected(db)},
+            own_channels={own.channel_id for own in own_channels(db)},
             now=utc_now(),
             keep=keep,
         )

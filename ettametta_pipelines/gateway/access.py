@@ -10,7 +10,7 @@ account. So no answer tells what another account has. Who an operator is, and wh
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.params import Depends as Dependency
@@ -19,6 +19,7 @@ from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PageR
 from ettametta_pipelines.settings import Settings
 
 EVERY_ACCOUNT = "*"
+T = TypeVar("T")
 
 
 class Rule(StrEnum):
@@ -44,16 +45,24 @@ def open_to(rule: Rule) -> Dependency:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a request is about. `account` says whose it is, from path and form, and raises where there is no such thing;
-    `refused` makes what an operator of other accounts gets."""
+    """What a request is about. `find` finds it, from path and form, and raises where there is no such thing; `account`
+    says whose it is; `refused` makes what an operator of other accounts gets."""
 
-    account: Callable[[Mapping[str, str], Mapping[str, str]], str]
+    find: Callable[[Mapping[str, str], Mapping[str, str]], Any]
+    account: Callable[[Any], str]
     refused: Callable[[Mapping[str, str], str], Exception]
 
 
-def by_id(name: str, account: Callable[[str], str], missing: Callable[[str], Exception]) -> Subject:
-    """What has an id in the path; `account` raises `missing(id)` where there is none, as is raised for another's."""
-    return Subject(lambda path, _: account(path[name]), lambda path, _: missing(path[name]))
+def by_id(
+    name: str, find: Callable[[str], T], account: Callable[[T], str], missing: Callable[[str], Exception]
+) -> Subject:
+    """What has an id in the path; `find` raises `missing(id)` where there is none, as is raised for another's."""
+    return Subject(lambda path, _: find(path[name]), account, lambda path, _: missing(path[name]))
+
+
+def about(request: Request) -> Any:
+    """What the rule of this route found by its id: it is not looked up twice."""
+    return request.state.about
 
 
 def _not_yours(_: Mapping[str, str], account: str) -> Exception:
@@ -63,8 +72,8 @@ def _not_yours(_: Mapping[str, str], account: str) -> Exception:
 
 
 # The account as the path or the form names it.
-IN_PATH = Subject(lambda path, _: path["account"], _not_yours)
-IN_FORM = Subject(lambda _, fields: fields.get("account", "").strip(), _not_yours)
+IN_PATH = Subject(lambda path, _: path["account"], str, _not_yours)
+IN_FORM = Subject(lambda _, fields: fields.get("account", "").strip(), str, _not_yours)
 
 
 class Access:
@@ -100,7 +109,7 @@ class Access:
         """Lets an operator of the subject's account in."""
 
         def reading(request: Request, operator: Annotated[Operator, Depends(self._door.admit)]) -> Operator:
-            self._check(operator, subject, request.path_params, {})
+            self._check(operator, subject, request, {})
             return operator
 
         reading.rule = Rule.ACCOUNT  # type: ignore[attr-defined]
@@ -112,15 +121,17 @@ class Access:
         def changing(
             request: Request, posted: Annotated[PostedForm, Depends(form or self._door.form)]
         ) -> PostedForm:
-            self._check(posted.operator, subject, request.path_params, posted.fields)
+            self._check(posted.operator, subject, request, posted.fields)
             return posted
 
         changing.rule = Rule.ACCOUNT  # type: ignore[attr-defined]
         return changing
 
     def _check(
-        self, operator: Operator, subject: Subject, path: Mapping[str, str], fields: Mapping[str, str]
+        self, operator: Operator, subject: Subject, request: Request, fields: Mapping[str, str]
     ) -> None:
-        account = subject.account(path, fields)
+        found = subject.find(request.path_params, fields)
+        account = subject.account(found)
         if not self.may(operator, account):
-            raise subject.refused(path, account)
+            raise subject.refused(request.path_params, account)
+        request.state.about = found

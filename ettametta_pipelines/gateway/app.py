@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import FailureKind, PipelineError
@@ -23,13 +25,14 @@ from ettametta_pipelines.gateway.limits import RequestLimits
 from ettametta_pipelines.gateway.links import link_routes
 from ettametta_pipelines.gateway.metrics import Counts, measure
 from ettametta_pipelines.gateway.operators import OperatorsDoor, PageHeaders, PageRefused, is_this_machine
-from ettametta_pipelines.gateway.pages import icon, refusal, stylesheet
+from ettametta_pipelines.gateway.pages import icon, nothing_there, refusal, stylesheet, wants_a_page
 from ettametta_pipelines.gateway.postbacks import postback_routes
 from ettametta_pipelines.gateway.publications import publication_routes
 from ettametta_pipelines.gateway.redirects import FollowedLinks, redirect_routes
 from ettametta_pipelines.gateway.threads import in_turn
 from ettametta_pipelines.gateway.webhooks import webhook_routes
 from ettametta_pipelines.media_links import is_signed
+from ettametta_pipelines.operations.last_look import is_silent, last_look
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase, open_state
 from ettametta_pipelines.storage.objects import ObjectInfo, ObjectMissing, ObjectStore, open_store
@@ -86,6 +89,14 @@ def create_gateway(settings: Settings, *, url: str | None = None) -> FastAPI:
         problems = _readiness_problems(store, state)
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
+    # For a watch outside: who looks for what is wrong cannot tell that it is gone itself.
+    @app.get("/watchz", dependencies=[open_to(Rule.PUBLIC)])
+    def watchz() -> JSONResponse:
+        looked = last_look(state)
+        watching = looked is not None and not is_silent(looked, utc_now())
+        at = looked.isoformat(timespec="seconds") if looked else None
+        return JSONResponse({"watching": watching, "last_look": at}, 200 if watching else 503)
+
     @app.api_route("/media/{path:path}", methods=["GET", "HEAD"], dependencies=[open_to(Rule.SIGNED)])
     def media(path: str, request: Request) -> Response:
         key = SERVED_PREFIX + path
@@ -125,6 +136,12 @@ def _add_pages(app: FastAPI, settings: Settings, state: StateDatabase, store: Ob
     def failed(request: Request, error: PipelineError) -> Response:
         status = 503 if error.kind is FailureKind.TRANSIENT else STATUS_OF_CODE.get(error.code, 400)
         return refusal(PageRefused(status, "That did not work", error.message, error.remedy))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def missing(request: Request, error: StarletteHTTPException) -> Response:
+        if error.status_code == 404 and wants_a_page(request):
+            return nothing_there(error.detail)
+        return await http_exception_handler(request, error)
 
     app.add_middleware(RequestLimits, settings=settings)
     # Outside of the limits: what they refuse bears the headers too.

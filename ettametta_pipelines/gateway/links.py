@@ -9,19 +9,19 @@ from time import monotonic
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from ettametta_pipelines.commerce import links
 from ettametta_pipelines.commerce.networks import Networks, load_networks
-from ettametta_pipelines.commerce.performance import Clicks, clicks_by_code, earned_by, earnings_by_code
+from ettametta_pipelines.commerce.performance import codes_followed, earned_by, earnings_by_code
 from ettametta_pipelines.discovery.niches import load_niches
 from ettametta_pipelines.failures import PermanentError, PipelineError
-from ettametta_pipelines.gateway.access import IN_FORM, Access, by_id
+from ettametta_pipelines.gateway.access import IN_FORM, Access, about, by_id
 from ettametta_pipelines.gateway.operators import Operator, OperatorsDoor, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
 from ettametta_pipelines.gateway.redirects import FollowedLinks
-from ettametta_pipelines.publishing.connections import check_names, connected
+from ettametta_pipelines.publishing.connections import check_names
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import AffiliateLink
 from ettametta_pipelines.state.session import StateDatabase
@@ -46,7 +46,9 @@ def link_routes(
 ) -> APIRouter:
     """`/links` and what is under it."""
     routes = APIRouter()
-    a_link = by_id("link_id", lambda one: links.find(db, one).account_id, links.unknown_link)
+    a_link = by_id(
+        "link_id", lambda one: links.find(db, one), lambda link: link.account_id, links.unknown_link
+    )
     Admitted = Annotated[Operator, Depends(access.operator)]
     Reader = Annotated[Operator, Depends(access.reader(a_link))]
     Posted = Annotated[PostedForm, Depends(access.changer(a_link))]
@@ -69,10 +71,7 @@ def link_routes(
         )  # fmt: skip
 
     def known_accounts(operator: Operator) -> list[str]:
-        known = {channel.account for channel in connected(db)} | {
-            link.account_id for link in links.listed(db)
-        }
-        return sorted(account for account in known if access.may(operator, account))
+        return [account for account in links.accounts(db) if access.may(operator, account)]
 
     @routes.get("/links")
     def overview(operator: Admitted, account: str = "") -> Response:
@@ -135,23 +134,22 @@ def link_routes(
         return see(f"/links?account={quote(account)}")
 
     @routes.get("/links/{link_id}")
-    def one(operator: Reader, link_id: str) -> Response:
-        link = links.find(db, link_id)
-        (row,) = figures.of([link])
+    def one(operator: Reader, request: Request) -> Response:
+        (row,) = figures.of([about(request)])
         return page(
-            "link.html", operator, row=row, codes=figures.codes(link)[:SHOWN_CODES], url=door.url,
+            "link.html", operator, row=row, codes=figures.codes(row)[:SHOWN_CODES], url=door.url,
             networks=load_networks(settings).by_name, niches=load_niches(settings.niches_file),
         )  # fmt: skip
 
     @routes.get("/links/{link_id}/edit")
-    def ask_to_edit(operator: Reader, link_id: str) -> Response:
-        link = links.find(db, link_id)
+    def ask_to_edit(operator: Reader, request: Request) -> Response:
+        link = about(request)
         said = {name: getattr(link, name) or "" for name in EMPTY} | {"niches": " ".join(link.niches)}
         return form_page(operator, said, link=link, account=link.account_id)
 
     @routes.post("/links/{link_id}")
-    def edit(form: Posted, link_id: str) -> Response:
-        link = links.find(db, link_id)
+    def edit(form: Posted, request: Request, link_id: str) -> Response:
+        link = about(request)
         try:
             fields = links.checked_fields(_said(form), *_vocabulary(settings))
         except PipelineError as error:
@@ -163,8 +161,8 @@ def link_routes(
         return see(f"/links/{link_id}")
 
     @routes.get("/links/{link_id}/retire")
-    def ask_to_retire(operator: Reader, link_id: str) -> Response:
-        return page("link_retire.html", operator, link=links.find(db, link_id))
+    def ask_to_retire(operator: Reader, request: Request) -> Response:
+        return page("link_retire.html", operator, link=about(request))
 
     @routes.post("/links/{link_id}/retire")
     def retire(form: Posted, link_id: str) -> Response:
@@ -203,37 +201,34 @@ class Figures:
         self._reading = Lock()
 
     def of(self, found: Collection[AffiliateLink]) -> list[dict[str, Any]]:
-        """One row per link: the link, its code for use outside of posts, clicks, sales and commissions."""
-        codes = links.codes_of(self._db, [link.id for link in found])
-        clicks = clicks_by_code(self._db, [code.code for of_link in codes.values() for code in of_link])
-        earnings = self._earnings()
+        """One row per link: the link, its codes, the one for use outside of posts, clicks, sales and commissions."""
+        codes, earnings = codes_followed(self._db, [link.id for link in found]), self._earnings()
         rows = []
         for link in found:
-            of_link = [code.code for code in codes[link.id]]
-            counted = [clicks.get(code, Clicks()) for code in of_link]
+            of_link = [code.code for code, _ in codes[link.id]]
             rows.append(
                 {
                     "link": link,
+                    "codes": codes[link.id],
                     "code": of_link[0],
                     "posts": len(of_link) - 1,
-                    "people": sum(one.people for one in counted),
-                    "machines": sum(one.machines for one in counted),
+                    "people": sum(clicks.people for _, clicks in codes[link.id]),
+                    "machines": sum(clicks.machines for _, clicks in codes[link.id]),
                     "earned": None if earnings is None else earned_by([*of_link, link.id], earnings),
                 }
             )
         return rows
 
-    def codes(self, link: AffiliateLink) -> list[dict[str, Any]]:
-        """One row per code of a link, with its clicks and commissions, most clicked first."""
-        found = links.codes_of(self._db, [link.id])[link.id]
-        clicks, earnings = clicks_by_code(self._db, [code.code for code in found]), self._earnings()
+    def codes(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """One row per code of a link, with its clicks and commissions, most clicked first; `row` is its of `of`."""
+        earnings = self._earnings()
         rows = [
             {
                 "code": code,
-                "clicks": clicks.get(code.code, Clicks()),
+                "clicks": clicks,
                 "earned": None if earnings is None else earned_by([code.code], earnings),
             }
-            for code in found
+            for code, clicks in row["codes"]
         ]
         return sorted(rows, key=lambda row: -row["clicks"].people)
 

@@ -5,9 +5,11 @@ Everything is escaped by the templates; addresses become links only if they are 
 
 import re
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -93,6 +95,17 @@ def refusal(error: PageRefused) -> Response:
         message=error.message,
         remedy=error.remedy,
     )
+
+
+def wants_a_page(request: Request) -> bool:
+    """Whether it is a browser's address bar or link that asks, not a program."""
+    return request.method == "GET" and "text/html" in request.headers.get("accept", "")
+
+
+def nothing_there(detail: str) -> Response:
+    """For an address that leads nowhere; `detail` is what was said of it, or Starlette's own word."""
+    said = "Nothing is at this address" if detail == HTTPStatus.NOT_FOUND.phrase else detail.capitalize()
+    return refusal(PageRefused(404, "Not found", f"{said}.", "The pages there are stand above."))
 
 
 def stylesheet() -> Response:

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.gateway.access import Access, by_id
 from ettametta_pipelines.gateway.cache import ReadCache
 from ettametta_pipelines.gateway.operators import Operator, PostedForm
 from ettametta_pipelines.gateway.pages import page, see
+from ettametta_pipelines.operations.last_look import is_silent, last_look
 from ettametta_pipelines.publishing import connections, review
 from ettametta_pipelines.publishing.ledger import IN_DOUBT
 from ettametta_pipelines.publishing.reauth import ACTIVE
@@ -20,7 +22,7 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
 
-RECENT = 50
+LISTED, RECENT = 100, 50
 # A file of the lake, written anew every few minutes.
 PLANNED_KEPT_S = 15.0
 
@@ -30,7 +32,7 @@ def publication_routes(
 ) -> APIRouter:
     """`/` and `/publications`."""
     routes = APIRouter()
-    a_post = by_id("publication_id", lambda one: review.account_of(db, one), review.unknown_publication)
+    a_post = by_id("publication_id", lambda one: review.account_of(db, one), str, review.unknown_publication)
     Admitted = Annotated[Operator, Depends(access.operator)]
     Reader = Annotated[Operator, Depends(access.reader(a_post))]
     Posted = Annotated[PostedForm, Depends(access.changer(a_post))]
@@ -42,9 +44,12 @@ def publication_routes(
     def index(operator: Admitted) -> Response:
         channels = [one for one in connections.connected(db) if access.may(operator, one.account)]
         counts = review.counted(db, accounts=access.accounts_of(operator))
+        looked = last_look(db)
         return page(
             "index.html",
             operator,
+            silent_since=looked if is_silent(looked, utc_now()) else None,
+            ui_url=settings.ui_url,
             channels=len(channels),
             stopped=[channel for channel in channels if channel.status != ACTIVE],
             in_review=sum(counts.get(state, 0) for state in review.NEEDING_A_PERSON),
@@ -56,13 +61,30 @@ def publication_routes(
     def posts(operator: Admitted) -> Response:
         accounts = access.accounts_of(operator)
         planned = cache.read_here("planned", "posts", PLANNED_KEPT_S, lambda: planned_posts(store))
+        in_review, under_way, recent = review.lists(
+            db,
+            (review.NEEDING_A_PERSON, LISTED),
+            (review.UNDER_WAY, LISTED),
+            (review.DONE, RECENT),
+            accounts=accounts,
+        )
+        # The queue is half an hour old at times; what has begun since does not wait any more.
+        begun = {
+            (one.platform, one.account_id, one.content_id, one.intent_no)
+            for one in (*in_review, *under_way, *recent)
+        }
         return page(
             "posts.html",
             operator,
-            in_review=review.listed(db, review.NEEDING_A_PERSON, accounts=accounts),
-            planned=[row for row in planned if access.may(operator, row["account"])],
-            under_way=review.listed(db, review.UNDER_WAY, accounts=accounts),
-            recent=review.listed(db, review.DONE, limit=RECENT, accounts=accounts),
+            in_review=in_review,
+            planned=[
+                row
+                for row in planned
+                if access.may(operator, row["account"])
+                and (row["platform"], row["account"], row["source_id"], row["intent_no"]) not in begun
+            ],
+            under_way=under_way,
+            recent=recent,
             recent_limit=RECENT,
         )
 

@@ -18,6 +18,7 @@ from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.resemblance import keep_fingerprint
+from ettametta_pipelines.media.stills import Candidate, StillScorer, as_words
 from ettametta_pipelines.media.subject import LOOKS_PER_S, Spotter, SubjectTrack, in_words
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, size_guard, source_options
 from ettametta_pipelines.renders.formats import output_rate
@@ -59,6 +60,7 @@ class Analysis:
     subject: SubjectTrack
     contact_sheet: bytes
     thumbs: bytes
+    stills: list[Candidate]
     frames: int
     seconds: float
 
@@ -100,6 +102,7 @@ def analyse(source: Path, probe: Probe, workdir: Path) -> Analysis:
         subject=watcher.spotter.track(shot_starts_s, probe.duration_s, float(probe.display_aspect)),
         contact_sheet=watcher.contact_sheet(),
         thumbs=bytes(watcher.sampler.thumbs),
+        stills=watcher.scorer.candidates,
         frames=watcher.frames,
         seconds=time.monotonic() - started,
     )
@@ -136,6 +139,7 @@ def analyse_source(
         "contact_sheet_bytes": len(seen.contact_sheet),
         "fingerprint_key": keep_fingerprint(store, source_id, samples),
         "fingerprint_digest": fingerprint.digest(samples),
+        "stills": as_words(seen.stills),
         "frames_analysed": seen.frames,
         "analysis_seconds": seen.seconds,
     }
@@ -167,10 +171,12 @@ class Watcher:
     previous: "tuple[Plane, NDArray[np.float64]] | None" = None
     spotter: Spotter = field(init=False)
     sampler: fingerprint.Sampler = field(init=False)
+    scorer: StillScorer = field(init=False)
 
     def __post_init__(self) -> None:
         self.spotter = Spotter(self.width, self.height)
         self.sampler = fingerprint.Sampler(self.rate)
+        self.scorer = StillScorer(self.rate, float(self.expected_frames / self.rate))
 
     @property
     def frame_bytes(self) -> int:
@@ -210,6 +216,7 @@ class Watcher:
         if len(self.kept) < SHEET_COLUMNS * SHEET_ROWS and self.frames >= self._sheet_frame(len(self.kept)):
             self.kept.append(frame)
         self.sampler.look_at(self.frames, luma)
+        self.scorer.look(self.frames, whole)
         if self.frames * LOOKS_PER_S >= self.spotter.count * self.rate:
             picture = np.asarray(self._picture(frame))
             self.spotter.look(float(self.frames / self.rate), picture, whole)

@@ -107,10 +107,10 @@ def source_id_of(account: str, sha256: str) -> str:
     return f"{account}--{sha256[:16]}"
 
 
-def hash_object(store: ObjectStore, key: str) -> str:
-    """SHA-256 of an object's bytes as lower-case hex, read once in chunks."""
+def hash_object(store: ObjectStore, info: ObjectInfo) -> str:
+    """SHA-256 of an object's bytes as lower-case hex, read once in chunks, no more of them than it was listed with."""
     digest = hashlib.sha256()
-    for chunk in store.iter_chunks(key):
+    for chunk in store.iter_chunks(info.key, size=info.size):
         digest.update(chunk)
     return digest.hexdigest()
 
@@ -332,7 +332,7 @@ class TakeIn:
         store, info = self._store, look.info
         try:
             upload = look.key(self._niches)
-            sha256 = hash_object(store, info.key)
+            sha256 = hash_object(store, info)
             if store.is_local and store.head(info.key).etag != info.etag:
                 return None
             columns: dict[str, Any] = {

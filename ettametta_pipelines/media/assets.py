@@ -133,9 +133,9 @@ def _find_upload(state: StateResource, source_id: str) -> "Upload":
     description="""
 One look at the accepted footage: where its shots begin, how bright and how moving it is, how loud (EBU R 128), where
 its subject is (faces, else what moves or stands out), a contact sheet of twelve frames, and a fingerprint of what it
-shows. Renders take loudness, subject and fingerprint from here instead of looking again. *resembles* names another
-video of the account that shows the same, perhaps mirrored or at another size; that is for a person to know and stops
-nothing.
+shows. Renders take loudness, subject and fingerprint from here, thumbnails how sharp and how lit each frame is,
+instead of looking again. *resembles* names another video of the account that shows the same, perhaps mirrored or at
+another size; that is for a person to know and stops nothing.
 
 **If it fails:** *decode_failed* means the file is damaged somewhere after its beginning: export it again and upload
 that. *disk_full*, *out_of_memory* and *ffmpeg_killed* are the machine's and are tried again by themselves.

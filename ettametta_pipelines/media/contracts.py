@@ -93,6 +93,12 @@ MEDIA_ANALYSIS = TableContract(
         Column(
             "fingerprint_digest", "string", "Eight samples of the fingerprint, 128 hex digits", nullable=True
         ),
+        Column(
+            "stills",
+            "string_list",
+            "Frames to choose pictures from: time, sharpness, exposure",
+            nullable=True,
+        ),
         Column("frames_analysed", "int64", "Frames looked at"),
         Column("analysis_seconds", "float64", "Wall time of the analysis"),
     ),

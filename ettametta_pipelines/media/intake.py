@@ -110,9 +110,10 @@ def accept_upload(
     """
     with private_dir(scratch, "intake") as workdir:
         stored = find_source(store, upload.sha256)
-        if stored is None and (size := store.head(upload.object_key).size) > policy.max_bytes:
-            return _rejected(upload, size, "too_large_file", detail=f"{size / 1e9:.1f} GB")
-        path = fetch(store, stored or upload.object_key, workdir)
+        stated = store.head(upload.object_key).size if stored is None else None
+        if stated is not None and stated > policy.max_bytes:
+            return _rejected(upload, stated, "too_large_file", detail=f"{stated / 1e9:.1f} GB")
+        path = fetch(store, stored or upload.object_key, workdir, size=stated)
         size = path.stat().st_size
         if stored is None and size and file_sha256(path) != upload.sha256:
             return _rejected(upload, size, "upload_changed")
@@ -137,8 +138,8 @@ def find_source(store: ObjectStore, sha256: str) -> str | None:
     return next((key for key in keys if store.exists(key)), None)
 
 
-def fetch(store: ObjectStore, key: str, workdir: Path) -> Path:
-    """A local file with an object's content, under a name of our own.
+def fetch(store: ObjectStore, key: str, workdir: Path, *, size: int | None = None) -> Path:
+    """A local file with an object's content, under a name of our own; `size` is what it must have, where that is known.
 
     Immutable objects of a directory store are read in place; uploads never are, since they can change meanwhile.
     """
@@ -147,7 +148,7 @@ def fetch(store: ObjectStore, key: str, workdir: Path) -> Path:
         if local is not None:
             return local
     path = workdir / "source"
-    store.download(key, path)
+    store.download(key, path, size=size)
     path.chmod(0o400)
     return path
 
@@ -209,21 +210,31 @@ def _find_captions(store: ObjectStore, upload: Upload, sidecar: Sidecar) -> str 
     folder = upload.object_key.removesuffix(upload.name)
     if sidecar.captions is None:
         return next(
-            (folder + name for name in caption_names(upload.name) if store.exists(folder + name)), None
+            (folder + name for name in caption_names(upload.name) if _lies_there(store, folder + name)), None
         )
     key = folder + sidecar.captions
-    if not is_key(key) or not store.exists(key):
+    if not _lies_there(store, key):
         raise CaptionsInvalid(
             "captions_unreadable", "the sidecar names it, but it does not lie beside the video"
         )
     return key
 
 
+def _lies_there(store: ObjectStore, key: str) -> bool:
+    """Whether there is such an object; there is none under a name too long to be one, as a long upload's captions'."""
+    try:
+        return is_key(key) and store.exists(key)
+    except PermanentError as error:
+        if error.code != "bad_object_key":
+            raise
+        return False
+
+
 def _read_captions(store: ObjectStore, key: str) -> tuple[Cue, ...]:
-    size = store.head(key).size
-    if size > caption_files.MAX_BYTES:
-        raise CaptionsInvalid("captions_too_large", f"it has {size} bytes, at most {caption_files.MAX_BYTES}")
-    return caption_files.parse_captions(store.get(key), key)
+    content = store.read_range(key, 0, caption_files.MAX_BYTES + 1)
+    if len(content) > caption_files.MAX_BYTES:
+        raise CaptionsInvalid("captions_too_large", f"it has more than {caption_files.MAX_BYTES} bytes")
+    return caption_files.parse_captions(content, key)
 
 
 def require_accepted(row: Mapping[Any, Any]) -> None:

@@ -42,7 +42,7 @@ same Google project; nothing more is asked of it that day.
 def api_quota_usage(
     context: dg.AssetExecutionContext, state: StateResource
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    from ettametta_pipelines.billing.breadth import niches_by_plan
+    from ettametta_pipelines.discovery.breadth import niches_by_plan
     from ettametta_pipelines.discovery.search_desk import backlog, configured_policy
     from ettametta_pipelines.operations import quota_report
     from ettametta_pipelines.state import quota

@@ -115,7 +115,7 @@ def failures(findings: Iterable[Finding], settings: Settings, now: datetime) -> 
     if len(wrong) > CAUSES:
         table += f"\n\nAnd {len(wrong) - CAUSES} more causes."
     struck = sum(len(finding.open) for finding in wrong)
-    says = f"{count(len(wrong), 'cause')}, {struck} times in all; first: {clean(wrong[0].headline, 120)}"
+    says = f"{count(len(wrong), 'cause')}, {count(struck, 'time')} in all; first: {clean(wrong[0].headline, 120)}"
     return Section("failures", "Failures", says, len(wrong), table)
 
 
@@ -175,7 +175,7 @@ def quota_left(db: StateDatabase, now: datetime) -> Section:
     rows = quota.usage(db, pacific_quota_day(now))
     if not rows:
         return Section("quota", "Quotas", "Nothing was drawn yet on the vendor's day.", None)
-    says = "; ".join(f"{row.bucket}: {row.left} of {row.limit} left" for row in rows)
+    says = "; ".join(f"{row.bucket}: {row.left:,} of {row.limit:,} left" for row in rows)
     return Section("quota", "Quotas", says, None, quota_report.bucket_table(rows))
 
 

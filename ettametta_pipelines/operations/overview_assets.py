@@ -27,10 +27,6 @@ GROUP = "operations"
     OPERATIONS_OVERVIEW,
     group_name=GROUP,
     kinds={"duckdb", "python"},
-    deps=[
-        dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())
-        for name in ("trend_candidates", "daily_revenue")
-    ],
     description="""
 The morning page: last night's finds, what failed and what to do about it, what waits for a person, today's posts,
 quotas left, spend against its caps, revenue and storage. **page** is a screen of it: every part in a sentence, and what

@@ -23,6 +23,7 @@ from ettametta_pipelines.previews import cell, markdown_table, number
 from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.table_asset import table_asset
+from ettametta_pipelines.video_groups import videos_of
 
 GROUP = "operations"
 # Of one run: each is a statement of its own; the next week goes on.
@@ -319,8 +320,9 @@ def _why_left(backfilling: bool, dry_run: bool, waiting: int) -> str:
 
 def _in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
     """Partitions that a run is for which has not ended."""
+    live = instance.get_dynamic_partitions(str(SOURCE_VIDEO.name))
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
-    return frozenset(run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags)
+    return frozenset(video for run in runs for video in videos_of(run, live))
 
 
 ASSETS = [storage_lifecycle, storage_inventory, archived_videos]

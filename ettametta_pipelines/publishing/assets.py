@@ -37,7 +37,8 @@ class PublicationConfig(PostChoices):
     """What may be chosen for one post."""
 
     live_remote_id: str = Field(
-        default="", description="For a held post: its id on the platform, after you have found it there."
+        default="",
+        description="For a held post: its id or address on the platform, after you have found it there.",
     )
     approve: bool = Field(
         default=False,

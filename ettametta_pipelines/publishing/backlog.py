@@ -18,11 +18,19 @@ from ettametta_pipelines.clock import pacific_quota_day
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.publishing.approvals import APPROVE, HOLD, REJECT, Request, proposal_of, propose
 from ettametta_pipelines.publishing.finished import UNFINISHED, waiting_rows
-from ettametta_pipelines.publishing.ledger import UPLOAD_BUCKETS, State
+from ettametta_pipelines.publishing.ledger import BEFORE_THE_LAST_BYTE, UPLOAD_BUCKETS, State
 from ettametta_pipelines.publishing.offers import OfferBook
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import Channels
-from ettametta_pipelines.publishing.queue import Entry, Planned, QuotaLeft, Taken, plan, post_name
+from ettametta_pipelines.publishing.queue import (
+    ClosedUntil,
+    Entry,
+    Planned,
+    QuotaLeft,
+    Taken,
+    plan,
+    post_name,
+)
 from ettametta_pipelines.publishing.tokens import ACTIVE
 from ettametta_pipelines.publishing.variants import PostName
 from ettametta_pipelines.settings import get_settings
@@ -55,6 +63,7 @@ class Backlog:
     entries: list[Entry]
     taken: list[Taken]
     quota_left: QuotaLeft
+    closed_until: ClosedUntil
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def upcoming(
     """
     sources, renditions = waiting_rows(store, db, known_platforms(db, channels))
     backlog = gather(db, sources, renditions, channels, now, live=live, as_approved=as_approved)
-    return plan(backlog.entries, backlog.taken, channels, now, backlog.quota_left)
+    return plan(backlog.entries, backlog.taken, channels, now, backlog.quota_left, backlog.closed_until)
 
 
 def known_platforms(db: StateDatabase, channels: Channels) -> dict[str, list[str]]:
@@ -141,7 +150,7 @@ def gather(
         for platform in platforms_of.get(source["account"], ())
         if (entry := desk.entry(platform, source, rendition)) is not None
     ]
-    return Backlog(entries, desk.taken(), desk.quota_left(db))
+    return Backlog(entries, desk.taken(), desk.quota_left(db), desk.closed_until())
 
 
 def take_due(db: StateDatabase, planned: Sequence[Planned], now: datetime) -> list[Claimed]:
@@ -242,10 +251,14 @@ class _Desk:
             return None
         if decision is not None and decision.decision == REJECT:
             return None
+        told_to_wait = _told_to_wait(post) if post is not None and post.intent_no == intent_no else None
         tries = [
             claim
             for claim in self._claims.get(key, ())
-            if claim.intent_no == intent_no and (decision is None or claim.taken_at > decision.decided_at)
+            if claim.intent_no == intent_no
+            and (decision is None or claim.taken_at > decision.decided_at)
+            # A try that met a closed channel says nothing about the post.
+            and (told_to_wait is None or claim.taken_at > told_to_wait)
         ]
         return Entry(
             platform=platform,
@@ -315,9 +328,18 @@ class _Desk:
         ]
         return [*claims, *by_hand]
 
+    def closed_until(self) -> ClosedUntil:
+        """Channels that take no post before an instant, because their platform said so when one was tried."""
+        closed: dict[tuple[str, str], datetime] = {}
+        for (platform, account, _), post in self._posts.items():
+            until = _told_to_wait(post)
+            if until is not None and until > self._now:
+                closed[account, platform] = max(until, closed.get((account, platform), until))
+        return closed
+
     def quota_left(self, db: StateDatabase) -> QuotaLeft:
         """Uploads left today by the quota's own book, less those of claims that it does not know of yet."""
-        today = pacific_quota_day(self._now)
+        today, granted = pacific_quota_day(self._now), quota.daily_limits()
         left = {
             (u.vendor, u.bucket): max(0, u.left) for u in quota.usage(db, today) if u.vendor in UPLOAD_BUCKETS
         }
@@ -331,7 +353,7 @@ class _Desk:
             bucket = UPLOAD_BUCKETS.get(platform)
             if bucket is None:
                 return None
-            return left[bucket] - unbooked[platform] if day == today else quota.DAILY_LIMITS[bucket]
+            return left[bucket] - unbooked[platform] if day == today else granted[bucket]
 
         return left_on
 
@@ -356,6 +378,11 @@ def _is_of(
 
 def _key(row: Any) -> tuple[str, str, str]:
     return row.platform, row.account_id, row.content_id
+
+
+def _told_to_wait(post: Publication) -> datetime | None:
+    """Until when the platform wants no post of the channel, as it told this one; later it is a look's own time."""
+    return post.next_check_at if State(post.state) in BEFORE_THE_LAST_BYTE else None
 
 
 def _what_changed(decision: PublicationDecision, rendition: Row) -> str:

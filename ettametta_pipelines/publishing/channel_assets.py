@@ -65,13 +65,13 @@ def connected_channels(
         return dg.MaterializeResult(
             value=frame,
             metadata={
+                "preview": dg.MetadataValue.md(_overview(frame)),
                 "channels": len(frame),
                 "renewed": renewals.renewed,
                 "consent_ended": len(ended),
                 "vendor_youtube": get_settings().endpoint("google").standing,
                 "vendor_tiktok": get_settings().endpoint("tiktok").standing,
                 "took_s": (utc_now() - started).total_seconds(),
-                "preview": dg.MetadataValue.md(_overview(frame)),
             },
             check_results=[
                 dg.AssetCheckResult(

@@ -67,6 +67,7 @@ PUBLICATION_METRICS = TableContract(
         Column("shares", "int64", "Shares so far; YouTube does not tell", nullable=True),
     ),
     key=("day", "publication_id"),
+    partitioned_by=("day",),
 )  # fmt: skip
 
 CONNECTED_CHANNELS = TableContract(

@@ -27,6 +27,7 @@ from ettametta_pipelines.publishing.ledger import (
     State,
 )
 from ettametta_pipelines.publishing.posts import Post
+from ettametta_pipelines.publishing.remote_ids import remote_id_of
 from ettametta_pipelines.publishing.tokens import (
     LOST_SECRET_CODES,
     Envelope,
@@ -472,8 +473,9 @@ def deliver(workshop: Workshop, order: Order, begin: Begin, *, page_of: PageOf) 
     leave_former_channels(workshop.db, workshop.store, ledger, intent)
     publication = ledger.plan(intent)
     if order.live_remote_id and publication.state != State.PUBLISHED:
-        url = page_of(publication, order.live_remote_id)
-        publication = ledger.declare_live(publication.id, order.live_remote_id, url=url)
+        remote_id = remote_id_of(post.platform, order.live_remote_id)
+        url = page_of(publication, remote_id)
+        publication = ledger.declare_live(publication.id, remote_id, url=url)
     if State(publication.state) in SETTLED:
         return Outcome(publication, posted=False)
     with ledger.claimed(publication.id) as claim:

@@ -32,6 +32,10 @@ from ettametta_pipelines.state.session import StateDatabase, insert_if_absent
 
 # More than twice the longest single call: a lease that runs out under a living worker costs a wasted claim.
 LEASE_S = 300.0
+# A platform that asks for less is asked again by the queue in its own time.
+LONG_WAIT_S = 3600.0
+# No cap and no quota lasts longer than a day; whoever says so is asked again tomorrow.
+LONGEST_WAIT_S = 86_400.0
 
 
 class State(StrEnum):
@@ -270,6 +274,9 @@ class Ledger:
                     remedy="Report this with the output of `ettametta trace`; nothing was sent or changed.",
                 )
             cleared = {"error_code": None, "error_message": None}
+            if before in BEFORE_THE_LAST_BYTE and to not in BEFORE_THE_LAST_BYTE:
+                # What a platform asked to wait for before is over; the looks at the channel have a time of their own.
+                cleared["next_check_at"] = None
             moved = {"state": to, "lease_until": DatabaseNow(self._lease_s)}
             columns = cleared | columns | _instants(row, to) | moved
             if handle is not None:
@@ -303,13 +310,24 @@ class Ledger:
             self._write(session, claim, {"quota_day": None})
 
     def note_trouble(self, claim: Claim, error: PipelineError) -> None:
-        """Write down why a worker stopped without moving on. Nothing when the claim is lost: it is another's row."""
+        """Write down why a worker stopped without moving on. Nothing when the claim is lost: it is another's row.
+
+        What takes no post for an hour or more, a channel at its cap or a project at its quota, is kept with its end
+        (`next_check_at`), for the queue.
+        """
+        mine = sa.and_(Publication.id == claim.publication_id, Publication.fence == claim.fence)
         with self._db.session() as session:
             session.execute(
                 sa.update(Publication)
-                .where(Publication.id == claim.publication_id, Publication.fence == claim.fence)
+                .where(mine)
                 .values(error_code=error.code, error_message=redact(error.message))
             )
+            if error.retry_after_s is not None and error.retry_after_s >= LONG_WAIT_S:
+                session.execute(
+                    sa.update(Publication)
+                    .where(mine, Publication.state.in_(BEFORE_THE_LAST_BYTE))
+                    .values(next_check_at=DatabaseNow(min(error.retry_after_s, LONGEST_WAIT_S)))
+                )
 
     def note_remote_id(self, publication_id: str, remote_id: str, url: str | None) -> None:
         """Fill in the id of a published post that the platform tells only later."""

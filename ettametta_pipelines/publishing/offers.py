@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ettametta_pipelines.commerce.links import ALPHABET, CODE_CHARS
+from ettametta_pipelines.link_codes import ALPHABET, CODE_CHARS
 from ettametta_pipelines.publishing.disclosure import OFFERS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import (

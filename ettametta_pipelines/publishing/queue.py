@@ -8,20 +8,22 @@ rest where it was. What waits is gathered by `backlog.py`; nothing here posts or
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 
 from ettametta_pipelines.clock import PACIFIC, business_day_bounds, business_day_of, pacific_quota_day
 from ettametta_pipelines.publishing.policy import ChannelPolicy, Channels
 from ettametta_pipelines.publishing.slots import slot_instants
-from ettametta_pipelines.state.quota import DAILY_LIMITS
 
 # A slot is kept for this long: the daemon looks every few minutes and may be restarted.
 SLOT_GRACE = timedelta(minutes=15)
 TIKTOK_WINDOW = timedelta(hours=24)
 
 ChannelKey = tuple[str, str]
+# Until when a platform takes no post of a channel, as it said itself when one was tried.
+ClosedUntil = Mapping[ChannelKey, datetime]
 # Uploads a platform still takes on a quota day, from all accounts together; None for no such limit.
 QuotaLeft = Callable[[str, date], int | None]
 
@@ -75,11 +77,12 @@ def plan(
     channels: Channels,
     now: datetime,
     quota_left: QuotaLeft = lambda _platform, _day: None,
+    closed_until: ClosedUntil = MappingProxyType({}),
 ) -> list[Planned]:
     """Every entry with its instant, by instant, then the held ones, oldest first. Instants are whole seconds UTC."""
     now = now.replace(microsecond=0)
     waiting = sorted(entries, key=_age)
-    calendars = _calendars([e for e in waiting if not e.held], taken, channels, now)
+    calendars = _calendars([e for e in waiting if not e.held], taken, channels, now, closed_until)
     quotas = _Quotas(quota_left)
     planned: list[Planned] = []
     while calendars:
@@ -97,13 +100,18 @@ def _age(entry: Entry) -> tuple[datetime, str, str, str, int]:
 
 
 def _calendars(
-    entries: Sequence[Entry], taken: Iterable[Taken], channels: Channels, now: datetime
+    entries: Sequence[Entry],
+    taken: Iterable[Taken],
+    channels: Channels,
+    now: datetime,
+    closed_until: ClosedUntil,
 ) -> "list[_Calendar]":
     by_channel: dict[ChannelKey, _Calendar] = {}
     for entry in entries:
         if entry.channel not in by_channel:
             rolling = channels.limits.tiktok_posts_per_24_hours if entry.platform == "tiktok" else None
-            by_channel[entry.channel] = _Calendar(channels.of(*entry.channel), now, rolling)
+            closed = closed_until.get(entry.channel)
+            by_channel[entry.channel] = _Calendar(channels.of(*entry.channel), now, rolling, closed)
         by_channel[entry.channel].add(entry)
     for gone in sorted(taken, key=lambda t: (t.at, t.post)):
         calendar = by_channel.get((gone.account, gone.platform))
@@ -132,11 +140,14 @@ class _Quotas:
 class _Calendar:
     """One channel while it is planned: what waits, and the times gone, rising."""
 
-    def __init__(self, policy: ChannelPolicy, now: datetime, rolling_cap: int | None) -> None:
+    def __init__(
+        self, policy: ChannelPolicy, now: datetime, rolling_cap: int | None, closed_until: datetime | None
+    ) -> None:
         self._policy = policy
         self._now = now
         self._start = now - SLOT_GRACE if policy.slots else now
         self._rolling_cap = rolling_cap
+        self._closed_until = closed_until
         self._undated: deque[Entry] = deque()
         self._dated: list[Entry] = []
         self._gone: list[tuple[datetime, str]] = []
@@ -237,13 +248,21 @@ class _Calendar:
             return at, ""
         return last_tries[-cap] + TIKTOK_WINDOW, f"TikTok's {cap} posts in 24 hours are planned"
 
+    def _closed(self, at: datetime, entry: Entry, quotas: _Quotas) -> tuple[datetime, str]:
+        until = self._closed_until
+        if until is None or until <= at:
+            return at, ""
+        said = f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return until, f"{entry.platform} takes no more posts of this channel before {said}"
+
     def _quota(self, at: datetime, entry: Entry, quotas: _Quotas) -> tuple[datetime, str]:
         day = pacific_quota_day(at)
         if quotas.room_on(entry.platform, day):
             return at, ""
         said = "today" if day == pacific_quota_day(self._now) else f"{day}"
-        uploads = DAILY_LIMITS["youtube", "videos_insert"]
-        return business_day_bounds(day, PACIFIC)[1], f"YouTube's {uploads} uploads are planned for {said}"
+        return business_day_bounds(day, PACIFIC)[
+            1
+        ], f"YouTube's uploads of the project are planned for {said}"
 
     def _gone_since(self, at: datetime, *, open_end: bool = False) -> list[tuple[datetime, str]]:
         find = bisect_right if open_end else bisect_left
@@ -254,6 +273,7 @@ Rule = Callable[[_Calendar, datetime, Entry, _Quotas], tuple[datetime, str]]
 # In the order they are asked; of those that moved a post, the one with the greatest weight is what it waits for.
 RULES: tuple[tuple[int, Rule], ...] = (
     (2, _Calendar._not_before),
+    (6, _Calendar._closed),
     (0, _Calendar._slot),
     (1, _Calendar._gap),
     (3, _Calendar._daily_cap),

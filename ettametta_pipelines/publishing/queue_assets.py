@@ -259,7 +259,10 @@ def _planned(
 def _stills(store: StoreResource, rendition: dict[str, Any]) -> str:
     from ettametta_pipelines.publishing.stills import stills_of
 
-    found = stills_of(store.open().get(rendition["object_key"]), float(rendition["duration_s"]))
+    found = stills_of(
+        store.open(), rendition["object_key"], float(rendition["duration_s"]),
+        scratch=get_settings().home_dir / "scratch",
+    )  # fmt: skip
     return picture_strip([Thumb(f"{second:.1f} s", jpeg) for second, jpeg in found], height=200) or "none"
 
 

@@ -4,20 +4,21 @@ The answers go through the ledger, which checks them and writes who gave them. C
 that starts what was ordered again.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from ettametta_pipelines.clock import Clock, utc_now
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.connections import find
 from ettametta_pipelines.publishing.ledger import SETTLED, Intent, Ledger, State, not_in_review
+from ettametta_pipelines.publishing.remote_ids import remote_id_of
 from ettametta_pipelines.publishing.tiktok_upload import page_of_post
 from ettametta_pipelines.publishing.tokens import Envelope, another_channel_connected
-from ettametta_pipelines.publishing.trace import publication_chain
+from ettametta_pipelines.publishing.trace import publications_told
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import Publication, PublicationEvent
 from ettametta_pipelines.state.session import StateDatabase
@@ -26,12 +27,6 @@ from ettametta_pipelines.vendors.youtube import watch_url
 NEEDING_A_PERSON = frozenset({State.NEEDS_REVIEW, State.INCIDENT})
 UNDER_WAY = frozenset(State) - SETTLED
 DONE = SETTLED - NEEDING_A_PERSON
-
-# A post's id, alone or at the end of its address as a browser shows it.
-REMOTE_IDS = {
-    "youtube": re.compile(r"(?:https?://\S*(?:[?&]v=|/shorts/|youtu\.be/))?([A-Za-z0-9_-]{11})(?:[?&#]\S*)?"),
-    "tiktok": re.compile(r"(?:https?://\S*/video/)?([0-9]{8,24})(?:[?#]\S*)?"),
-}
 
 
 def listed(
@@ -42,14 +37,27 @@ def listed(
     accounts: Collection[str] | None = None,
 ) -> list[Publication]:
     """Publications in these states, of these accounts or of all, those that moved last first."""
+    return lists(db, (states, limit), accounts=accounts)[0]
+
+
+def lists(
+    db: StateDatabase,
+    *wanted: tuple[Collection[State], int],
+    accounts: Collection[str] | None = None,
+) -> list[list[Publication]]:
+    """`listed` for each of several (states, limit), asked for at once. No state is in two of them."""
+    parts = [
+        sa.select(Publication)
+        .where(Publication.state.in_([str(state) for state in states]), _of(accounts))
+        .order_by(Publication.updated_at.desc())
+        .limit(limit)
+        .subquery()
+        for states, limit in wanted
+    ]
+    found = aliased(Publication, sa.union_all(*map(sa.select, parts)).subquery())
     with db.session(write=False) as session:
-        query = (
-            sa.select(Publication)
-            .where(Publication.state.in_([str(state) for state in states]), _of(accounts))
-            .order_by(Publication.updated_at.desc())
-            .limit(limit)
-        )
-        return list(session.scalars(query))
+        rows = session.scalars(sa.select(found).order_by(found.updated_at.desc())).all()
+    return [[row for row in rows if row.state in states] for states, _ in wanted]
 
 
 def counted(db: StateDatabase, *, accounts: Collection[str] | None = None) -> dict[str, int]:
@@ -66,10 +74,9 @@ def account_of(db: StateDatabase, publication_id: str) -> str:
 
 def history(db: StateDatabase, publication_id: str) -> dict[str, Any]:
     """One publication with its `events`, as `trace` tells it. Raises PermanentError `unknown_publication`."""
-    row = _row(db, publication_id)
-    return next(
-        told for told in publication_chain(db, row.content_id) if told["publication_id"] == publication_id
-    ) | {"content_id": row.content_id, "first_mutation_at": row.first_mutation_at}
+    for row, told in publications_told(db, Publication.id == publication_id):
+        return told | {"content_id": row.content_id, "first_mutation_at": row.first_mutation_at}
+    raise unknown_publication(publication_id)
 
 
 @dataclass(frozen=True)
@@ -92,18 +99,12 @@ class Reviewer:
         Raises PermanentError `bad_post_id`, and what `Ledger.declare_live` raises.
         """
         row = _row(self.db, publication_id)
-        match = REMOTE_IDS[row.platform].fullmatch(found.strip())
-        if match is None:
-            raise PermanentError(
-                f"{found.strip()[:80]!r} is neither the id nor the address of a post on {row.platform}.",
-                code="bad_post_id",
-                remedy="Open the post on the channel and copy its address.",
-            )
+        remote_id = remote_id_of(row.platform, found)
         if row.platform == "youtube":
-            url: str | None = watch_url(self.settings.endpoint("google"), match[1])
+            url: str | None = watch_url(self.settings.endpoint("google"), remote_id)
         else:
-            url = page_of_post(row, match[1])
-        return self._ledger.declare_live(publication_id, match[1], url=url)
+            url = page_of_post(row, remote_id)
+        return self._ledger.declare_live(publication_id, remote_id, url=url)
 
     def post_again(self, publication_id: str) -> Publication:
         """The post is not on the channel: settle it as failed by this person's word and order the next intent.

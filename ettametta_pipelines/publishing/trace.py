@@ -3,6 +3,7 @@
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ettametta_pipelines.state.models import (
     Publication,
@@ -20,6 +21,7 @@ _SHOWN = (
 )  # fmt: skip
 
 _OF_AN_EXTRA = ("kind", "object_key", "sha256", "tried_at", "done_at", "error_code", "error_message")
+_OF_AN_EVENT = ("at", "from_state", "to_state", "reason", "detail", "actor", "fence")
 
 
 def publication_chain(db: StateDatabase, source_id: str) -> list[dict[str, Any]]:
@@ -28,50 +30,61 @@ def publication_chain(db: StateDatabase, source_id: str) -> list[dict[str, Any]]
     `extras` are what was set on the post afterwards, or could not be: its thumbnail. JSON-able, instants as ISO 8601;
     `rights` is None where none were kept.
     """
+    return [told for _, told in publications_told(db, Publication.content_id == source_id)]
+
+
+def publications_told(
+    db: StateDatabase, which: sa.ColumnElement[bool]
+) -> list[tuple[Publication, dict[str, Any]]]:
+    """Publications with what `publication_chain` tells of them, in three questions however many they are."""
+    of_its_file = sa.and_(
+        PublicationRights.platform == Publication.platform,
+        PublicationRights.content_id == Publication.content_id,
+        PublicationRights.sha256 == Publication.sha256,
+    )
     with db.session(write=False) as session:
-        rows = session.scalars(
-            sa.select(Publication)
-            .where(Publication.content_id == source_id)
-            .order_by(Publication.created_at, Publication.platform, Publication.intent_no)
-        ).all()
-        return [
+        found = (
+            session.execute(
+                sa.select(Publication, PublicationRights.rights)
+                .outerjoin(PublicationRights, of_its_file)
+                .where(which)
+                .order_by(Publication.created_at, Publication.platform, Publication.intent_no)
+            )
+            .tuples()
+            .all()
+        )
+        ids = [row.id for row, _ in found]
+        extras, events = (
+            _by_publication(session, kind, ids, order)
+            for kind, order in ((PublicationExtra, "kind"), (PublicationEvent, "id"))
+        )
+    return [
+        (
+            row,
             {
                 "publication_id": row.id,
                 **{name: _plain(getattr(row, name)) for name in _SHOWN},
-                "rights": session.scalar(
-                    sa.select(PublicationRights.rights).where(
-                        PublicationRights.platform == row.platform,
-                        PublicationRights.content_id == row.content_id,
-                        PublicationRights.sha256 == row.sha256,
-                    )
-                ),
+                "rights": rights,
                 "extras": [
-                    {name: _plain(getattr(extra, name)) for name in _OF_AN_EXTRA}
-                    for extra in session.scalars(
-                        sa.select(PublicationExtra)
-                        .where(PublicationExtra.publication_id == row.id)
-                        .order_by(PublicationExtra.kind)
-                    )
+                    {name: _plain(getattr(one, name)) for name in _OF_AN_EXTRA} for one in extras[row.id]
                 ],
                 "events": [
-                    {
-                        "at": _plain(event.at),
-                        "from_state": event.from_state,
-                        "to_state": event.to_state,
-                        "reason": event.reason,
-                        "detail": event.detail,
-                        "actor": event.actor,
-                        "fence": event.fence,
-                    }
-                    for event in session.scalars(
-                        sa.select(PublicationEvent)
-                        .where(PublicationEvent.publication_id == row.id)
-                        .order_by(PublicationEvent.id)
-                    )
+                    {name: _plain(getattr(one, name)) for name in _OF_AN_EVENT} for one in events[row.id]
                 ],
-            }
-            for row in rows
-        ]
+            },
+        )
+        for row, rights in found
+    ]
+
+
+def _by_publication(session: Session, kind: Any, ids: list[str], order: str) -> dict[str, list[Any]]:
+    """Rows about these publications, by publication."""
+    rows: dict[str, list[Any]] = {publication_id: [] for publication_id in ids}
+    if ids:
+        query = sa.select(kind).where(kind.publication_id.in_(ids)).order_by(getattr(kind, order))
+        for row in session.scalars(query):
+            rows[row.publication_id].append(row)
+    return rows
 
 
 def source_of_publication(db: StateDatabase, identifier: str) -> str | None:

@@ -170,9 +170,12 @@ class YouTubeDelivery(Delivery[YouTubeChannel]):
             try:
                 progress = self._send(uri, progress.received, data, stalls)
             except PermanentError as error:
-                progress = self._probe(uri, stalls)
-                if progress.video_id is None:
+                assumed, progress = progress.received, self._probe(uri, stalls)
+                if progress.video_id is None and (progress.gone or progress.received == assumed):
                     return self.park("last_chunk_refused", error.message)
+                if progress.video_id is None:
+                    # Their place was refused, not the bytes: an earlier chunk came late and moved what is held.
+                    stalls.after(_no_progress("holds other bytes than it said"))
         if progress.video_id is not None:
             return self._has_video(progress.video_id, "uploaded" if self.sent_last_byte else "found_by_probe")
         return self.reconcile("session_gone_after_last_chunk")

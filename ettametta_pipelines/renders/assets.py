@@ -17,7 +17,7 @@ from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.related import POSTS, SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
 from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
-from ettametta_pipelines.run_titles import name_run
+from ettametta_pipelines.run_titles import name_run, title_given
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ettametta_pipelines.renders.recipe import Recipe
     from ettametta_pipelines.renders.voiceover import VoiceWish
 
+# Two runs of ten keep two processors busy; a start costs as much as the pictures of a short video.
+THUMBNAILS_PER_RUN = 10
 TABLES = dict(zip(FORMAT_NAMES, RENDITIONS, strict=True))
 
 CHECKS = {
@@ -231,7 +233,7 @@ def renditions(
                     )
             raise
         for rendition in made:
-            yield _materialization(rendition, order, store)
+            yield _materialization(rendition, order, store, title_given([source_media]))
 
 
 def _order(
@@ -361,7 +363,7 @@ def _progress_log(context: dg.AssetExecutionContext, what: str) -> "Callable[[Re
 
 
 def _materialization(
-    rendition: "Rendition", order: "RenditionOrder", store: StoreResource
+    rendition: "Rendition", order: "RenditionOrder", store: StoreResource, title: str | None
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.animation import markdown, preview_key
     from ettametta_pipelines.media.pictures import inline_picture
@@ -369,6 +371,7 @@ def _materialization(
     name, key = rendition.format.name, rendition.object_key
     local = store.open().local_path(key)
     metadata: dict[str, Any] = {
+        "title": title,
         "watch": dg.MetadataValue.url(media_url(get_settings(), key)),
         "in_motion": dg.MetadataValue.md(
             markdown(media_url(get_settings(), preview_key(key)), f"{name} rendition, moving")
@@ -482,6 +485,7 @@ def _row(rendition: "Rendition", order: "RenditionOrder") -> dict[str, Any]:
     group_name="renders",
     kinds={"ffmpeg", "numpy", "jpeg"},
     pool="thumbnails",
+    videos_per_run=THUMBNAILS_PER_RUN,
     description="""
 Three frames of the source to choose a title picture from, the best first: sharp, evenly lit, away from cuts, and with
 the subject in it, faces before all. Each is cut twice, wide (1280x720) and upright (1080x1920, around the subject),
@@ -500,6 +504,7 @@ def thumbnails(
     media_analysis: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     from ettametta_pipelines.media.intake import require_accepted
+    from ettametta_pipelines.media.stills import from_words
     from ettametta_pipelines.media.subject import track_from_json
     from ettametta_pipelines.previews import Thumb, picture_strip
     from ettametta_pipelines.renders.thumbnails import obtain_thumbnails
@@ -515,6 +520,7 @@ def thumbnails(
             scratch=get_settings().home_dir / "scratch",
             subject=track_from_json(store.open().get(key)) if (key := analysis.get("subject_key")) else None,
             title=source["title"],
+            scored=from_words(analysis["stills"]),
         )
     shown = [t for t in kept if t.row["rank"] == 1 or t.row["variant"] == "plain"]
     strip = picture_strip(

@@ -1,7 +1,8 @@
 """Title pictures: the best frames of a source video, chosen by measure, cut to two shapes, plain and with the title.
 
-One decode onto small frames scores them; only the chosen ones are decoded again in full. The `thumbnails` asset calls
-`obtain_thumbnails`. Source and title alone decide everything, so the same give the same pictures.
+The analysis has scored frames (`media/stills.py`); where an older one has not, one decode onto small frames does. Only
+the chosen ones are decoded in full. The `thumbnails` asset calls `obtain_thumbnails`. Source and title alone decide
+everything, so the same give the same pictures.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from ettametta_pipelines.media.faces import find_faces
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within
 from ettametta_pipelines.media.probe import Probe, require_probe
+from ettametta_pipelines.media.stills import MAX_FRAMES, Candidate, exposure_of, looks_per_s, sharpness_of
 from ettametta_pipelines.media.subject import Extent, SubjectTrack
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg, source_options
 from ettametta_pipelines.renders.title_cards import STYLES, draw_title, drawable_title
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 SHAPES = {"16x9": (1280, 720), "9x16": (1080, 1920)}
 COUNT = 3
-MAX_RATE = 8
-MAX_FRAMES = 600
 # YouTube takes thumbnails up to 2 MB.
 BUDGET = 1_900_000
 # Within this of a cut, frames may hold a dissolve or a flash.
@@ -43,15 +43,6 @@ PLAIN = "plain"
 # How much a subject in the frame counts beside sharpness and light: a face, so much more when large, and all else.
 FACE_BONUS, LARGE_FACE_BONUS, OTHER_BONUS = 1.0, 0.8, 0.15
 LARGE_FACE = 0.2
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A scored frame. Sharpness is the variance of the Laplacian of 8-bit brightness, exposure 0..1."""
-
-    time_s: float
-    sharpness: float
-    exposure: float
 
 
 @dataclass(frozen=True)
@@ -72,9 +63,11 @@ def obtain_thumbnails(
     scratch: Path,
     subject: SubjectTrack | None = None,
     title: str = "",
+    scored: Sequence[Candidate] = (),
 ) -> list[Thumbnail]:
     """Choose, cut and keep the pictures of a stored source, best first, each in every shape, plain and titled.
 
+    `scored` are its frames as the analysis scored them; without any the source is looked at here.
     A title of which the font has no letter is not drawn. Raises PermanentError with the probe's code when the stored
     object is no longer good, or by the runner's table.
     """
@@ -82,7 +75,7 @@ def obtain_thumbnails(
     with private_dir(scratch, "thumbnails") as workdir:
         path = fetch(store, source_key, workdir)
         probe = require_probe(path, name=source_key)
-        chosen = choose(scan(path, probe, workdir), shot_starts_s, probe.duration_s, subject)
+        chosen = choose(scored or scan(path, probe, workdir), shot_starts_s, probe.duration_s, subject)
         for rank, candidate in enumerate(chosen, start=1):
             picture = full_frame(path, probe, candidate.time_s, workdir)
             around = subject_in(picture, candidate.time_s, subject)
@@ -142,7 +135,7 @@ def _keep(
 def scan(path: Path, probe: Probe, scratch: Path) -> list[Candidate]:
     """Score up to 600 evenly spaced frames, eight a second at most; one decode."""
     width, height = small_size(probe)
-    rate = min(Fraction(MAX_RATE), Fraction(1000 * MAX_FRAMES, max(1, round(1000 * probe.duration_s))))
+    rate = looks_per_s(probe.duration_s)
     scorer = Scorer(width, height, rate)
     options = source_options(probe) | {"t": f"{probe.duration_s:.3f}", "threads": "2"}
     run_ffmpeg(
@@ -181,28 +174,6 @@ class Scorer:
             del self.pending[:size]
             at_s = float(len(self.candidates) / self.rate)
             self.candidates.append(Candidate(at_s, sharpness_of(luma), exposure_of(luma)))
-
-
-def sharpness_of(luma: "NDArray[np.uint8]") -> float:
-    """Variance of the Laplacian: small where edges are soft, from lack of focus, motion or darkness."""
-    return float(_laplacian(luma).var())
-
-
-def _laplacian(luma: "NDArray[np.uint8]") -> "NDArray[np.int32]":
-    import numpy as np
-
-    values = luma.astype(np.int32)
-    inner = values[1:-1, 1:-1]
-    return values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * inner
-
-
-def exposure_of(luma: "NDArray[np.uint8]") -> float:
-    """1 for a mean in the middle with nothing clipped, falling to 0 for all black or all white."""
-    import numpy as np
-
-    mean = float(luma.mean()) / 255
-    clipped = float(np.mean((luma <= 8) | (luma >= 247)))
-    return max(0.0, 1 - 2 * abs(mean - 0.5)) * (1 - clipped)
 
 
 def choose(
@@ -272,12 +243,13 @@ def full_frame(path: Path, probe: Probe, time_s: float, scratch: Path) -> "Image
     stream = tag_colour(stream.filter("format", pix_fmts="yuv420p", color_ranges="tv"), probe)
     width = max(2, round(probe.height * probe.display_aspect))
     stream = stream.filter("scale", w=width, h=probe.height, flags="bicubic").filter("setsar", sar=1)
-    output = stream.output("pipe:1", **{"frames:v": 1, "c:v": "png", "f": "image2pipe", "pix_fmt": "rgb24"})
-    png = bytearray()
+    # Packing it as PNG would take a third of the time that finding it takes.
+    output = stream.output("pipe:1", **{"frames:v": 1, "c:v": "ppm", "f": "image2pipe", "pix_fmt": "rgb24"})
+    ppm = bytearray()
     run_ffmpeg(
-        output.get_args(), doing="taking a thumbnail", workdir=scratch, timeout_s=60, on_stdout=png.extend
+        output.get_args(), doing="taking a thumbnail", workdir=scratch, timeout_s=60, on_stdout=ppm.extend
     )
-    with Image.open(BytesIO(png)) as image:
+    with Image.open(BytesIO(ppm)) as image:
         return image.convert("RGB")
 
 

@@ -160,5 +160,6 @@ def _shaded(picture: "Image", depth: float, top: int, bottom: int, *, at_top: bo
     fade = 0.2 * (bottom - top) + 0.12 * picture.height
     beyond = rows - bottom if at_top else top - rows
     share = depth * np.clip(1 - beyond / fade, 0, 1) ** 1.5
-    dark = np.asarray(picture, np.float64) * (1 - share)[:, np.newaxis, np.newaxis]
-    return Image.fromarray(dark.round().astype(np.uint8))
+    dark, touched = np.array(picture), share > 0
+    dark[touched] = (dark[touched] * (1 - share[touched])[:, np.newaxis, np.newaxis]).round()
+    return Image.fromarray(dark)

@@ -5,7 +5,7 @@ without an order, and all of Stripe, which is the agency's own subscriptions, is
 asset `revenue_attribution`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
@@ -133,10 +133,11 @@ def _of_orders(
 ) -> Iterator[Row]:
     """Movements of the days of every order, divided as all its movements up to then are."""
     journeys = {row["order_id"]: row for row in lake.rows(_sql("attribution_journeys"), bounds)}
+    posted = {Target(post.source_id, platform) for post in posts.all for platform in (post.platform, None)}
     movements = lake.rows(_sql("attribution_orders"), bounds)
     for (order, _), group in groupby(movements, key=lambda row: (row["order_id"], row["currency"])):
         rows = list(group)
-        shares, reason = _shares(journeys.get(order), policy, posts, codes)
+        shares, reason = _shares(journeys.get(order), policy, posted, codes)
         targets: list[Target | None] = [*shares] or [None]
         divided = {
             name: split_running([row[name] for row in rows], [*shares.values()] or [1])
@@ -152,13 +153,12 @@ def _of_orders(
 
 
 def _shares(
-    journey: Row | None, policy: Policy, posts: Posts, codes: Mapping[str, Target]
+    journey: Row | None, policy: Policy, posted: Collection[Target], codes: Mapping[str, Target]
 ) -> tuple[dict[Target, int], str | None]:
     """Weights of an order's targets, or why it has none."""
     if journey is None:
         return {}, NOT_READ
-    known = posts.sources.keys() | {post.source_id for post in posts.all}
-    found = weights(touches(journey["visits"], journey["ordered_at"], policy, known, codes), policy.rule)
+    found = weights(touches(journey["visits"], journey["ordered_at"], policy, posted, codes), policy.rule)
     if found:
         return found, None
     return {}, NO_VISIT if journey["is_ready"] else NOT_READY

@@ -55,11 +55,12 @@ def source_of_code(codes: Mapping[str, tuple[str | None, str | None]]) -> dict[s
 
 
 def touches(
-    visits: str, ordered_at: datetime, policy: Policy, sources: Collection[str], codes: Mapping[str, Target]
+    visits: str, ordered_at: datetime, policy: Policy, posted: Collection[Target], codes: Mapping[str, Target]
 ) -> list[Touch]:
     """The visits (JSON as in `shopify_orders`) that came from posts of ours within the window, oldest first.
 
-    A link that names a video nobody has, by mistake or malice, is no touch.
+    `posted` has a target for every video and platform it is posted on, and one without a platform. Parameters of a link
+    are anybody's to write, so one that names a video nobody has posted there, by mistake or malice, is no touch.
     """
     found = []
     for text, source, medium, _campaign, content in json.loads(visits):
@@ -67,8 +68,8 @@ def touches(
         if medium != MEDIUM or not ordered_at - policy.window <= at <= ordered_at:
             continue
         platform = source if source in PLATFORMS else None
-        target = Target(content, platform) if content in sources else codes.get(content)
-        if target is not None:
+        target = codes.get(content) or Target(content, platform)
+        if target in posted:
             found.append(Touch(at, target))
     return sorted(found, key=lambda touch: (touch.at, touch.target.source_id, touch.target.platform or ""))
 

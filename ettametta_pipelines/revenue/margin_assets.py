@@ -293,16 +293,22 @@ def _unattributed_preview(rows: Sequence[Row]) -> str:
     MARGIN_CHECKS,
     kinds={"duckdb", "sql"},
     deps=[
-        dg.AssetDep(asset, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-89))
+        dg.AssetDep(
+            asset,
+            partition_mapping=dg.TimeWindowPartitionMapping(
+                start_offset=1 - get_settings().margin_window_days
+            ),
+        )
         for asset in (revenue_attribution, content_costs)
     ],
 )
 def content_margin(
     context: dg.AssetExecutionContext, store: StoreResource, state: StateResource, lake: LakeResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Which niche, format, recipe, filter, platform and channel earns more than it costs, over 90 days.
+    """Which niche, format, recipe, filter, platform and channel earns more than it costs, over the last days.
 
-    Revenue is what is attributed, cost what was paid for (ETTAMETTA_MARGIN_WINDOW_DAYS). A verdict needs five videos:
+    Revenue is what is attributed, cost what was paid for, in the 90 days that end on this one unless
+    ETTAMETTA_MARGIN_WINDOW_DAYS says otherwise (*window_days*). A verdict needs five videos:
     *earns* and *loses* where the 95 % interval of the margin per video lies on one side of zero, else *unclear*. A
     filter is one of several in a recipe, so its rows overlap and say what goes along with it, not what causes it.
     Currencies are never added up or converted: costs are US dollars, so in others the margin is the revenue. Costs that

@@ -156,7 +156,8 @@ def billing_routes(subscriptions: Subscriptions) -> list[Route]:
     scheduled = frozenset({"from_subscription"})
     listed = ranged | {"customer", "status", "subscription"}
     sold = frozenset(
-        {"mode", "customer", "client_reference_id", "line_items", "subscription_data", "success_url", "cancel_url"}
+        {"mode", "customer", "client_reference_id", "line_items", "subscription_data", "success_url", "cancel_url",
+         "discounts"}
     )  # fmt: skip
     return [
         Route(
@@ -168,8 +169,9 @@ def billing_routes(subscriptions: Subscriptions) -> list[Route]:
         Route("GET", "/v1/subscriptions/{id}", subscriptions.get, one),
         Route(
             "POST", "/v1/subscriptions", subscriptions.create,
-            changed | {"customer", "trial_period_days", "trial_settings"}, ("customer", "items"),
+            changed | {"customer", "trial_period_days", "trial_settings", "discounts"}, ("customer", "items"),
         ),
+        Route("POST", "/v1/coupons", subscriptions.create_coupon, frozenset({"percent_off", "duration"})),
         Route(
             "POST", "/v1/subscriptions/{id}", subscriptions.update,
             changed | {"cancel_at_period_end", "proration_behavior", "payment_behavior"},

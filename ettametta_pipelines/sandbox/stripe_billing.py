@@ -143,7 +143,7 @@ class Subscriptions:
     # Invoices and payments
 
     def _invoice(self, sub: Json, reason: str, at: int, lines: list[tuple[Json, int]]) -> Json:
-        total = max(0, sum(amount for _, amount in lines))
+        total = self._discounted(sub, max(0, sum(amount for _, amount in lines)))
         identifier = object_id("in", day_at(at), sub["id"], self.store.counter("stripe_invoices"))
         body: Json = {
             "id": identifier, "object": "invoice", "amount_due": total, "amount_paid": 0, "attempt_count": 0,
@@ -165,6 +165,34 @@ class Subscriptions:
         sub["latest_invoice"] = identifier
         self._put("subscription", sub)
         return body
+
+    def _discounted(self, sub: Json, total: int) -> int:
+        """What is left of an amount under the subscription's coupon; lines keep the price, as Stripe's do."""
+        coupon = sub.get("coupon")
+        if coupon is None:
+            return total
+        if coupon["duration"] == "once":
+            sub["coupon"] = None
+        return total - total * int(coupon["percent_off"]) // 100
+
+    def create_coupon(self, call: Call) -> Json:
+        percent = whole(call.params, "percent_off", low=1, high=100)
+        duration = call.params.get("duration", "once")
+        if duration not in ("once", "forever"):
+            raise Refusal(
+                400, f"Invalid duration: must be one of once or forever, not {duration}.", param="duration"
+            )
+        identifier = object_id("co", day_at(call.now), self.store.counter("stripe_coupons"))
+        body = {
+            "id": identifier, "object": "coupon", "created": call.now, "duration": duration, "livemode": False,
+            "metadata": {}, "name": None, "percent_off": percent, "valid": True,
+        }  # fmt: skip
+        self._put("coupon", body)
+        return body
+
+    def _coupon(self, params: Json) -> Json | None:
+        discounts = params.get("discounts")
+        return self._stored("coupon", discounts[0].get("coupon", "")) if discounts else None
 
     def _pay(self, invoice: Json, at: int) -> bool:
         """Try the customer's card once, and do to the subscription what the outcome means."""
@@ -274,12 +302,15 @@ class Subscriptions:
             raise Refusal(400, "Exactly one item with a price is supported here.", param="items")
         days = whole(params, "trial_period_days", 0, high=730)
         price = self._price(items[0].get("price", ""))
-        made = self._start(customer["id"], price, call.now, days, params.get("metadata", {}))
+        coupon = self._coupon(params)
+        made = self._start(customer["id"], price, call.now, days, params.get("metadata", {}), coupon)
         if params.get("trial_settings"):
             made = self._change(made, call.now, trial_settings=params["trial_settings"])
         return self._shown(made, expansions(call, {"latest_invoice", "schedule"}))
 
-    def _start(self, customer: str, price: Json, now: int, trial_days: int, metadata: Json) -> Json:
+    def _start(
+        self, customer: str, price: Json, now: int, trial_days: int, metadata: Json, coupon: Json | None
+    ) -> Json:
         identifier = object_id("sub", day_at(now), self.store.counter("stripe_subscriptions"))
         anchor = now + trial_days * DAY_S
         end = anchor if trial_days else monthly(now, now)
@@ -287,6 +318,7 @@ class Subscriptions:
         body |= {
             "metadata": metadata, "billing_cycle_anchor": anchor, "status": "trialing" if trial_days else "incomplete",
             "trial_end": anchor if trial_days else None, "trial_settings": None, "pending_update": None,
+            "coupon": coupon,
         }  # fmt: skip
         self._put("subscription", body)
         self._event("customer.subscription.created", body, now)
@@ -450,8 +482,11 @@ class Subscriptions:
             "success_url": params["success_url"], "cancel_url": params.get("cancel_url"),
             "amount_total": price["unit_amount"], "currency": price["currency"],
         }  # fmt: skip
-        data = params.get("subscription_data") or {}
+        data, coupon = params.get("subscription_data") or {}, self._coupon(params)
+        if coupon is not None:
+            body["amount_total"] -= price["unit_amount"] * coupon["percent_off"] // 100
         ordered = {
+            "coupon": coupon,
             "price": price["id"],
             "metadata": data.get("metadata", {}),
             "trial": data.get("trial_period_days", 0),
@@ -492,16 +527,20 @@ class Subscriptions:
         body = self.get_checkout(Call({}, identifier, now))
         if body["status"] != "open":
             raise Refusal(400, f"This Checkout Session is {body['status']}.")
-        if card == REFUSED_CARD:
+        is_paid = bool(body["amount_total"])
+        if card == REFUSED_CARD and is_paid:
             raise Refusal(402, "Your card was declined.", kind="card_error", code="card_declined")
         order = self._stored("order", identifier)
-        self.update_customer(
-            Call({"invoice_settings": {"default_payment_method": card}}, body["customer"], now)
-        )
+        if is_paid:
+            settings = {"invoice_settings": {"default_payment_method": card}}
+            self.update_customer(Call(settings, body["customer"], now))
         made = self._start(
-            body["customer"], self._price(order["price"]), now, int(order["trial"]), order["metadata"]
-        )
-        body |= {"status": "complete", "payment_status": "paid", "subscription": made["id"], "url": None}
+            body["customer"], self._price(order["price"]), now, int(order["trial"]), order["metadata"],
+            order["coupon"],
+        )  # fmt: skip
+        # A page that asks for nothing takes no card.
+        status = "paid" if is_paid else "no_payment_required"
+        body |= {"status": "complete", "payment_status": status, "subscription": made["id"], "url": None}
         self._put("checkout", body)
         self._event("checkout.session.completed", body, now)
         return body

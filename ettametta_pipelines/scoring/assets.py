@@ -150,6 +150,8 @@ def candidate_assessments(
     return dg.MaterializeResult(
         value=frame,
         metadata={
+            "judgements": dg.MetadataValue.md(report.assessment_table(judged.rows)),
+            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
             "vendor": chain.standing,
             "judged_by": dict(Counter(row["provider"] for row in judged.rows if row["status"] == "assessed")),
             "links_left": report.links_left(judged.rows),
@@ -162,8 +164,6 @@ def candidate_assessments(
             "unsafe": int((frame["safety"] == "unsafe").sum()),
             "cost_usd": report.usd(judged.cost_microusd),
             "cost_microusd": judged.cost_microusd,
-            "judgements": dg.MetadataValue.md(report.assessment_table(judged.rows)),
-            "pictures": dg.MetadataValue.md(strip or "none could be shown"),
             "took_s": round(monotonic() - started, 2),
         },
         check_results=[
@@ -252,6 +252,8 @@ def scored_candidates(
     return dg.MaterializeResult(
         value=frame,
         metadata={
+            "best": dg.MetadataValue.md(report.score_table(rows)),
+            "judged_but_excluded": dg.MetadataValue.md(report.exclusion_table(rows)),
             "scored": int(frame["score"].notna().sum()),
             "excluded": dict(Counter(row["excluded"] for row in rows if row["excluded"])),
             "top_score": max((row["score"] for row in rows if row["score"] is not None), default=0.0),
@@ -259,8 +261,6 @@ def scored_candidates(
             "pinned": contest.pinned,
             "challenger": contest.challenger.version if contest.challenger else "none",
             "unknown_parts": steady.neutral,
-            "best": dg.MetadataValue.md(report.score_table(rows)),
-            "judged_but_excluded": dg.MetadataValue.md(report.exclusion_table(rows)),
             "took_s": round(monotonic() - started, 2),
         },
         check_results=[
@@ -354,6 +354,7 @@ def creative_briefs(
     return dg.MaterializeResult(
         value=frame,
         metadata={
+            "what_to_make": dg.MetadataValue.md(report.brief_table(written.rows)),
             "vendor": chain.standing,
             "links_left": report.links_left(written.rows),
             "budget": chain.purse.in_words(),
@@ -364,7 +365,6 @@ def creative_briefs(
             "recipes": dict(Counter(row["recipe"] for row in written.rows)),
             "cost_usd": report.usd(written.cost_microusd),
             "cost_microusd": written.cost_microusd,
-            "what_to_make": dg.MetadataValue.md(report.brief_table(written.rows)),
             "took_s": round(monotonic() - started, 2),
         },
         check_results=[

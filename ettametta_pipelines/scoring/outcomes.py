@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 POSTS_SQL = Path(__file__).parent / "marts" / "posts_with_candidates.sql"
-READINGS_SQL = "select publication_id, observed_at, views, likes, comments from publication_metrics"
+# The days, a margin of time zones around them, spare opening the files of all years.
+READINGS_SQL = """
+    select publication_id, observed_at, views, likes, comments from publication_metrics
+    where day between $first and $last and observed_at between $since and $as_of
+"""
 LOOKBACK = timedelta(days=180)
 
 KNOWN = "known"
@@ -62,7 +66,9 @@ def read_outcomes(lake: "Lake", day: date, as_of: datetime) -> list[Row]:
     span = {"since": as_of - LOOKBACK, "as_of": as_of}
     posts = lake.rows(POSTS_SQL.read_text(), span)
     # Nothing is read about a post before it was made.
-    readings = lake.rows(f"{READINGS_SQL} where observed_at between $since and $as_of", span)
+    margin = timedelta(days=1)
+    days = {"first": span["since"].date() - margin, "last": as_of.date() + margin}
+    readings = lake.rows(READINGS_SQL, span | days)
     return [{"day": day} | row for row in outcomes_of(posts, readings, as_of)]
 
 

@@ -25,6 +25,8 @@ UNFINISHED = (OPEN, SENDING, RUNNING)
 PURPOSE = "clip"
 # Longer than any request may take: whoever is still *sending* after this is dead.
 SENDING_LEASE = timedelta(minutes=5)
+# Vendors make a clip in minutes.
+OVERDUE = timedelta(days=1)
 ANSWER_LOST = "answer_lost"
 
 
@@ -57,6 +59,7 @@ class Standing:
     reason_code: str | None
     reason: str | None
     is_dead: bool
+    is_overdue: bool
 
 
 def open_order(
@@ -213,6 +216,7 @@ def _standing(row: ClipSubmission, now: datetime) -> Standing:
         row.reason_code,
         row.reason,
         row.state == SENDING and (row.lease_until is None or row.lease_until <= now),
+        row.state == RUNNING and row.sent_at is not None and row.sent_at <= now - OVERDUE,
     )
 
 

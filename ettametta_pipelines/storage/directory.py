@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from ettametta_pipelines.failures import PermanentError, TransientError
 from ettametta_pipelines.storage.addressing import UNFINISHED, ObjectInfo
 from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors, os_failure
 
+# `create` holds a new file by two names until its folder is synced.
+CREATING_S = 5.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -161,16 +164,37 @@ def _walk(
 
 
 def _is_plain(entry: "os.DirEntry[str]", odd: Callable[[str], None] | None) -> bool:
-    """A folder or a finished file, reached by no link; of anything else but writes in progress, `odd` is told."""
+    """A folder or a finished file, reached by no link; of anything else but writes in progress, `odd` is told.
+
+    A file with a second name (a hard link) may be somebody else's as well; one that got it just now is being created.
+    """
     if entry.is_symlink():
         problem = "it is a link"
-    elif entry.is_dir() or entry.is_file():
-        return entry.is_dir() or not UNFINISHED.search(entry.name)
+    elif entry.is_dir():
+        return True
+    elif entry.is_file() and UNFINISHED.search(entry.name):
+        return False
+    elif entry.is_file():
+        names, changed_at = _names_of(entry)
+        if names < 2:
+            return True
+        if time.time() - changed_at < CREATING_S:
+            return False
+        problem = "it is a link: the file has another name as well"
     else:
         problem = "it is neither a file nor a folder"
     if odd is not None:
         odd(problem)
     return False
+
+
+def _names_of(entry: "os.DirEntry[str]") -> tuple[int, float]:
+    """How many names a file has, and when that or anything of it last changed; (0, 0) for one that has just gone."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return 0, 0.0
+    return found.st_nlink, found.st_ctime
 
 
 def _link(source: Path, target: Path, *, key: str, where: str) -> None:

@@ -190,9 +190,7 @@ class ObjectStore:
                     return (self._place / key).read_bytes()
                 except (FileNotFoundError, NotADirectoryError):
                     raise missing(key, self.url) from None
-        response = self._open(key)
-        with obstore_errors("read", key, self.url):
-            return response.bytes().to_bytes()
+        return b"".join(self._chunks(key, self._open(key), 8 << 20))
 
     def head(self, key: str) -> ObjectInfo:
         """Size, ETag and time of an object. Raises ObjectMissing."""
@@ -220,9 +218,13 @@ class ObjectStore:
         except ObjectMissing:
             return
 
-    def iter_chunks(self, key: str, chunk_size: int = 1 << 20) -> Iterator[bytes]:
-        """The object's bytes in chunks of `chunk_size`, the last one shorter. Raises ObjectMissing at the call."""
-        return self._chunks(key, self._open(key), chunk_size)
+    def iter_chunks(self, key: str, chunk_size: int = 1 << 20, *, size: int | None = None) -> Iterator[bytes]:
+        """The object's bytes in chunks of `chunk_size`, the last one shorter. Raises ObjectMissing at the call.
+
+        With `size`, an object that has another one by now raises TransientError `object_replaced` instead. A body that
+        does not end where it said it would is cut there, as `store_endless_body`.
+        """
+        return self._chunks(key, self._open(key, size), chunk_size)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """At most `length` bytes from offset `start`; fewer, or none, where the object ends before that."""
@@ -240,7 +242,8 @@ class ObjectStore:
             return b""
         try:
             with obstore_errors("read", key, self.url):
-                return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
+                found = obstore.get(self._store, key, options={"range": (start, start + length)})
+                return b"".join(self._pieces(key, found, length))
         except RangeBeyondEnd:
             return b""
 
@@ -268,19 +271,25 @@ class ObjectStore:
                 found = obstore.get(
                     self._store, info.key, options={"range": (start, start + length), "if_match": info.etag}
                 )
-                return found.bytes().to_bytes()
+                return b"".join(self._pieces(info.key, found, length))
         except PipelineError as error:
             if isinstance(error.__context__, PreconditionError):
-                raise TransientError(
-                    f"{info.key!r} in {self.url} was replaced while it was being read.",
-                    code="object_replaced",
-                    remedy="Try again.",
-                ) from error
+                raise self._replaced(info.key) from error
             raise
 
-    def download(self, key: str, path: Path) -> ObjectInfo:
-        """Copy an object to a file, which appears whole or not at all; its folder is made if need be."""
-        response = self._open(key)
+    def _replaced(self, key: str) -> TransientError:
+        return TransientError(
+            f"{key!r} in {self.url} was replaced while it was being read.",
+            code="object_replaced",
+            remedy="Try again.",
+        )
+
+    def download(self, key: str, path: Path, *, size: int | None = None) -> ObjectInfo:
+        """Copy an object to a file, which appears whole or not at all; its folder is made if need be.
+
+        `size` as in `iter_chunks`.
+        """
+        response = self._open(key, size)
         write_atomically(path, self._chunks(key, response, 1 << 20), key=str(path), where="this machine")
         return _info(key, response.meta)
 
@@ -366,17 +375,20 @@ class ObjectStore:
                 remedy="Look at what the key holds now before writing it again.",
             ) from error
 
-    def _open(self, key: str) -> "GetResult":
+    def _open(self, key: str, size: int | None = None) -> "GetResult":
         import obstore
 
         check_key(key)
         with obstore_errors("read", key, self.url):
-            return obstore.get(self._store, key)
+            response = obstore.get(self._store, key)
+        if size is not None and response.meta["size"] != size:
+            raise self._replaced(key)
+        return response
 
     def _chunks(self, key: str, response: "GetResult", chunk_size: int) -> Iterator[bytes]:
         expected, received, waiting = response.meta["size"], 0, bytearray()
         with obstore_errors("read", key, self.url):
-            for piece in response.stream(min_chunk_size=chunk_size):
+            for piece in self._pieces(key, response, expected, chunk_size):
                 received += len(piece)
                 waiting += piece
                 while len(waiting) >= chunk_size:
@@ -390,6 +402,19 @@ class ObjectStore:
                 code="store_short_read",
                 remedy="Try again.",
             )
+
+    def _pieces(self, key: str, response: "GetResult", most: int, size: int = 1 << 20) -> Iterator[bytes]:
+        """A body as it comes; obstore itself would take one that never ends into memory until there is none left."""
+        received = 0
+        for piece in response.stream(min_chunk_size=size):
+            received += len(piece)
+            if received > most:
+                raise TransientError(
+                    f"{key!r} in {self.url} did not end after the {most} bytes that were due.",
+                    code="store_endless_body",
+                    remedy="Try again; if it stays, look at the server behind AWS_ENDPOINT_URL.",
+                )
+            yield piece
 
     def _listed(
         self, folder: str, after: str | None, odd: Callable[[str, str], None] | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dagster as dg
 
@@ -33,10 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["ParquetTables", "PartitionMissing", "read_table", "table_key", "table_metadata", "write_table"]
 
 ALLOW_MISSING = "allow_missing_partitions"
+# On an input: an asset that is run for several partitions reads them itself, one at a time.
+READ_BY_ASSET = "read_by_asset"
 PARALLEL_READS = 8
 RETRY_WAITS_S = (2.0, 5.0, 15.0)
 
 T = TypeVar("T")
+
+
+class Logging(Protocol):
+    """Any of Dagster's contexts."""
+
+    @property
+    def log(self) -> dg.DagsterLogManager: ...
 
 
 class ParquetTables(dg.IOManager):
@@ -62,18 +71,7 @@ class ParquetTables(dg.IOManager):
             frame = _frame_of(contract, obj)
             store = _persistently(context, self._open)
             if len(partitions) == 1:
-                table = contract.to_arrow(frame)
-                key, size = _persistently(context, lambda: write_sized(store, contract, table, partitions[0]))
-                rows = "dagster/row_count" if partitions[0] is None else "dagster/partition_row_count"
-                context.add_output_metadata(
-                    {
-                        "dagster/uri": dg.MetadataValue.text(f"{store.url}/{key}"),
-                        rows: dg.MetadataValue.int(len(obj)),
-                        # Under one name for every table, since Dagster plots a name over time and partitions.
-                        "rows": dg.MetadataValue.int(len(obj)),
-                        "bytes": dg.MetadataValue.int(size),
-                    }
-                )
+                context.add_output_metadata(_write(context, store, contract, frame, partitions[0]))
                 return
             for partition, rows_of in _divide(contract, frame, [str(p) for p in partitions]).items():
                 _persistently(context, partial(write_table, store, contract, rows_of, partition))
@@ -87,6 +85,8 @@ class ParquetTables(dg.IOManager):
             if not context.has_asset_partitions:
                 return _persistently(context, lambda: read_table(store, contract, None))
             partitions = sorted(context.asset_partition_keys)
+            if len(partitions) > 1 and (context.definition_metadata or {}).get(READ_BY_ASSET):
+                return contract.empty()
             may_miss = _allows_missing(context)
 
             def read(partition: str) -> "pd.DataFrame | None":
@@ -106,6 +106,20 @@ class ParquetTables(dg.IOManager):
                 )
             return pd.concat(frames, ignore_index=True) if frames else contract.empty()
 
+    def read(self, context: Logging, name: str, partition: str) -> "pd.DataFrame":
+        """One partition of a table. Raises PartitionMissing, ContractViolation, and what the store raises."""
+        store = _persistently(context, self._open)
+        return _persistently(context, lambda: read_table(store, self._contracts[name], partition))
+
+    def write(
+        self, context: Logging, name: str, frame: "pd.DataFrame", partition: str
+    ) -> dict[str, dg.MetadataValue]:
+        """Write one partition of a table; what its materialization tells of it. Raises as `read` does."""
+        contract = self._contracts[name]
+        return _write(
+            context, _persistently(context, self._open), contract, _frame_of(contract, frame), partition
+        )
+
     def _contract_of(self, context: dg.InputContext | dg.OutputContext) -> TableContract:
         if not context.has_asset_key:
             raise PermanentError(
@@ -121,6 +135,25 @@ class ParquetTables(dg.IOManager):
                 remedy=f"Declare a TableContract named {name} in its room's contracts.py.",
             )
         return self._contracts[name]
+
+
+def _write(
+    context: Logging,
+    store: "ObjectStore",
+    contract: TableContract,
+    frame: "pd.DataFrame",
+    partition: str | None,
+) -> dict[str, dg.MetadataValue]:
+    table = contract.to_arrow(frame)
+    key, size = _persistently(context, lambda: write_sized(store, contract, table, partition))
+    rows = dg.MetadataValue.int(len(frame))
+    return {
+        "dagster/uri": dg.MetadataValue.text(f"{store.url}/{key}"),
+        "dagster/row_count" if partition is None else "dagster/partition_row_count": rows,
+        # Under one name for every table, since Dagster plots a name over time and partitions.
+        "rows": rows,
+        "bytes": dg.MetadataValue.int(size),
+    }
 
 
 def table_metadata(contract: TableContract) -> dict[str, Any]:
@@ -205,7 +238,7 @@ def _step_policy(context: dg.InputContext | dg.OutputContext) -> Iterator[None]:
         raise definite_failure(error, step.instance, step.run_id) from error
 
 
-def _persistently(context: dg.InputContext | dg.OutputContext, action: Callable[[], T]) -> T:
+def _persistently(context: Logging, action: Callable[[], T]) -> T:
     """Try again here while the store is away: a step retry would repeat the body, and what it paid for."""
     for wait in RETRY_WAITS_S:
         try:

@@ -146,7 +146,11 @@ def synthesis_plans(
             "planned": sum(row["status"] == "planned" for row in rows),
             "engines": dict(Counter(str(row["engine"] or row["reason_code"]) for row in rows)),
             "quoted_usd": round(sum(row["quote_usd"] or 0.0 for row in rows), 4),
-            "left_of_the_day_usd": round(desk.left / 1e6, 4),
+            **{
+                f"left_of_the_day_usd_{mode}": round(left / 1e6, 4)
+                for mode, left in desk.left.items()
+                if mode != "local"
+            },
             "tier": desk.tier,
             "what_will_be_made": dg.MetadataValue.md(report.plan_table(rows)),
             "prices": dg.MetadataValue.md(report.considered_table(rows)),

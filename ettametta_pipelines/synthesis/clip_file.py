@@ -85,11 +85,14 @@ def _add_sound(container: Any, stream: Any, audio: "NDArray[np.float32]", rate: 
 
 
 def examine_clip(path: Path) -> ClipFacts:
-    """Decode every frame. Raises TransientError `clip_unreadable` for what does not play to its end."""
+    """Decode every frame of a clip that `encode_clip` has just written here; others' clips are for `media/probe.py`.
+
+    Raises TransientError `clip_unreadable` for what does not play to its end.
+    """
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}", format="mp4") as container:
             picture = container.streams.video[0]
             picture.thread_type = "AUTO"
             frames = sum(1 for _ in container.decode(picture))

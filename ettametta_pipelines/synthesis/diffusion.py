@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ettametta_pipelines.failures import NeedsPersonError
+from ettametta_pipelines.failures import NeedsPersonError, PermanentError
+from ettametta_pipelines.synthesis.engines.cinematic import MAX_PIXELS
 from ettametta_pipelines.synthesis.gpu_models import GpuModel, gpu_model
 from ettametta_pipelines.synthesis.requests import ClipRequest
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Share of the memory that is left for activations when `auto` decides whether a model stays on the GPU.
 HEADROOM = 0.25
+# Between the darkest and the brightest of a clip's 8-bit values; less is no picture.
+LEAST_CONTRAST = 4
 OnStep = Callable[[int, int], None]
 
 
@@ -151,7 +154,8 @@ class Painter:
     def paint(self, request: ClipRequest, image: Path | None, on_step: OnStep) -> Shot:
         """One shot. The same request gives the same frames on the same hardware and versions.
 
-        Raises PermanentError `clip_too_long`; torch's OutOfMemoryError passes through.
+        Raises PermanentError `clip_too_long`, `still_unreadable`, and `clip_spoilt` for what nobody could look at;
+        torch's OutOfMemoryError passes through.
         """
         import torch
 
@@ -181,8 +185,13 @@ class Painter:
             pipe, asked["image"] = self._image_pipe(), _opened(image)
         with torch.no_grad():
             made = pipe(**asked)
-        frames = _as_bytes(made.frames[0])
         audio = getattr(made, "audio", None)
+        for part in (made.frames, audio):
+            if part is not None and not torch.isfinite(part).all():
+                raise _spoilt(self.model.name, "reckoned itself into numbers that are none")
+        frames = _as_bytes(made.frames[0])
+        if int(frames.max()) - int(frames.min()) < LEAST_CONTRAST:
+            raise _spoilt(self.model.name, "made every picture of one colour")
         sound = None if audio is None else audio[0].float().cpu().numpy()
         rate = 0 if sound is None else int(pipe.vocoder.config.output_sampling_rate)
         seconds = time.monotonic() - began
@@ -278,10 +287,27 @@ def _stepper(on_step: OnStep, steps: int) -> Callable[[Any, int, Any, dict[str, 
 
 
 def _opened(path: Path) -> Any:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width}x{picture.height} pixels")
+            return picture.convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise PermanentError(
+            f"The picture to start from cannot be used ({type(error).__name__}).",
+            code="still_unreadable",
+            remedy="Take another picture: JPEG, PNG or WebP of at most 80 megapixels.",
+        ) from error
+
+
+def _spoilt(model: str, what: str) -> PermanentError:
+    return PermanentError(
+        f"{model} {what}.",
+        code="clip_spoilt",
+        remedy="Order another seed; if every clip ends so, set ETTAMETTA_GPU_MEMORY to something else than fp8.",
+    )
 
 
 def _as_bytes(video: "torch.Tensor") -> "NDArray[np.uint8]":

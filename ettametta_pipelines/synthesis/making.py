@@ -25,15 +25,16 @@ from ettametta_pipelines.failures import (
     TransientError,
 )
 from ettametta_pipelines.media.inbox import drop_upload, source_id_of
-from ettametta_pipelines.media.probe import require_probe
+from ettametta_pipelines.media.probe import Probe, require_probe
 from ettametta_pipelines.media.sidecar import MAX_TITLE
 from ettametta_pipelines.state import clip_orders as orders
 from ettametta_pipelines.state import uploads
-from ettametta_pipelines.state.budget import Budget
+from ettametta_pipelines.state.budget import Budget, BudgetSpent
 from ettametta_pipelines.state.clip_orders import Order
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.addressing import file_sha256
-from ettametta_pipelines.storage.objects import ObjectExists, ObjectMissing, ObjectStore
+from ettametta_pipelines.storage.objects import ObjectExists, ObjectStore
+from ettametta_pipelines.synthesis import job
 from ettametta_pipelines.synthesis.engines import cinematic
 from ettametta_pipelines.synthesis.engines.remote import Delivery, RemoteEngine
 from ettametta_pipelines.synthesis.gpu_time import note_gpu_time
@@ -49,7 +50,12 @@ from ettametta_pipelines.untrusted import plain_text
 SANDBOX = "sandbox"
 # Failures after which no other engine is tried: what one vendor refuses to show is not taken to the next, and a clip
 # that may exist is not made a second time.
-FINAL_CODES = frozenset({"content_refused", orders.ANSWER_LOST})
+FINAL_CODES = frozenset({"content_refused", "clip_overdue", orders.ANSWER_LOST})
+# What a look may say that ends an order. Anything else (a refused key, a wrong address) is said of the look, and the
+# clip is still being made and paid for.
+ENDED = frozenset({"content_refused", "clip_failed", "clip_expired"})
+# How much longer or shorter than ordered a clip may be without a word about it.
+LENGTH_SLACK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -111,18 +117,20 @@ def clip_key(ask: Ask) -> str:
 
 def finished_clip(store: ObjectStore, ask: Ask) -> ClipResult | None:
     """The clip of an ask if it exists whole."""
-    try:
-        made = ClipResult(**json.loads(store.get(clip_key(ask).removesuffix(".mp4") + ".json")))
-    except ObjectMissing:
-        return None
-    return made if store.exists(made.object_key) else None
+    return job.finished_clip(store, f"media/clips/{ask.engine}", ask.key)
 
 
 def keep_clip(
-    workshop: Workshop, ask: Ask, path: Path, cost_microusd: int | None, provenance: Mapping[str, str]
+    workshop: Workshop, ask: Ask, path: Path, cost_of: Callable[[float], int], provenance: Mapping[str, str]
 ) -> ClipResult:
-    """Check a file as uploads are checked, store it and its result. Raises PermanentError with the probe's reason."""
+    """Check a file as uploads are checked, store it and its result. Raises PermanentError with the probe's reason.
+
+    `cost_of` gives what so many seconds of video cost. Where the clip is not what was ordered, its provenance says so.
+    """
     probe = require_probe(path, name=f"the clip of {ask.engine}")
+    if differs := differences(ask.request, probe):
+        workshop.say(f"{ask.engine} delivered {differs}.")
+        provenance = {**provenance, "differs": differs}
     key = clip_key(ask)
     with suppress(ObjectExists):
         workshop.store.put_file(key, path, create=True, content_type="video/mp4")
@@ -138,12 +146,22 @@ def keep_clip(
         fps=probe.fps,
         frames=probe.frames,
         has_audio=probe.has_audio,
-        cost_microusd=cost_microusd,
+        cost_microusd=cost_of(probe.duration_s),
         provenance={"mode": ask.mode, "made_at": rfc3339(workshop.clock()), **provenance},
     )
     note = json.dumps(asdict(made), sort_keys=True).encode()
     workshop.store.put(key.removesuffix(".mp4") + ".json", note, content_type="application/json")
     return made
+
+
+def differences(request: ClipRequest, probe: Probe) -> str:
+    """How a delivered clip is another than was asked for, in words; "" where it is the same as far as one sees."""
+    found = []
+    if (probe.width, probe.height) != (request.width, request.height):
+        found.append(f"{probe.width}x{probe.height} instead of {request.width}x{request.height}")
+    if abs(probe.duration_s - request.seconds) > LENGTH_SLACK_S:
+        found.append(f"{probe.duration_s:.1f} s instead of {request.seconds:g} s")
+    return ", ".join(found)
 
 
 def make_cinematic(workshop: Workshop, asks: Sequence[Ask]) -> dict[str, Outcome]:
@@ -163,29 +181,38 @@ def _moved(workshop: Workshop, ask: Ask) -> ClipResult:
     with private_dir(workshop.scratch, "cinematic") as workdir:
         path = workdir / "clip.mp4"
         move = cinematic.make_clip(ask.request, still, path)
-        return keep_clip(workshop, ask, path, 0, {"move": move})
+        return keep_clip(workshop, ask, path, lambda _: 0, {"move": move})
 
 
 def make_on_gpu(workshop: Workshop, runner: ClipRunner, asks: Sequence[Ask]) -> dict[str, Outcome]:
-    """Work off asks of one engine and model in one job, which is named by its clips; by plan id."""
-    ready = {ask.plan_id: made for ask in asks if (made := finished_clip(workshop.store, ask)) is not None}
-    outcomes: dict[str, Outcome] = dict(ready)
-    missing = [ask for ask in asks if ask.plan_id not in ready]
-    if not missing:
+    """Work off asks of one engine and model in one job, which is named by its clips; by plan id.
+
+    The job has all of them, also those that are made, which its worker skips: a run that was killed in the middle is
+    followed by one with the same job, which finds the pod or the node that is still at it.
+    """
+    outcomes: dict[str, Outcome] = {
+        ask.plan_id: made for ask in asks if (made := finished_clip(workshop.store, ask)) is not None
+    }
+    if len(outcomes) == len(asks):
         return outcomes
-    job_id = request_key(missing[0].engine, " ".join(sorted(ask.key for ask in missing)), missing[0].request)
+    asks = sorted(asks, key=lambda ask: ask.key)
+    first, requests = asks[0], [ask.request for ask in asks]
+    job_id = request_key(first.engine, " ".join(ask.key for ask in asks), first.request)
+    told: Sequence[ClipResult | ClipFailure | Unmade]
     try:
-        told = runner.run(job_id, missing[0].engine, missing[0].model, [ask.request for ask in missing])
+        told = runner.run(job_id, first.engine, first.model, requests)
     except PipelineError as error:
-        return outcomes | {ask.plan_id: unmade(error) for ask in missing}
-    note_gpu_time(workshop.db, (one for one in told if isinstance(one, ClipResult)))
-    for ask, one in zip(missing, told, strict=True):
-        outcomes[ask.plan_id] = _guarded(lambda one=one: _checked(workshop, one))  # type: ignore[misc]
-    return outcomes
+        # What it made before is there all the same.
+        told = [finished_clip(workshop.store, ask) or unmade(error) for ask in asks]
+    fresh = [(ask, one) for ask, one in zip(asks, told, strict=True) if ask.plan_id not in outcomes]
+    note_gpu_time(workshop.db, (one for _, one in fresh if isinstance(one, ClipResult)))
+    return outcomes | {ask.plan_id: _guarded(lambda one=one: _checked(workshop, one)) for ask, one in fresh}  # type: ignore[misc]
 
 
-def _checked(workshop: Workshop, told: ClipResult | ClipFailure) -> Outcome:
+def _checked(workshop: Workshop, told: ClipResult | ClipFailure | Unmade) -> Outcome:
     """A runner's clip counts once it passed the probe that uploads pass."""
+    if isinstance(told, Unmade):
+        return told
     if isinstance(told, ClipFailure):
         state = "pending" if told.kind is FailureKind.TRANSIENT else "failed"
         return Unmade(state, told.kind, told.code, told.message, told.remedy)
@@ -295,6 +322,8 @@ def _send(workshop: Workshop, engine: RemoteEngine, ask: Ask) -> None:
     except BaseException as error:
         orders.park(workshop.db, key, orders.ANSWER_LOST, f"Ordering ended with {type(error).__name__}.")
         raise
+    # First to the run's log: should the database be away now, a person finds there what the vendor calls it.
+    workshop.say(f"{ask.engine} took the order {key} and calls it {operation}.")
     orders.note_operation(workshop.db, key, operation)
 
 
@@ -302,17 +331,31 @@ def _looked(workshop: Workshop, engine: RemoteEngine, ask: Ask) -> Outcome | Non
     standing = orders.find_order(workshop.db, ask.key)
     assert standing is not None
     assert standing.operation_id is not None
+    delivery, trouble = None, None
     try:
         delivery = engine.look(standing.operation_id, ask.request)
-    except PermanentError as error:
-        # A clip that is over was paid for; one that failed or was refused is not charged.
-        cost = ask.quote_microusd if error.code == "clip_expired" else 0
-        orders.fail(workshop.db, ask.key, error.code, error.message, cost_microusd=cost)
-        raise
-    return None if delivery is None else _fetched(workshop, ask, standing.operation_id, delivery)
+    except PipelineError as error:
+        if error.code in ENDED:
+            # A clip that is over was paid for; one that failed or was refused is not charged.
+            cost = ask.quote_microusd if error.code == "clip_expired" else 0
+            orders.fail(workshop.db, ask.key, error.code, error.message, cost_microusd=cost)
+            raise
+        trouble = unmade(error, is_ordered=True)
+    if delivery is not None:
+        return _fetched(workshop, ask, standing.operation_id, delivery)
+    # A key that is refused hides how the order stands; a person mends that.
+    if standing.is_overdue and (trouble is None or trouble.kind is not FailureKind.NEEDS_PERSON):
+        overdue = PermanentError(
+            f"{ask.engine} has not finished {standing.operation_id} in {orders.OVERDUE.days} day.",
+            code="clip_overdue",
+            remedy="Look in the vendor's console; order it again with ask_again. Its quote counts as spent.",
+        )
+        orders.fail(workshop.db, ask.key, overdue.code, overdue.message, cost_microusd=ask.quote_microusd)
+        raise overdue
+    return trouble
 
 
-def _fetched(workshop: Workshop, ask: Ask, operation: str, delivery: Delivery) -> ClipResult:
+def _fetched(workshop: Workshop, ask: Ask, operation: str, delivery: Delivery) -> Outcome:
     with private_dir(workshop.scratch, "clip") as workdir:
         path = workdir / "clip.mp4"
         try:
@@ -321,13 +364,15 @@ def _fetched(workshop: Workshop, ask: Ask, operation: str, delivery: Delivery) -
                 workshop,
                 ask,
                 path,
-                delivery.cost_microusd,
+                delivery.cost_of,
                 {"operation_id": operation, **delivery.provenance},
             )
         except PermanentError as error:
-            paid = ask.quote_microusd if delivery.cost_microusd is None else delivery.cost_microusd
+            paid = delivery.cost_of(ask.request.seconds)
             orders.fail(workshop.db, ask.key, error.code, error.message, cost_microusd=paid)
             raise
+        except PipelineError as error:
+            return unmade(error, is_ordered=True)
     orders.finish(workshop.db, ask.key, made.cost_microusd)
     return made
 
@@ -351,14 +396,20 @@ def _guarded(make: Callable[[], T]) -> T | Unmade:
         return unmade(error)
 
 
-def unmade(error: PipelineError) -> Unmade:
-    """The outcome a failure means for one clip."""
+def unmade(error: PipelineError, *, is_ordered: bool = False) -> Unmade:
+    """The outcome a failure means for one clip. While its order runs at a vendor, no failure of ours ends it."""
     state = "failed"
-    if error.code == orders.ANSWER_LOST:
+    if error.code == orders.ANSWER_LOST or (is_ordered and error.kind is not FailureKind.TRANSIENT):
         state = "parked"
-    elif error.kind is FailureKind.TRANSIENT:
+    elif error.kind is FailureKind.TRANSIENT and not isinstance(error, BudgetSpent):
         state = "pending"
     return Unmade(state, error.kind, error.code, error.message, error.remedy)
+
+
+def is_ordered(workshop: Workshop, ask: Ask) -> bool:
+    """Whether a vendor has, or may have, an order for this clip that has no end yet."""
+    standing = orders.find_order(workshop.db, ask.key)
+    return standing is not None and standing.state in (orders.SENDING, orders.RUNNING, orders.PARKED)
 
 
 def hand_in(

@@ -6,7 +6,7 @@ job's id, so an order that is repeated after a lost answer or a killed run is th
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ from ettametta_pipelines.synthesis.job import (
     write_note,
 )
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult
-from ettametta_pipelines.vendors.http import http_client, raise_for_vendor, send
+from ettametta_pipelines.vendors.http import http_client, raise_for_vendor, send, unreadable_answer
 
 if TYPE_CHECKING:
     import httpx
@@ -46,6 +46,7 @@ VENDOR = "render_node"
 DOWNLOAD_TRIES = 4
 _ENGINE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _KEY = re.compile(r"[0-9a-f]{32}")
+_STANDING = frozenset({"id", "state", "attempt", "progress", "error", "outcomes"})
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,32 @@ class NodeClient:
         self._http = http_client(endpoint, headers={"Authorization": f"Bearer {secret}"})
 
     def submit(self, key: str, document: bytes) -> dict[str, Any]:
-        return self._json("take a job", "POST", "jobs", content=document, headers={"Idempotency-Key": key})
+        headers = {"Idempotency-Key": key}
+        return self._json("take a job", _STANDING, "POST", "jobs", content=document, headers=headers)
 
     def standing(self, node_job: str) -> dict[str, Any]:
-        return self._json("say how a job stands", "GET", f"jobs/{node_job}")
+        return self._json("say how a job stands", _STANDING, "GET", f"jobs/{node_job}")
 
     def ask_again(self, node_job: str) -> dict[str, Any]:
-        return self._json("try a job again", "POST", f"jobs/{node_job}/retry")
+        return self._json("try a job again", _STANDING, "POST", f"jobs/{node_job}/retry")
 
     def put_still(self, sha256: str, data: bytes) -> str:
-        answer = self._json("take a picture", "PUT", f"stills/{sha256}", content=data)
+        answer = self._json("take a picture", {"image_key"}, "PUT", f"stills/{sha256}", content=data)
         return str(answer["image_key"])
 
-    def _json(self, doing: str, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def _json(self, doing: str, tells: Set[str], method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The answer, which tells at least `tells`. A proxy's page in its place is no answer."""
+
         def call() -> dict[str, Any]:
             response = send(self._http, method, path, vendor=VENDOR, doing=doing, **options)
             raise_for_vendor(response, vendor=VENDOR, doing=doing, detail=_detail(response))
-            return dict(response.json())
+            try:
+                said = response.json()
+            except ValueError:
+                raise unreadable_answer(VENDOR, doing) from None
+            if not isinstance(said, dict) or not tells <= said.keys():
+                raise unreadable_answer(VENDOR, doing)
+            return said
 
         return self._until_answered(call)
 
@@ -248,7 +258,10 @@ def fetch(client: NodeClient, store: ObjectStore, job_id: str, standing: Mapping
 
     Raises TransientError `clip_damaged` when a clip does not arrive as the node made it.
     """
-    outcomes = [outcome_from_json(outcome) for outcome in standing["outcomes"]]
+    try:
+        outcomes = [outcome_from_json(outcome) for outcome in standing["outcomes"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _nonsense("of a clip what no clip has") from error
     failures = {outcome.request_key: outcome for outcome in outcomes if isinstance(outcome, ClipFailure)}
     store.put(report_key(job_id), JobReport(failures, {}).as_json())
     brought = 0
@@ -261,11 +274,7 @@ def fetch(client: NodeClient, store: ObjectStore, job_id: str, standing: Mapping
 def _fetch_clip(client: NodeClient, store: ObjectStore, node_job: str, result: ClipResult) -> bool:
     # The node is trusted with clips, not with where they are written.
     if not (_ENGINE.fullmatch(result.engine) and _KEY.fullmatch(result.request_key)):
-        raise PermanentError(
-            "The render node names a clip that cannot be one.",
-            code="render_node_nonsense",
-            remedy="Check what answers at RENDER_NODE_URL.",
-        )
+        raise _nonsense("a clip that cannot be one")
     prefix = f"media/clips/{result.engine}"
     known = finished_clip(store, prefix, result.request_key)
     if known is not None and known.sha256 == result.sha256:
@@ -286,6 +295,14 @@ def _fetch_clip(client: NodeClient, store: ObjectStore, node_job: str, result: C
         store.put_file(clip_key(prefix, result.request_key), path)
     write_note(store, prefix, replace(result, object_key=clip_key(prefix, result.request_key)))
     return True
+
+
+def _nonsense(what: str) -> PermanentError:
+    return PermanentError(
+        f"The render node names {what}.",
+        code="render_node_nonsense",
+        remedy="Check what answers at RENDER_NODE_URL, and that it is of this version.",
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -150,14 +150,17 @@ def _outcomes(
             else:
                 made = making.make_remote(workshop, open_engine(settings, engine, model), group)
         except PipelineError as error:
-            made = {ask.plan_id: making.unmade(error) for ask in group}
+            made = {
+                ask.plan_id: making.unmade(error, is_ordered=making.is_ordered(workshop, ask))
+                for ask in group
+            }
         found[engine, model, account] = made
     return found
 
 
 def _made_on_gpu(workshop: Workshop, settings: "Settings", group: Sequence[Ask]) -> "dict[str, Outcome]":
-    """Clips of one engine; while one of them has no end, the partition is marked as waiting."""
-    where = group[0].engine, group[0].account, group[0].partition
+    """Clips of one model; while one of them has no end, the partition is marked as waiting."""
+    where = f"{group[0].engine}-{group[0].model}", group[0].account, group[0].partition
     waiting.mark(workshop.store, *where)
     made = making.make_on_gpu(workshop, open_clip_runner(settings, workshop.store), group)
     if not any(isinstance(one, Unmade) and one.state == "pending" for one in made.values()):

@@ -46,7 +46,8 @@ SIZES = {"9x16": (1080, 1920), "16x9": (1920, 1080), "1x1": (1080, 1080)}
 class Desk:
     """What plans are made with. `expected` is niche -> revenue a clip is expected to bring, in millionths of a dollar.
 
-    `left` is what is left of the account's day and shrinks with every clip that is planned.
+    `left` is what is left of the account's day by mode of the vendor, sandbox and live having books of their own; it
+    shrinks with every clip that is planned.
     """
 
     table: EngineTable
@@ -55,7 +56,7 @@ class Desk:
     not_set_up: Mapping[str, str]
     engines: frozenset[str]
     tier: str
-    left: int
+    left: dict[str, int]
     expected: Mapping[str, int | None] = field(default_factory=dict)
 
     def quotes(self, request: ClipRequest) -> dict[str, Quote]:
@@ -75,13 +76,27 @@ class Desk:
         self, request: ClipRequest, niche: str, recipe: str | None, wanted: str, *, fallback: bool
     ) -> Decision:
         """The router's decision; its price is taken from what is left to spend."""
+        chain = self.table.chain(recipe)
+        return self.route(wanted, chain, request, self.expected.get(niche), fallback=fallback)
+
+    def route(
+        self,
+        wanted: str,
+        chain: Sequence[str],
+        request: ClipRequest,
+        expected_microusd: int | None,
+        *,
+        fallback: bool = True,
+    ) -> Decision:
+        """The router's decision along a chain; its price is taken from what is left of its engine's money."""
+        left = {engine: self.left[mode] for engine, mode in self.modes.items()}
         limits = Limits(
-            self.engines, self.tier, self.left, self.expected.get(niche), self.table.spend_share,
+            self.engines, self.tier, left, expected_microusd, self.table.spend_share,
             self.table.unknown_revenue_microusd,
         )  # fmt: skip
-        decision = route(wanted, self.table.chain(recipe), self.quotes(request), limits, fallback=fallback)
+        decision = route(wanted, chain, self.quotes(request), limits, fallback=fallback)
         if decision.chosen is not None:
-            self.left -= decision.chosen.microusd or 0
+            self.left[self.modes[decision.chosen.engine]] -= decision.chosen.microusd or 0
         return decision
 
 
@@ -130,7 +145,10 @@ def open_desk(
     tier = standing(db, open_plans(settings), account).tier
     modes = {engine: mode_of(settings, table, engine, models[engine]) for engine in models}
     not_set_up = {} if gpu else dict.fromkeys(sorted(GPU_ENGINES), "no GPU is configured")
-    paid = next(iter(modes.values()))
+    left = {
+        mode: left_to_spend(settings, db, budget_of(settings, db, account, mode), clock)
+        for mode in dict.fromkeys(modes.values())
+    }
     return Desk(
         table,
         models,
@@ -138,7 +156,7 @@ def open_desk(
         not_set_up,
         frozenset(name for name in ENGINES if FEATURES[name] is None or FEATURES[name] in tier.features),
         tier.title,
-        left_to_spend(settings, db, budget_of(settings, db, account, paid), clock),
+        left,
         expected,
     )
 
@@ -300,14 +318,9 @@ def next_plan(row: Row, why: str, desk: Desk) -> Row | None:
         return None
     wanted = json.loads(row["wanted_json"])
     request = ClipRequest(**wanted["request"])
-    limits = Limits(
-        desk.engines, desk.tier, desk.left, wanted.get("expected_microusd"), desk.table.spend_share,
-        desk.table.unknown_revenue_microusd,
-    )  # fmt: skip
-    decision = route(AUTO, following, desk.quotes(request), limits)
+    decision = desk.route(AUTO, following, request, wanted.get("expected_microusd"))
     if decision.chosen is None:
         return None
-    desk.left -= decision.chosen.microusd or 0
     said = f"{row['engine']} failed ({why}); {decision.why}"
     return row | decided(decision, desk, said) | {"instead_of": row["instead_of"] or row["engine"]}
 

@@ -6,6 +6,8 @@ people: what counts is looked up in the object store, so nothing here materializ
 assets through `runners.open_runner`.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ from ettametta_pipelines.synthesis.pod_watch import (
     CONTAINER_ANNOTATION,
     JOB_LABEL,
     RUN_LABEL,
+    SPEC_ANNOTATION,
     Deadlines,
     GpuPod,
     KubernetesApi,
@@ -121,7 +124,11 @@ class PodRunner:
         priority = self._context.run.tags.get(GPU_PRIORITY_TAG)
         if priority:
             spec["priorityClassName"] = priority
-        annotations = {**meta.get("annotations", {}), CONTAINER_ANNOTATION: spec["containers"][0]["name"]}
+        annotations = {
+            **meta.get("annotations", {}),
+            CONTAINER_ANNOTATION: spec["containers"][0]["name"],
+            SPEC_ANNOTATION: _fingerprint(self._settings.gpu_image, spec),
+        }
         meta = {**meta, "labels": labels, "annotations": annotations}
         return build_pod_body(
             pod_name=f"ettametta-gpu-{job_slug(job.job_id)}",
@@ -142,6 +149,11 @@ class PodRunner:
         if not (settings.pod_name and settings.pod_uid) or settings.pod_namespace != self._api.namespace:
             return None
         return {"apiVersion": "v1", "kind": "Pod", "name": settings.pod_name, "uid": settings.pod_uid}
+
+
+def _fingerprint(image: str, spec: Mapping[str, Any]) -> str:
+    """Of what a pod is to be, whichever run asks for it."""
+    return hashlib.sha256(json.dumps([image, spec], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def load_template(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class FoundPod:
 
     name: str
     uid: str
+    version: str
     run_id: str
     stage: str
     age: timedelta
@@ -43,6 +44,7 @@ def _found(pod: "V1Pod", is_over: Callable[[str], bool], now: datetime) -> Found
     return FoundPod(
         pod.metadata.name,
         pod.metadata.uid,
+        pod.metadata.resource_version,
         run_id,
         "leaving" if pod.metadata.deletion_timestamp else stage_of(pod),
         age,
@@ -51,8 +53,9 @@ def _found(pod: "V1Pod", is_over: Callable[[str], bool], now: datetime) -> Found
 
 
 def remove_leaked(api: KubernetesApi, found: list[FoundPod]) -> list[FoundPod]:
-    """Delete the leaked ones that are not on their way out; those that were deleted."""
+    """Delete the leaked ones that are not on their way out; those that were deleted.
+
+    One that changed since it was looked at is left for the next round: a run may have taken it over.
+    """
     leaked = [pod for pod in found if pod.is_leaked and pod.stage != "leaving"]
-    for pod in leaked:
-        api.delete(pod.name, pod.uid)
-    return leaked
+    return [pod for pod in leaked if api.delete(pod.name, pod.uid, pod.version)]

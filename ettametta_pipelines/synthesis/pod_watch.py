@@ -91,15 +91,17 @@ class KubernetesApi:
             lambda: self.raw.read_namespaced_pod(name, self.namespace, _request_timeout=REQUEST_TIMEOUT),
         )
 
-    def delete(self, name: str, uid: str | None = None) -> None:
-        """Remove a pod; one that is gone is fine, and so is another one under its name."""
-        body = {"preconditions": {"uid": uid}} if uid else {}
-        self._unless_missing(
+    def delete(self, name: str, uid: str | None = None, version: str | None = None) -> bool:
+        """Remove a pod; False where it is gone, another one has its name, or it has changed since `version`."""
+        wanted = {"uid": uid, "resourceVersion": version}
+        body = {"preconditions": {key: value for key, value in wanted.items() if value}}
+        removed = self._unless_missing(
             "delete the pod",
             lambda: self.raw.delete_namespaced_pod(
                 name, self.namespace, body=body, _request_timeout=REQUEST_TIMEOUT
             ),
         )
+        return removed is not None
 
     def _unless_missing(self, doing: str, call: Callable[[], T]) -> T | None:
         from kubernetes.client import ApiException
@@ -143,6 +145,8 @@ def _forbidden(doing: str, error: Any) -> NeedsPersonError:
 
 # Read by kubectl as well: whose log is meant where a pod has several.
 CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
+# What the pod was made from: image and template, not whose run it was.
+SPEC_ANNOTATION = "ettametta/spec"
 
 
 class GpuPod:
@@ -217,8 +221,11 @@ class GpuPod:
         pod = self._api.read(self.name)
         if pod is None:
             return None
-        if pod.metadata.deletion_timestamp is None and pod.status.phase != "Failed":
-            meta = self._body.metadata
+        meta = self._body.metadata
+        is_ours = (pod.metadata.annotations or {}).get(SPEC_ANNOTATION) == meta.annotations[SPEC_ANNOTATION]
+        if not is_ours:
+            self._say(f"Pod {self.name} was made from another image or template and is replaced.")
+        elif pod.metadata.deletion_timestamp is None and pod.status.phase != "Failed":
             ours = {"labels": {RUN_LABEL: (meta.labels or {}).get(RUN_LABEL)}}
             owners = [
                 self._api.raw.api_client.sanitize_for_serialization(o) for o in meta.owner_references or []

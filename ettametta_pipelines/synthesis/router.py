@@ -27,7 +27,7 @@ class Limits:
     Args:
         engines: those the account's tier holds.
         tier: its name, for people.
-        left_microusd: what the account may still spend today.
+        left_microusd: what the account may still spend today, by engine: sandbox and live money are apart.
         expected_microusd: revenue a clip of this niche is expected to bring; None when nobody knows.
         spend_share: share of it that a clip may cost.
         unknown_microusd: what a clip may cost where it is not known.
@@ -35,7 +35,7 @@ class Limits:
 
     engines: frozenset[str]
     tier: str
-    left_microusd: int
+    left_microusd: Mapping[str, int]
     expected_microusd: int | None
     spend_share: float
     unknown_microusd: int
@@ -103,11 +103,9 @@ def objection(quote: Quote, limits: Limits, *, is_named: bool) -> tuple[str, str
     price = usd(quote.microusd)
     if quote.engine not in limits.engines:
         return "tier_lacks_engine", f"the tier {limits.tier} does not hold it"
-    if quote.microusd > limits.left_microusd:
-        return (
-            "over_daily_cap",
-            f"{price} is more than the {usd(max(0, limits.left_microusd))} left to spend",
-        )
+    left = limits.left_microusd[quote.engine]
+    if quote.microusd > left:
+        return "over_daily_cap", f"{price} is more than the {usd(max(0, left))} left to spend"
     if is_named:
         return "", ""
     if limits.expected_microusd is None:

@@ -14,20 +14,20 @@ PREFIX = "jobs/waiting"
 PATIENCE = timedelta(days=1)
 
 
-def _key(engine: str, account: str, partition: str) -> str:
+def _key(model: str, account: str, partition: str) -> str:
     day, _, niche = partition.partition("|")
-    return f"{PREFIX}/{day}/{niche}/{account}/{engine}"
+    return f"{PREFIX}/{day}/{niche}/{account}/{model}"
 
 
-def mark(store: ObjectStore, engine: str, account: str, partition: str) -> None:
+def mark(store: ObjectStore, model: str, account: str, partition: str) -> None:
     """Note that clips are waited for; the first mark's time stays."""
-    key = _key(engine, account, partition)
+    key = _key(model, account, partition)
     if not store.exists(key):
         store.put(key, b"")
 
 
-def clear(store: ObjectStore, engine: str, account: str, partition: str) -> None:
-    store.delete(_key(engine, account, partition))
+def clear(store: ObjectStore, model: str, account: str, partition: str) -> None:
+    store.delete(_key(model, account, partition))
 
 
 def waiting(store: ObjectStore, now: datetime) -> Sequence[tuple[str, str]]:

@@ -23,7 +23,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ettametta_pipelines.failures import FailureKind, NeedsPersonError, PermanentError, PipelineError
+from ettametta_pipelines.failures import (
+    FailureKind,
+    NeedsPersonError,
+    PermanentError,
+    PipelineError,
+    TransientError,
+)
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.objects import ObjectMissing, ObjectStore, open_store
 from ettametta_pipelines.synthesis.clip_file import encode_clip, examine_clip
@@ -234,10 +240,19 @@ class Worker:
 
     def _finish(self, key: str, request: ClipRequest, shot: "Shot") -> None:
         """Encode, look at it, store it, and only then note that it exists."""
+        import av
+
         path = self._scratch / f"{key}.mp4"
-        with self._timed("encoding_s"):
-            encode_clip(path, shot.frames, shot.fps, shot.audio, shot.audio_rate)
-            facts = examine_clip(path)
+        try:
+            with self._timed("encoding_s"):
+                encode_clip(path, shot.frames, shot.fps, shot.audio, shot.audio_rate)
+                facts = examine_clip(path)
+        except (av.FFmpegError, OSError) as error:
+            raise TransientError(
+                f"The clip could not be written: {error}.",
+                code="clip_not_written",
+                remedy="Look at the space on the worker's disk; the next try makes it.",
+            ) from error
         if facts.frames != len(shot.frames):
             raise PermanentError(
                 f"The clip has {facts.frames} frames instead of {len(shot.frames)}.",

@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 VENDOR = "Google"
 Backend = Literal["interactions", "vertex"]
+# Where its finished files lie, and are redirected to.
+FILE_HOSTS = ("googleapis.com", "googleusercontent.com")
 RUNNING = frozenset({"queued", "in_progress"})
 # google.rpc codes of operations that failed for reasons of the service's own.
 _SERVICE_CODES = frozenset({4, 8, 13, 14})
@@ -256,9 +258,7 @@ class GoogleVideoClient:
             else {}
         )
         call_with_retries(
-            lambda: fetch_video(
-                self.endpoint, video.uri, path, vendor=VENDOR, hosts=("googleapis.com",), headers=key
-            ),
+            lambda: fetch_video(self.endpoint, video.uri, path, vendor=VENDOR, hosts=FILE_HOSTS, headers=key),
             retries=self.endpoint.max_retries,
             seed=path.name,
         )
@@ -266,6 +266,7 @@ class GoogleVideoClient:
     def _asked(self, request: Callable[[], T], doing: str, *, repeatable: bool) -> T:
         import httpx
         import httpx2
+        from google.auth.exceptions import GoogleAuthError
         from google.genai import errors
         from google.genai._gaos.lib import compat_errors
 
@@ -291,6 +292,9 @@ class GoogleVideoClient:
             if error.status_code is None or error.status_code < 300:
                 raise self._unreadable(doing, repeatable) from None
             status, (reason, message) = int(error.status_code), _told(error.body)
+        except GoogleAuthError as error:
+            # Signing in comes first: nothing was sent.
+            raise _not_let_in(error) from None
         except PipelineError:
             raise
         except ValueError:
@@ -319,12 +323,16 @@ def check_credentials() -> str:
         credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
         credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except GoogleAuthError as error:
-        raise NeedsPersonError(
-            f"Google Cloud does not let this machine in ({type(error).__name__}).",
-            code="vertex_credentials_missing",
-            remedy="Set GOOGLE_APPLICATION_CREDENTIALS to a key file, or give the machine a service account.",
-        ) from None
+        raise _not_let_in(error) from None
     return str(getattr(credentials, "service_account_email", None) or project or "a user")
+
+
+def _not_let_in(error: Exception) -> NeedsPersonError:
+    return NeedsPersonError(
+        f"Google Cloud does not let this machine in ({type(error).__name__}).",
+        code="vertex_credentials_missing",
+        remedy="Set GOOGLE_APPLICATION_CREDENTIALS to a key file, or give the machine a service account.",
+    )
 
 
 def answer_lost(what: str) -> OutcomeUnknownError:

@@ -43,7 +43,9 @@ class NeverSentError(TransientError):
 USER_AGENT = "ettametta-pipelines/0.1"
 CONNECT_TIMEOUT_S = 10.0
 MAX_DETAIL_CHARS = 300
+LONGEST_RETRY_AFTER_S = 30 * 86_400.0
 
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,79}")
 
 
@@ -179,20 +181,18 @@ def is_loopback(url: str) -> bool:
 
 
 def retry_after_seconds(value: str | None, clock: Clock = utc_now) -> float | None:
-    """Seconds of a `Retry-After` header (a number or an HTTP date); None when absent or unreadable."""
+    """Seconds of a `Retry-After` header (a number or an HTTP date), a month at most; None when absent or unreadable."""
     if not value:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if _SECONDS.fullmatch(value.strip()):
+        return min(float(value), LONGEST_RETRY_AFTER_S)
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - clock()).total_seconds())
+    return min(max(0.0, (moment - clock()).total_seconds()), LONGEST_RETRY_AFTER_S)
 
 
 def call_with_retries(

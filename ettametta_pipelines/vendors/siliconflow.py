@@ -140,12 +140,15 @@ class SiliconFlowClient:
                 raise ValueError(state)
             results = body.get("results") or {}
             videos = results.get("videos") or [{}]
+            url = str(videos[0].get("url") or "")
+            if state == "Succeed" and not url:
+                raise ValueError("a finished clip without an address")
             timings = results.get("timings") or {}
             inference, seed = timings.get("inference"), results.get("seed")
             return VideoState(
                 state,
                 redact(str(body.get("reason") or ""))[:200],
-                str(videos[0].get("url") or ""),
+                url,
                 seed if isinstance(seed, int) else None,
                 float(inference) if isinstance(inference, int | float) else None,
             )

@@ -470,7 +470,7 @@ class YouTubeChannel:
         if status in (200, 201):
             return UploadProgress(_total_of(content_range), video_id=_video_id(content))
         if status == 308:
-            return UploadProgress(_held(headers.get("range")))
+            return UploadProgress(_held(headers.get("range"), _total_of(content_range)))
         if status in (404, 410):
             return UploadProgress(0, gone=True)
         raise self._google.refusal(status, headers, content, doing)
@@ -596,10 +596,13 @@ def _announced(size: int, mime: str) -> Any:
     return Announced()
 
 
-def _held(header: str | None) -> int:
-    """Bytes held according to a 308's `Range: bytes=0-N`; none without the header."""
-    match = re.fullmatch(r"bytes=0-(\d+)", header or "")
-    return int(match[1]) + 1 if match else 0
+def _held(header: str | None, total: int) -> int:
+    """Bytes held according to a 308's `Range: bytes=0-N`, never more than there are; none without the header.
+
+    Google's own SDK reads what stands behind the dash, however the rest is spelt.
+    """
+    match = re.fullmatch(r"(?:bytes[= ])?0-(\d+)(?:/.*)?", (header or "").strip())
+    return min(int(match[1]) + 1, total) if match else 0
 
 
 def _total_of(content_range: str) -> int:

@@ -29,7 +29,7 @@ from ettametta_pipelines.operations.findings import Finding
 from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import Settings
-from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG
+from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
 
 VIDEOS = dg.StaticPartitionsDefinition([f"v{n}" for n in range(6)])
 
@@ -133,6 +133,21 @@ def test_a_failure_is_repaired_by_the_same_partition_going_well_however_it_was_r
     (finding,) = failed_runs(desk(instance, settings))
     assert [one.what for one in finding.open] == ["v1"]
     assert len(finding.occurrences) == 2
+
+
+def test_a_run_of_several_videos_is_repaired_once_those_it_could_not_make_are_made(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    failed = run(instance, "v0", "gemini")
+    tags = {"dagster/partition": "", FAILED_VIDEOS_TAG: "v0,v1", TITLE_TAG: "3 videos"}
+    instance.add_run_tags(failed, tags)
+    time.sleep(0.01)
+    run(instance, "v0")
+    (finding,) = failed_runs(desk(instance, settings))
+    assert [one.what for one in finding.open] == ["3 videos"]
+    run(instance, "v1")
+    (finding,) = failed_runs(desk(instance, settings))
+    assert finding.open == ()
 
 
 def test_a_worker_that_was_killed_is_told_of_though_no_step_failed(
@@ -248,16 +263,16 @@ def test_the_sensor_tells_of_a_failure_and_of_its_repair(
             return alerts.evaluate_tick(context)
 
     quiet = tick(None)
-    assert "0 things are wrong" in quiet.skip_message
+    assert "Wrong now: 0 causes." in quiet.skip_message
     run(instance, "v0", "gemini")
     told = tick(quiet.cursor)
-    assert "1 things are wrong, in 1 findings. 1 messages were sent" in told.skip_message
+    assert "Wrong now: 1 cause. Messages: 1 sent" in told.skip_message
     assert "1 failed run: clip: Gemini does not answer." in caplog.text
     run(instance, "v0")
     again = utc_now() + timedelta(minutes=61)
     monkeypatch.setattr("ettametta_pipelines.automation.alerts.utc_now", lambda: again)
     ended = tick(told.cursor)
-    assert "0 things are wrong" in ended.skip_message
+    assert "Wrong now: 0 causes." in ended.skip_message
     assert "Resolved: clip: Gemini does not answer." in caplog.text
 
 
@@ -276,7 +291,7 @@ def test_a_file_that_cannot_be_read_stops_no_alert_and_is_said_in_the_tick(
     ) as context:
         tick = alerts.evaluate_tick(context)
     assert "[bad_alerts_file]" in str(tick.skip_message)
-    assert "1 messages were sent" in str(tick.skip_message)
+    assert "Messages: 1 sent" in str(tick.skip_message)
 
 
 def test_what_is_expected_fresh_is_there_and_shown_by_dagster() -> None:

@@ -23,7 +23,7 @@ from ettametta_pipelines_tests.storage.conftest import bucket as bucket  # a fix
 from ettametta_pipelines_tests.storage.conftest import s3_client as s3_client
 from ettametta_pipelines_tests.storage.conftest import s3_endpoint as s3_endpoint
 
-WAIT_S = 90.0
+WAIT_S = 280.0
 # The instance of this test launches nothing: that a run is asked for is what counts, and rendering takes minutes.
 INSTANCE = """
 telemetry: {enabled: false}

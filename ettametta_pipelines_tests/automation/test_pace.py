@@ -1,12 +1,18 @@
 """How soon things are looked at, and how many run at once."""
 
+import logging
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._daemon import controller
+from dagster._daemon.backfill import execute_backfill_iteration_loop
 
 from ettametta_pipelines.automation.sensors import build_upload_sensor
-from ettametta_pipelines.automation.served import set_pool_limits, wait_for
+from ettametta_pipelines.automation.served import look_at_backfills_often, set_pool_limits, wait_for
 from ettametta_pipelines.devserver import project_root
 from ettametta_pipelines.settings import get_settings
 
@@ -35,6 +41,24 @@ def test_the_queue_is_worked_off_every_second_within_the_limits_on_runs(tmp_path
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.run_coordinator.dequeue_interval_seconds == 1  # type: ignore[attr-defined]
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4  # type: ignore[union-attr]
+
+
+def test_backfills_are_looked_at_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "DEFAULT_DAEMON_INTERVAL_SECONDS", 30)
+    look_at_backfills_often()
+    waits: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return True
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        workspace: Any = SimpleNamespace(instance=instance)
+        looks = execute_backfill_iteration_loop(workspace, logging.getLogger("quiet"), Stop())
+        while not waits:
+            next(looks)
+    assert 4 < waits[0] <= 5
 
 
 def test_two_renders_at_once_and_pictures_beside_them(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.clock import pacific_quota_day
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.partitions import NICHE
-from ettametta_pipelines.resources import LakeResource, StateResource
+from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import searches
 from ettametta_pipelines.state.models import ApiQuota
@@ -32,7 +32,7 @@ def tick(name: str, at: datetime, zone: str = "UTC") -> Any:
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_schedule_context(
             instance=instance, scheduled_execution_time=at, repository_def=repository,
-            resources={"state": StateResource(), "lake": LakeResource()},
+            resources={"state": StateResource(), "lake": LakeResource(), "store": StoreResource()},
         ) as context,
     ):  # fmt: skip
         return repository.get_schedule_def(name).evaluate_tick(context)
@@ -143,3 +143,15 @@ def test_commissions_that_are_decided_months_after_the_sale_are_booked_the_next_
     (request,) = tick("late_commissions", NIGHT).run_requests
     assert request.tags["dagster/asset_partition_range_start"] == "2026-08-03"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-09-10"
+
+
+def test_only_niches_whose_candidates_are_there_are_ranked_again(settings_env: Settings) -> None:
+    from ettametta_pipelines.storage.objects import open_store
+    from ettametta_pipelines.storage.parquet import table_key
+
+    assert "No niche has candidates of 2026-11-19" in str(tick("morning_ranking", NIGHT).skip_message)
+    store = open_store(settings_env)
+    for table, niche in (("youtube", "travel"), ("tiktok", "travel"), ("youtube", "fitness")):
+        store.put(table_key(f"{table}_candidates", f"2026-11-19|{niche}"), b"a table")
+    (request,) = tick("morning_ranking", NIGHT).run_requests
+    assert request.partition_key == "2026-11-19|travel"

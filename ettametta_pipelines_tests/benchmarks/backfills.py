@@ -1,9 +1,9 @@
 """Two backfills as an operator launches them, by GraphQL on a running `ettametta dev`.
 
-A year of `niche_trends` over ten niches, which is one run, and `thumbnails` of 20 videos, which is one run each: a
-video that fails must not take others with it. Seconds from the launch until Dagster says that the backfill is complete;
-its daemon looks at backfills every 30 seconds, which is in them. `make bench` runs it and keeps the figures in
-`bench/backfills.json`; two processors are used whatever the machine has.
+A year of `niche_trends` over ten niches, which is one run, and `thumbnails` of 20 videos, ten a run. Seconds from the
+launch until Dagster says that the backfill is complete; the daemon of `ettametta dev` looks at backfills every five
+seconds, which is in them. `make bench` runs it and keeps the figures in `bench/backfills.json`; two processors are used
+whatever the machine has.
 
     python -m ettametta_pipelines_tests.benchmarks.backfills [--days 365] [--videos 20]
 """

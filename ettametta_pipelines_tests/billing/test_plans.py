@@ -73,6 +73,37 @@ def test_q5_a_price_changed_without_an_invoice_counts_when_it_is_paid_at_the_nex
     assert shop.tier == "empire"
 
 
+@pytest.mark.parametrize(("duration", "next_month"), [("forever", "creator"), ("once", "free")])
+def test_a_plan_that_costs_nothing_under_a_coupon_is_a_paid_one(
+    shop: Shop, duration: str, next_month: str
+) -> None:
+    """A page of the operator's own with the whole price off: no card, no charge, an invoice of nothing."""
+    coupon = shop.post("coupons", percent_off="100", duration=duration)["id"]
+    price = shop.stripe.prices(["creator_usd"])["creator_usd"].id
+    page = shop.post(
+        "checkout/sessions",
+        **{
+            "mode": "subscription", "customer": shop.customer, "client_reference_id": shop.account,
+            "line_items[0][price]": price, "line_items[0][quantity]": "1", "success_url": "http://127.0.0.1/done",
+            "discounts[0][coupon]": str(coupon),
+        },
+    )  # fmt: skip
+    assert (page["amount_total"], shop.tier) == (0, "free")
+    assert shop.act(str(page["url"]), "decline").status_code == 303
+    assert "applied" in shop.hear()
+    assert (shop.tier, shop.standing().why) == ("creator", "paid")
+    assert shop.stripe.charges_of(shop.customer, NOW - timedelta(days=1)) == []
+    shop.make(6)
+    # Refunds and disputes are of charges, of which there is none: nothing holds the account.
+    assert reconcile(shop.db, shop.plans, shop.stripe).failed == []
+    assert shop.tier == "creator"
+    shop.card(FAILS)
+    shop.wait(days=31 + 8)
+    shop.hear()
+    refresh(shop.db, shop.plans, shop.stripe, shop.account, because="test")
+    assert shop.tier == next_month
+
+
 def test_q6_a_downgrade_keeps_the_tier_to_the_periods_end_and_reserved_runs_finish(shop: Shop) -> None:
     shop.subscribe("creator")
     shop.make(10)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ettametta_pipelines.billing.breadth import breadth_in_words, niches_by_plan
 from ettametta_pipelines.billing.tiers import DEFAULT_TIERS_FILE, TiersFileError, load_tiers
+from ettametta_pipelines.discovery.breadth import breadth_in_words, niches_by_plan
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.session import open_state
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 
 from ettametta_pipelines.gateway.app import create_gateway
-from ettametta_pipelines.ports import listen_on
 from ettametta_pipelines.settings import Settings
+from ettametta_pipelines_tests.servers import in_thread
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -26,19 +25,8 @@ BAD = f"{GOOD}Free money,impact,javascript:alert(1),\n"
 @pytest.fixture
 def gateway(settings_env: Settings) -> Iterator[str]:
     """The gateway on a free port, stopped after the test."""
-    listener = listen_on("127.0.0.1", 0, service="gateway", variable="ETTAMETTA_GATEWAY_PORT")
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    app = create_gateway(settings_env, url=url)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.02)
-    yield url
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with in_thread(lambda url: create_gateway(settings_env, url=url), proxy_headers=False) as server:
+        yield server.url
 
 
 class Merchant(BaseHTTPRequestHandler):

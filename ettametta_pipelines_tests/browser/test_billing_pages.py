@@ -1,6 +1,5 @@
 """A person in a browser buys a plan, ends it, stays, and looks at the portal; Stripe is the sandbox, over HTTP."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.webhook_effects import apply_inbox
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
+from ettametta_pipelines_tests.servers import in_thread
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -18,22 +18,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def gateway(settings_env: Settings) -> Iterator[str]:
     """Address of a gateway that serves on a free port."""
-    import uvicorn
-
     from ettametta_pipelines.gateway.app import create_gateway
-    from ettametta_pipelines.ports import listen_on
 
-    with listen_on("127.0.0.1", 0, service="gateway", variable="-") as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        app = create_gateway(settings_env, url=url)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        # From here on the browser may knock; it is answered once the server is up.
-        listener.listen()
-        thread.start()
-        yield url
-        server.should_exit = True
-        thread.join(timeout=20)
+    with in_thread(lambda url: create_gateway(settings_env, url=url), lifespan="off") as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ set to a directory, each leaves the picture that the operator's handbook shows.
 
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -76,22 +77,32 @@ class Ui:
         self.open(f"/assets/{asset}?view=partitions&partition={self.source}")
         self.shows("Latest materialization")
 
-    def launch(self, job: str, config: str | None = None) -> None:
-        """Launch a job for the uploaded video from its launchpad and watch the run to its end."""
-        self.open(f"/locations/ettametta_pipelines/jobs/{job}/playground")
+    def launch(self, job: str, *, change: tuple[str, str] | None = None) -> None:
+        """Launch a job for the uploaded video as the handbook says, and watch the run to its end.
+
+        `change` is a word of the configuration, and the one to put in its place.
+        """
+        page = self.page
+        self.open("/jobs")
+        page.get_by_text(job, exact=True).first.click()
+        page.get_by_role("button", name="Materialize").locator("xpath=following::button[1]").click()
+        page.get_by_text("Open launchpad").click()
+        dialog = page.get_by_role("dialog")
         self.choose_partition()
-        self.shows("partition_set")
-        if config is not None:
-            self.page.locator(".CodeMirror-lines").first.click()
-            self.page.keyboard.press("Control+a")
-            self.page.keyboard.insert_text(config)
-        self.shows("No errors")
+        dialog.get_by_text("partition_set").wait_for()
+        # What says "Copy tag" lies over the configuration while the mouse is above a tag.
+        page.mouse.move(5, 5)
+        if change is not None:
+            there, wanted = change
+            dialog.get_by_text(f"'{there}'", exact=True).dblclick()
+            page.keyboard.insert_text(wanted)
+        dialog.get_by_text("No errors").wait_for()
         self.picture(f"launchpad-{job}")
-        self.page.get_by_role("button", name="Launch Run").click()
-        self.page.wait_for_url("**/runs/**")
-        ended = self.page.get_by_text(re.compile("^(Success|Failure|Canceled)$")).first
+        dialog.get_by_role("button").filter(has_text=re.compile("^Materialize$")).click()
+        page.wait_for_url("**/runs/**")
+        ended = page.get_by_text(re.compile("^(Success|Failure|Canceled)$")).first
         ended.wait_for(timeout=RUN_WAIT_MS)
-        assert ended.inner_text() == "Success", self.page.inner_text("body")
+        assert ended.inner_text() == "Success", page.inner_text("body")
 
     def choose_partition(self) -> None:
         """Type the video's partition until the launchpad offers it.
@@ -132,7 +143,7 @@ def test_a_backfill_of_three_days_is_launched_from_an_assets_page(ui: Ui) -> Non
 
 def test_the_lineage_shows_every_room_and_how_they_hang_together(ui: Ui) -> None:
     ui.open("/")
-    ui.page.get_by_role("link", name="Lineage").click()
+    ui.page.get_by_role("link").filter(has_text=re.compile("^Lineage$")).click()
     for group in ("discovery", "media", "renders", "publishing", "revenue"):
         ui.shows(group)
     ui.picture("lineage")
@@ -178,8 +189,7 @@ def test_a_post_is_approved_in_the_launchpad_and_then_made_once(ui: Ui) -> None:
     ui.shows("only shown; nothing was decided")
     ui.shows(TITLE)
     ui.picture("proposal")
-    decision = "ops:\n  publication_approvals:\n    config:\n      decision: approve\n"
-    ui.launch("decide_publication", decision)
+    ui.launch("decide_publication", change=("show", "approve"))
     ui.picture("approval-run")
 
     ui.launch("publish_video")
@@ -206,11 +216,85 @@ def test_the_posts_page_of_the_gateway_shows_what_was_posted(ui: Ui) -> None:
     ui.picture("posts")
 
 
+def test_a_plan_is_bought_on_the_gateways_pages(ui: Ui) -> None:
+    page = ui.page
+    page.goto(ui.dev.gateway)
+    page.get_by_role("link", name="Plans").click()
+    page.get_by_label("Account").fill(ACCOUNT)
+    page.get_by_role("button", name="Open").click()
+    ui.picture("plan")
+    page.get_by_role("button", name="Buy Creator").click()
+    page.get_by_role("button", name="Pay", exact=True).click()
+    page.wait_for_url(f"{ui.dev.gateway}/**")
+    assert page.locator("#tier").inner_text() == "Creator"
+
+
+def test_every_page_of_the_gateway_is_there(ui: Ui) -> None:
+    ui.page.goto(ui.dev.gateway)
+    for name, heading in (
+        ("Channels", "Channels"),
+        ("Posts", "Posts"),
+        ("Links", "Links"),
+        ("Plans", "Plans"),
+    ):
+        ui.page.get_by_role("navigation").get_by_role("link", name=name).click()
+        ui.page.get_by_role("heading", level=1, name=heading).wait_for()
+    ui.page.get_by_role("link", name="ettametta").click()
+    ui.page.get_by_role("link", name="Dagster UI").click()
+    ui.shows("Timeline")
+
+
+def test_an_alert_is_told_in_the_sensors_tick(ui: Ui) -> None:
+    ui.open("/automation")
+    ui.page.get_by_text("alerts", exact=True).first.click()
+    told = ui.page.get_by_role("dialog").get_by_text("noise.mp4 is not a video file")
+    deadline = time.monotonic() + RUN_WAIT_MS / 1000
+    while not told.is_visible():
+        assert time.monotonic() < deadline, ui.page.inner_text("body")
+        ui.page.reload()
+        ui.page.get_by_role("button", name="View logs").first.click()
+        ui.page.wait_for_timeout(3000)
+    ui.picture("alert")
+
+
+def test_the_morning_page_names_what_failed_and_what_to_do(ui: Ui) -> None:
+    ui.open("/assets/operations_overview?view=events")
+    ui.page.get_by_role("button", name="Materialize").first.click()
+    ui.shows("Launched run")
+    told = "1 cause, 1 time in all; first: source_media, accepted: noise.mp4 is not a video file."
+    deadline = time.monotonic() + RUN_WAIT_MS / 1000
+    while not ui.page.get_by_text(told).first.is_visible():
+        assert time.monotonic() < deadline, ui.page.inner_text("body")
+        ui.page.reload()
+        ui.page.wait_for_timeout(3000)
+    ui.picture("morning")
+    ui.page.get_by_text("[Show Markdown]").first.click()
+    ui.page.get_by_role("dialog").get_by_text("Failures").first.wait_for()
+    ui.picture("morning-page")
+
+
+def test_runs_are_filtered_by_the_platform_they_post_to(ui: Ui) -> None:
+    ui.open("/runs?q[0]=tag%3Aettametta%2Fyoutube%3Dyes")
+    ui.shows("publish_video")
+    assert ui.page.get_by_text("ingest_upload").count() == 0
+    ui.picture("runs")
+
+
 def test_the_backfill_was_one_run_and_ended_well(ui: Ui) -> None:
     ui.open("/runs?view=backfills")
     ui.shows("stripe_raw")
     ui.page.get_by_text("Success", exact=True).first.wait_for(timeout=RUN_WAIT_MS)
     ui.picture("backfills")
+
+
+def test_the_jobs_come_back_when_the_process_that_holds_the_definitions_was_killed(ui: Ui) -> None:
+    (holder,) = [
+        pid for pid in ui.dev.processes() if b"\0api\0grpc\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(holder, signal.SIGKILL)
+    ui.dev.wait_for("the definitions again", lambda: "it is started again" in ui.dev.log.read_text())
+    ui.open("/jobs")
+    ui.shows("ingest_upload")
 
 
 def test_nothing_is_left_running_after_ctrl_c(dev: Dev) -> None:

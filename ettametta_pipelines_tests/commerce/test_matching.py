@@ -16,6 +16,8 @@ from ettametta_pipelines.commerce.links import LinkFields
 from ettametta_pipelines.commerce.matching import Brought, Candidate, keep_choice, match
 from ettametta_pipelines.commerce.networks import Network, Networks
 from ettametta_pipelines.commerce.performance import Clicks, orders_by_code
+from ettametta_pipelines.commerce.report import matches_table, products_table
+from ettametta_pipelines.discovery.niches import Niche
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.revenue.margin_contracts import SHOPIFY_ORDERS
 from ettametta_pipelines.state.models import AffiliateLinkCode, NicheOffer
@@ -230,3 +232,43 @@ def test_matching_twice_gives_the_same() -> None:
     found = [boots(n, title=f"Hiking boots {n}") for n in range(1, 9)]
     assert match(DAY, HIKING, found) == match(DAY, HIKING, found)
     assert Money(9900, "USD") == found[0].price
+
+
+def test_what_an_operator_reads_names_the_offer_or_what_came_nearest() -> None:
+    near = {"niche": "tea", "label": "Teapot", "why": "too little: 0.20 of 0.30", "chosen": False}
+    chosen = {
+        "niche": "hiking", "label": "Boots", "why": "shares boots", "chosen": True, "kind": "link",
+        "account": "acme", "score": 0.71,
+    }  # fmt: skip
+    table = matches_table([near, chosen], ["hiking", "tea", "chess"])
+    boots_line, tea_line, chess_line = table.splitlines()[2:]
+    assert [part.strip() for part in boots_line.strip("|").split("|")] == [
+        "hiking", "Boots", "link of acme", "0.71", "shares boots",
+    ]  # fmt: skip
+    assert "nothing suits" in tea_line
+    assert "nearest: Teapot: too little: 0.20 of 0.30" in tea_line
+    assert "no product or link shares a word" in chess_line
+
+
+def test_a_product_whose_price_is_not_known_is_listed_without_one_and_never_offered() -> None:
+    row = product(price_minor=None, price_to_minor=None, updated_at=datetime(2026, 11, 1, tzinfo=UTC))
+    (line,) = products_table([row]).splitlines()[2:]
+    assert line.strip("|").split("|")[2].strip() == "–"
+    assert matching.products_on_offer([row], {}) == []
+
+
+def test_search_words_and_hashtags_of_a_days_briefs_are_words_of_the_niche() -> None:
+    briefs = [
+        {"broll_keywords": ["ridge", "rope"], "hashtags": ["#summit", "#rope"]},
+        {"broll_keywords": ["ridge"], "hashtags": []},
+    ]
+    niche = Niche(slug="hiking", title="Hiking", queries=["hiking boots"])
+    assert matching.text_of_niche(niche, briefs) == Text("Hiking . hiking boots", "ridge rope summit")
+
+
+def test_clicks_are_named_where_sales_are_not_known() -> None:
+    (brought,) = matching.products_on_offer([product()], {"gid://shopify/Product/1": Brought(7, None)})
+    (row,) = match(DAY, HIKING, [brought])
+    assert row["why"].endswith("7 clicks")
+    (untold,) = match(DAY, HIKING, [boots()])
+    assert "click" not in untold["why"]

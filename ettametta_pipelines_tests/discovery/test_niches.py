@@ -39,6 +39,7 @@ def test_a_niche_needs_only_a_title_and_queries(tmp_path: Path) -> None:
         ),
         ("niches:\n  bread: {title: B, queries: [rye], querys: [rye]}", "niches.bread.querys"),
         ("niches:\n  Rye Bread: {title: B, queries: [rye]}", "niches.Rye Bread.slug"),
+        ("niches:\n  all: {title: B, queries: [rye]}", "niches.all.slug"),
         ("niches:\n  bread: rye", "niches.bread"),
         ("niches:\n  bread: {}\n  bread: {}", "'bread' stands twice"),
         ("niches: {}", "at least one niche"),

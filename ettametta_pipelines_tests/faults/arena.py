@@ -109,7 +109,12 @@ class Arena:
             tempfile.mkdtemp(prefix="ettametta-faults-", dir=shm if shm.is_dir() else None)
         )
         self._sandbox = _SandboxProcess(self._directory)
-        self._http = httpx.Client(base_url=self._sandbox.url, trust_env=False, verify=False)
+        # What the workers wait for is the scenarios' matter; a busy machine may answer this client when it can.
+        # None of its connections is kept: on one that the sandbox is just closing a request would be lost.
+        self._http = httpx.Client(
+            base_url=self._sandbox.url, trust_env=False, verify=False, timeout=180,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )  # fmt: skip
         self._seen = SandboxStore(self._directory / "sandbox")
         self._databases = databases(self._directory)
         # Only files here: obstore's threads, once started, would not follow into a forked worker.

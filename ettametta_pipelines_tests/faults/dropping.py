@@ -21,7 +21,7 @@ from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.vendors.tiktok import MIN_CHUNK, TikTokApp
 from ettametta_pipelines.vendors.youtube import YouTubeApp
-from ettametta_pipelines_tests.faults.link import DroppingLink
+from ettametta_pipelines_tests.line import Line
 from ettametta_pipelines_tests.publishing.conftest import padded, tiny_video
 
 SOURCE = "acme--0123456789abcdef"
@@ -57,11 +57,11 @@ class Crossing:
 
 def cross(platform: str, size: int, every: int) -> Crossing:
     """Post `size` bytes over a line that breaks every `every` bytes."""
-    with tempfile.TemporaryDirectory() as directory, DroppingLink(every) as link:
-        home = Path(directory)
-        with SandboxServer(home, public_url=link.url) as sandbox:
-            link.target = ("127.0.0.1", sandbox.port)
-            app = _app(platform, link.url)
+    with tempfile.TemporaryDirectory() as directory, Line(breaks_every=every) as line:
+        home, url = Path(directory), f"http://127.0.0.1:{line.port}"
+        with SandboxServer(home, public_url=url) as sandbox:
+            line.to_port = sandbox.port
+            app = _app(platform, url)
             with StateDatabase(f"sqlite:///{home / 'state.db'}") as db:
                 db.migrate()
                 envelope = Envelope([Fernet.generate_key().decode()])
@@ -70,14 +70,14 @@ def cross(platform: str, size: int, every: int) -> Crossing:
                 patience = Patience(poll_wait_s=0, stall_wait_s=0, look_for=timedelta(0))
                 workshop = Workshop(db, store, envelope, patience, sleep=lambda _: None)
                 order = _order(platform, store, size)
-                link.sent = link.drops = 0
+                line.sent = line.breaks = 0
                 state, runs = _publish(workshop, app, platform, order)
             kind = {"youtube": "youtube_video", "tiktok": "tiktok_post"}[platform]
             seen = sandbox._app.state.store
             posts = [post for _, post in seen.items(kind)]
             whole = all(_sha256(seen.blob_path(post["blob"])) == order.rendition.sha256 for post in posts)
     allowed = YOUTUBE_BYTES if platform == "youtube" else 1.02 + MIN_CHUNK / (every - MIN_CHUNK)
-    return Crossing(platform, state, len(posts), whole, link.drops, runs, link.sent / size, allowed)
+    return Crossing(platform, state, len(posts), whole, line.breaks, runs, line.sent / size, allowed)
 
 
 def _publish(workshop: Workshop, app: YouTubeApp | TikTokApp, platform: str, order: Order) -> tuple[str, int]:

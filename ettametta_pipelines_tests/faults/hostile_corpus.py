@@ -7,7 +7,7 @@ pipes, content that changes under its name, captions and sidecars that attack. `
 import os
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ NOT_TAKEN = "no source"
 ODD_NAMES = (
     "-y.mp4", "-vf x.mp4", "http:x.mp4", "concat:a|b.mp4", "img%03d.mp4", "$(id).mp4", ";touch x.mp4", "..mp4",
     "'\"`.mp4", "%2e%2e%2f.mp4", "\U0001f600\u202egpj.mp4", "a\\b.mp4", "[0:v]movie=x.mp4",
-    "x" * 200 + ".mp4", "{name}.mp4",
+    "x" * 200 + ".mp4", "y" * 251 + ".mp4", "{name}.mp4",
     "<img src=x onerror=alert(1)>.mp4", "'; DROP TABLE uploads;--.mp4", "\x1b[31mred.mp4", "two\nlines.mp4",
 )  # fmt: skip
 # What the store will not have as a key (control characters), and what has the name of a copy under way.
@@ -252,6 +252,13 @@ def _captioned(path: Path, ground: Ground) -> None:
     )
 
 
+def _long_captioned(path: Path, ground: Ground) -> None:
+    _good(path, ground, "long captions")
+    path.with_name(path.name + ".srt").write_text(
+        "1\n00:00:00,100 --> 00:00:00,900\n" + "':textfile=/etc/passwd %{pts} " * 350
+    )
+
+
 def _bad_sidecar(path: Path, ground: Ground, said: str) -> None:
     _good(path, ground, said[:20])
     path.with_name(path.name + ".json").write_text(said)
@@ -297,6 +304,14 @@ SPECIALS: tuple[HostileUpload, ...] = (
         "36", "a link to /dev/zero", "clip.mp4", partial(_linked, target="/dev/zero"), (NOT_TAKEN,)
     ),
     HostileUpload("36", "a folder", "clip.mp4", lambda p, g: p.mkdir(), (NOT_TAKEN,)),
+    HostileUpload(
+        "36",
+        "a hard link to the neighbour",
+        "clip.mp4",
+        lambda p, g: p.hardlink_to(g.neighbour),
+        (NOT_TAKEN,),
+    ),
+    HostileUpload("33", "a caption of 10 KB", "clip.mp4", _long_captioned, (TAKEN,)),
     HostileUpload("50", "an upload under way", "clip.mp4.part", partial(_good, mark="part"), (NOT_TAKEN,)),
     HostileUpload("48", "the same bytes twice", "clip.mp4", _twice, (TAKEN,)),
     HostileUpload(
@@ -318,12 +333,57 @@ SPECIALS: tuple[HostileUpload, ...] = (
 )
 
 
+# What must be sent, by number, and the files above that are it; 33, 36 and on stand with their numbers where they are.
+NUMBERED: Mapping[int, tuple[str, ...]] = {
+    1: ("no bytes",),
+    2: ("a type box and nothing else",),
+    3: ("cut before its index",),
+    4: ("cut behind its index",),
+    5: ("random bytes",),
+    7: ("text", "html", "json"),
+    8: ("zip", "a video behind a zip"),
+    9: ("HTML behind the video",),
+    10: ("HLS to http as mp4", "HLS to http as m3u8"),
+    11: ("HLS to a file as mp4", "HLS to a file as m3u8"),
+    12: ("HLS to a concat as mp4", "HLS to a subfile as mp4", "HLS to a cipher as mp4", "HLS to a concat as m3u8",
+         "HLS to a subfile as m3u8", "HLS to a cipher as m3u8", "HLS behind a type box"),
+    13: ("concat of a file",),
+    14: ("concat of the file beside it",),
+    15: ("concat of an address",),
+    16: ("DASH",),
+    17: ("SDP",),
+    18: ("SVG", "SVG as MP4"),
+    19: ("plain text as video", "ANSI art", "XBIN art", "subtitles"),
+    20: ("AVI with a playlist for subtitles",),
+    21: ("a picture of 400 megapixels", "a still picture"),
+    22: ("pictures of 144 megapixels", "pictures of 144 megapixels, unsaid", "8K"),
+    23: ("twelve hours of nothing", "an edit that starts in a far future"),
+    24: ("1000 pictures a second",),
+    25: ("ten hours in few bytes", "an edit list that plays one second 10 000 times"),
+    26: ("1x1", "33x17"),
+    27: ("60 tracks", "1000 tracks"),
+    28: ("sound alone",),
+    29: ("MP3 with cover art", "M4A with cover art"),
+    30: ("no sound",),
+    31: ("FFV1", "MagicYUV", "PNG in a movie", "a codec nobody knows"),
+    32: ("tags with control characters",),
+    34: ("attachments and styled subtitles",),
+    35: ("attachments and styled subtitles",),
+    40: ("protected",),
+    41: ("an index of 100 MB", "an index that unpacks to 100 MB"),
+    42: ("time in no units", "negative length", "an endless frame"),
+    43: ("endless GIF", "endless APNG", "endless WebP"),
+    44: ("tracker music", "chip music"),
+}  # fmt: skip
+
+
 def corpus() -> Iterator[HostileUpload]:
     """All of it, files first."""
     for what, file in HOSTILE_FILES.items():
         # What has the name of captions waits for its video.
         code = NOT_TAKEN if is_captions(file.name) else file.code or TAKEN
-        yield HostileUpload("1-46", what, file.name, file.build, (code,))
+        number = ", ".join(str(number) for number, whats in NUMBERED.items() if what in whats) or "+"
+        yield HostileUpload(number, what, file.name, file.build, (code,))
     for number, what, name, build, allowed in MORE_FILES:
         yield HostileUpload(number, what, name, build, allowed)
     yield from SPECIALS

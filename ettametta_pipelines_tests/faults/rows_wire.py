@@ -4,7 +4,6 @@ Figures are times and counts of tries. A row about S3 uses moto's server behind 
 """
 
 import hashlib
-import logging
 import os
 import random
 import ssl
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
-from ettametta_pipelines_tests.faults.line import Line, Mood
 from ettametta_pipelines_tests.faults.outcome import Outcome
+from ettametta_pipelines_tests.line import Line, Mood
+from ettametta_pipelines_tests.servers import s3_in_thread
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 INTERNAL = b"<Error><Code>InternalError</Code></Error>"
@@ -43,10 +43,9 @@ def timed(act: Callable[[], Any]) -> tuple[float, Any]:
 
 
 @contextmanager
-def _s3() -> Iterator[tuple[Any, Any]]:
+def s3_behind_a_proxy() -> Iterator[tuple[Any, Any]]:
     """A bucket of moto's server, and the proxy before it."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
     from ettametta_pipelines_tests.storage.conftest import (
         ACCESS_KEY,
@@ -56,20 +55,13 @@ def _s3() -> Iterator[tuple[Any, Any]]:
         faulty_proxy,
     )
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=REGION
-    )  # fmt: skip
-    client.create_bucket(Bucket="faults")
-    try:
-        with faulty_proxy(endpoint) as proxy:
-            yield BucketUnderTest("faults", endpoint, client), proxy
-    finally:
-        server.stop()
+    with s3_in_thread() as endpoint, faulty_proxy(endpoint) as proxy:
+        client = boto3.client(
+            "s3", endpoint_url=endpoint, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+            region_name=REGION,
+        )  # fmt: skip
+        client.create_bucket(Bucket="faults")
+        yield BucketUnderTest("faults", endpoint, client), proxy
 
 
 def _slow(_: Any) -> None:
@@ -92,7 +84,7 @@ def s3_in_trouble(home: Path) -> Outcome:
     data = random.Random(7).randbytes(200_000)
     big = home / "big"
     big.write_bytes(random.Random(8).randbytes(17_000_000))
-    with _s3() as (bucket, proxy):
+    with s3_behind_a_proxy() as (bucket, proxy):
         store = bucket.store(endpoint=proxy.url)
         kept = store.put("there", data)
         operations: dict[str, Callable[[], Any]] = {
@@ -158,7 +150,7 @@ def s3_silent(home: Path) -> Outcome:
     from ettametta_pipelines.failures import TransientError
 
     outcome = Outcome()
-    with _s3() as (bucket, _), Line(urlsplit(bucket.endpoint).port or 0) as line:
+    with s3_behind_a_proxy() as (bucket, _), Line(urlsplit(bucket.endpoint).port or 0) as line:
         store = bucket.store(endpoint=f"http://127.0.0.1:{line.port}")
         store.put("there", b"x" * 1000)
         line.mood = Mood.SILENT
@@ -181,7 +173,7 @@ def lines_break(home: Path) -> Outcome:
     outcome = Outcome()
     with SandboxServer(home) as sandbox, Line(sandbox.port) as line:
         url = f"http://127.0.0.1:{line.port}"
-        endpoint = VendorEndpoint("stripe", "sandbox", url, "test", timeout_s=1.0, max_retries=0)
+        endpoint = VendorEndpoint("stripe", "sandbox", url, "test", timeout_s=5.0, max_retries=0)
         said: dict[str, str] = {}
         for mood in (Mood.GOOD, Mood.LATE, Mood.CUT, Mood.SILENT):
             line.mood = mood
@@ -195,7 +187,7 @@ def lines_break(home: Path) -> Outcome:
                 mood in (Mood.CUT, Mood.SILENT) and isinstance(answer, TransientError)
             )
             outcome.must(is_right, f"a vendor over a line that is {mood}: {answer!r}")
-            outcome.must(took < 5, f"{mood}: {took:.1f} s")
+            outcome.must(took < 30, f"{mood}: {took:.1f} s")
             name = answer.code if isinstance(answer, PipelineError) else "answered"
             said[mood] = f"{mood} {name} in {took:.1f} s"
         outcome.measured("vendor: " + ", ".join(said.values()))

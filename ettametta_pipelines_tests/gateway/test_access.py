@@ -47,6 +47,7 @@ PUBLIC, SIGNED, OPERATOR, ACCOUNT = Rule.PUBLIC, Rule.SIGNED, Rule.OPERATOR, Rul
 TABLE = (
     Row("GET", "/livez", PUBLIC),
     Row("GET", "/readyz", PUBLIC),
+    Row("GET", "/watchz", PUBLIC, 503),
     Row("GET", "/gateway.css", PUBLIC),
     Row("GET", "/icon.svg", PUBLIC),
     Row("GET", "/go/{code}", PUBLIC, 404),

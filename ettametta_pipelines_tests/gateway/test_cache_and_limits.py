@@ -1,5 +1,6 @@
 """What is read often is kept, and the keeper may die; a client has a rate, a request a size, and a line in the log."""
 
+import asyncio
 import json
 import logging
 import shutil
@@ -7,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ettametta_pipelines.gateway import limits
 from ettametta_pipelines.gateway.app import create_gateway
 from ettametta_pipelines.gateway.cache import cache_counts
-from ettametta_pipelines.gateway.limits import MAX_BODY_BYTES, Rates
+from ettametta_pipelines.gateway.limits import MAX_BODY_BYTES, Rates, RequestLimits
 from ettametta_pipelines.settings import Settings, load_settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines_tests.gateway.test_links import make
@@ -112,3 +115,62 @@ def test_every_answer_bears_its_request_id_and_the_log_has_no_code_and_no_query(
     assert (second["path"], second["status"]) == ("/nowhere", 404)
     assert "secret" not in caplog.text
     assert "hidden" not in caplog.text
+
+
+def limited(app: ASGIApp, settings: Settings, **how: float) -> TestClient:
+    return TestClient(RequestLimits(app, settings=settings, **how), raise_server_exceptions=False)
+
+
+def test_an_answer_that_does_not_begin_in_time_is_given_up_with_its_work(settings_env: Settings) -> None:
+    given_up = []
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            given_up.append(scope["path"])
+            raise
+
+    answer = limited(slow, settings_env, patience_s=0.05).get("/slow")
+    assert (answer.status_code, answer.json()) == (503, {"error": "took_too_long"})
+    assert answer.headers["retry-after"] == "5"
+    assert given_up == ["/slow"]
+
+
+def test_an_answer_that_has_begun_may_take_as_long_as_it_takes(settings_env: Settings) -> None:
+    async def film(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0.3)
+        await send({"type": "http.response.body", "body": b"the end"})
+
+    answer = limited(film, settings_env, patience_s=0.05).get("/film")
+    assert (answer.status_code, answer.content) == (200, b"the end")
+
+
+def test_a_mistake_of_ours_is_answered_without_its_words_and_logged_with_them(
+    settings_env: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError("a secret of ours")
+
+    answer = limited(broken, settings_env).get("/broken", headers={"X-Request-ID": "from-the-proxy-1"})
+    assert (answer.status_code, answer.json()) == (500, {"error": "failed"})
+    assert answer.headers["x-request-id"] == "from-the-proxy-1"
+    assert "a secret of ours" in caplog.text
+
+
+def test_a_mistake_after_the_answer_began_cuts_it_off(settings_env: Settings) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    client = TestClient(RequestLimits(broken, settings=settings_env))
+    with pytest.raises(ZeroDivisionError):
+        client.get("/broken")
+
+
+def test_of_too_many_clients_the_one_seen_longest_ago_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CLIENTS_KEPT", 2)
+    rates = Rates(0.25, clock=lambda: 0.0)
+    assert [rates.wait_s(client) for client in ("a", "b", "c")] == [0.0] * 3
+    assert [rates.wait_s(client) > 0 for client in ("c", "b", "a")] == [True, True, False]

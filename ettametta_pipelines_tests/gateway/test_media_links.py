@@ -5,20 +5,36 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
+from ettametta_pipelines.gateway import app as gateway_app
 from ettametta_pipelines.gateway.app import _resolve_range, create_gateway
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.settings import Settings, load_settings
 from ettametta_pipelines.storage.objects import ObjectInfo, open_store
+from ettametta_pipelines_tests.storage.conftest import ACCESS_KEY, SECRET_KEY, BucketUnderTest
+from ettametta_pipelines_tests.storage.conftest import bucket as bucket  # a fixture, as those below
+from ettametta_pipelines_tests.storage.conftest import s3_client as s3_client
+from ettametta_pipelines_tests.storage.conftest import s3_endpoint as s3_endpoint
 
 KEY = "media/renditions/demo--0123456789abcdef/9x16/abc.mp4"
 CONTENT = bytes(range(256)) * 8
 
 
-@pytest.fixture
-def client(settings_env: Settings) -> Iterator[TestClient]:
-    store = open_store(settings_env)
+@pytest.fixture(params=["directory", "s3"])
+def client(
+    request: pytest.FixtureRequest, settings_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestClient]:
+    """A gateway that reads a small piece at a time, on both kinds of store."""
+    if request.param == "s3":
+        bucket: BucketUnderTest = request.getfixturevalue("bucket")
+        monkeypatch.setenv("ETTAMETTA_STORE", f"s3://{bucket.name}/studio")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setattr(gateway_app, "CHUNK_BYTES", 700)
+    settings = load_settings()
+    store = open_store(settings)
     store.put(KEY, CONTENT)
     store.put("uploads/demo/cooking/2026/11/22/raw.mp4", b"untrusted")
-    with TestClient(create_gateway(settings_env), client=("127.0.0.1", 4000)) as client:
+    with TestClient(create_gateway(settings), client=("127.0.0.1", 4000)) as client:
         yield client
 
 
@@ -26,7 +42,7 @@ def test_a_rendition_is_served_whole_and_marked_immutable(client: TestClient) ->
     answer = client.get(f"/{KEY}")
     assert answer.status_code == 200
     assert answer.content == CONTENT
-    assert answer.headers["content-type"] == "video/mp4"
+    assert (answer.headers["content-type"], answer.headers["content-length"]) == ("video/mp4", "2048")
     assert "immutable" in answer.headers["cache-control"]
 
 
@@ -35,6 +51,7 @@ def test_a_player_can_seek_by_byte_range(client: TestClient) -> None:
     assert answer.status_code == 206
     assert answer.content == CONTENT[100:200]
     assert answer.headers["content-range"] == f"bytes 100-199/{len(CONTENT)}"
+    assert answer.headers["content-length"] == "100"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ class Seen:
     lateness: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     begun: float = 0.0
+    is_cut_short: bool = False
 
     def latencies(self, without: Iterable[str] = ()) -> list[float]:
         left_out = set(without)
@@ -94,10 +95,11 @@ class Connections:
             writer.close()
 
 
-async def drive(ports: Sequence[int], asks: Sequence[Ask], rates: Sequence[tuple[float, float]]) -> Seen:
+async def drive(ports: Sequence[int], asks: Iterable[Ask], rates: Sequence[tuple[float, float]]) -> Seen:
     """Send `asks` one after the other at `rates`, each (requests a second, seconds); stops when either is used up.
 
-    The ports take turns, as a load balancer lets its pods.
+    The ports take turns, as a load balancer lets its pods. Cancelled, as by Ctrl-C, it sends what it has taken of the
+    asks, waits for the answers, and returns what it saw.
     """
     seen, targets = Seen(begun=time.perf_counter() + 0.1), [Connections(port) for port in ports]
 
@@ -114,10 +116,15 @@ async def drive(ports: Sequence[int], asks: Sequence[Ask], rates: Sequence[tuple
     running = set()
     for number, (offset, ask) in enumerate(zip(_instants(rates), asks, strict=False)):
         due = seen.begun + offset
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        try:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        except asyncio.CancelledError:
+            seen.is_cut_short = True
         task = asyncio.create_task(one(due, ask, targets[number % len(targets)]))
         running.add(task)
         task.add_done_callback(running.discard)
+        if seen.is_cut_short:
+            break
     await asyncio.gather(*running)
     for target in targets:
         target.close()

@@ -4,23 +4,18 @@ Servers get the first two processors and the driver the last, where there are th
 """
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import httpx
 import psycopg
 
 from ettametta_pipelines.devserver import project_root
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
-
-START_S = 60
+from ettametta_pipelines_tests.servers import end, free_port, serves, wait_until
 
 
 def processors() -> tuple[set[int], set[int]]:
@@ -51,22 +46,21 @@ def durable_postgres() -> Iterator[PostgresServer]:
 def process(
     arguments: list[str], environment: Mapping[str, str], home: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python module of ours as a process on the servers' processors, ended by SIGTERM; its log is in its home."""
+    """A Python module of ours as a process on the servers' processors, ended by SIGTERM; its log is in its home.
+
+    Ctrl-C is for the load alone, which ends its processes once it has looked at what they did.
+    """
     ours = {"PYTHONPATH": str(project_root())}
     with (home / "log.txt").open("a") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", *arguments], env=os.environ | ours | environment, cwd=home, text=True,
-            stdout=subprocess.PIPE, stderr=log, preexec_fn=partial(os.sched_setaffinity, 0, processors()[0]),
+            stdout=subprocess.PIPE, stderr=log, process_group=0,
+            preexec_fn=partial(os.sched_setaffinity, 0, processors()[0]),
         )  # fmt: skip
     try:
         yield child
     finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child)
 
 
 @contextmanager
@@ -75,30 +69,18 @@ def gateway(database: str, home: Path, **environment: str) -> Iterator[tuple[int
     port = free_port()
     settings = {"DATABASE_URL": database, "ETTAMETTA_HOME": str(home), **environment}
     with process(["ettametta_pipelines.cli", "gateway", "--port", str(port)], settings, home) as child:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and child.poll() is None:
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{port}/livez", timeout=1).status_code == 200:
-                    break
-            time.sleep(0.1)
-        else:
+        if not wait_until(lambda: serves(f"http://127.0.0.1:{port}/livez"), child):
             raise RuntimeError("the gateway did not start")
         yield port, child.pid
 
 
 @contextmanager
 def slow_line(to_port: int, delay_ms: float, home: Path) -> Iterator[int]:
-    """A port that leads to another, each answer so much later; see `slow_line.py`."""
-    arguments = ["ettametta_pipelines_tests.load.slow_line", str(to_port), str(delay_ms)]
+    """A port that leads to another, each answer so much later."""
+    arguments = ["ettametta_pipelines_tests.line", str(to_port), str(delay_ms)]
     with process(arguments, {}, home) as child:
         assert child.stdout is not None
         yield int(child.stdout.readline())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def memory_mb(pid: int) -> float:

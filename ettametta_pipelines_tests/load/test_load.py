@@ -4,14 +4,15 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ettametta_pipelines_tests.load import scale
+from ettametta_pipelines_tests.load.__main__ import slope
 from ettametta_pipelines_tests.load.driver import Ask, Seen, drive, recovery_s
 from ettametta_pipelines_tests.load.scenario import SHARES
-from ettametta_pipelines_tests.load.slow_line import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,10 +22,10 @@ async def _stalling(stall_s: float) -> tuple[asyncio.Server, int]:
     begun = time.perf_counter()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (line := await reader.readline()) and line != b"\r\n":
-            pass
-        await asyncio.sleep(max(0.0, begun + stall_s - time.perf_counter()))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        while line := await reader.readline():
+            if line == b"\r\n":
+                await asyncio.sleep(max(0.0, begun + stall_s - time.perf_counter()))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     return server, server.sockets[0].getsockname()[1]
@@ -51,36 +52,39 @@ def test_an_unexpected_status_is_an_error() -> None:
     assert asyncio.run(run()).errors == {"x 200": 1}
 
 
+def test_a_load_that_is_cut_short_tells_what_it_saw_of_all_it_took() -> None:
+    taken: list[int] = []
+
+    def asks() -> Iterator[Ask]:
+        for number in range(1000):
+            taken.append(number)
+            yield Ask("x", "/")
+
+    async def run() -> Seen:
+        server, port = await _stalling(0)
+        async with server:
+            driving = asyncio.create_task(drive([port], asks(), [(20, 50)]))
+            while len(taken) < 5:
+                await asyncio.sleep(0.01)
+            driving.cancel()
+            return await driving
+
+    seen = asyncio.run(run())
+    assert seen.is_cut_short
+    assert seen.count == len(taken) < 1000
+    assert not seen.errors
+
+
+def test_the_slope_of_too_few_samples_is_unknown() -> None:
+    assert slope([(0, 1), (1, 1)]) is None
+    assert slope([(minute, 100 + 2 * minute) for minute in range(10)]) == pytest.approx(2)
+
+
 def test_recovery_is_the_last_second_that_missed_the_bar() -> None:
     seen = Seen()
     seen.times["x"] = [(10 + number / 10, 0.2 if number < 25 else 0.001) for number in range(100)]
     assert recovery_s(seen, 10, 50) == 3
     assert recovery_s(seen, 15, 50) == 0
-
-
-def test_a_slow_line_delays_each_answer_and_keeps_the_order() -> None:
-    async def run() -> tuple[bytes, float]:
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(100):
-                writer.write(data)
-
-        behind = await asyncio.start_server(echo, "127.0.0.1", 0)
-        line = await serve(behind.sockets[0].getsockname()[1], 0.05)
-        reader, writer = await asyncio.open_connection("127.0.0.1", line.sockets[0].getsockname()[1])
-        begun = time.perf_counter()
-        for number in range(10):
-            writer.write(b"%d" % number)
-            await asyncio.sleep(0.005)
-        found = await reader.readexactly(10)
-        took = time.perf_counter() - begun
-        writer.close()
-        behind.close()
-        line.close()
-        return found, took
-
-    found, took = asyncio.run(run())
-    assert found == b"0123456789"
-    assert took >= 0.05
 
 
 def test_k6_asks_for_the_same_in_the_same_shares() -> None:

@@ -81,6 +81,7 @@ def test_films_of_one_room_are_told_apart_by_what_happens_in_it(posts: dict[int,
 
 
 def test_no_film_resembles_another(posts: dict[int, Imprint]) -> None:
+    assert len(posts) > 2
     for one, other in combinations(posts, 2):
         (answer,) = compare(posts[one], [posts[other]])
         assert not answer.resembles, (one, other, answer)

@@ -330,8 +330,8 @@ def test_a_file_that_grows_while_it_is_read_waits(local: Inbox, monkeypatch: pyt
     key = local.place("clip.mp4", b"half")
     read = ObjectStore.iter_chunks
 
-    def growing(self: ObjectStore, name: str, *arguments: int) -> Iterator[bytes]:
-        yield from read(self, name, *arguments)
+    def growing(self: ObjectStore, name: str, **options: int) -> Iterator[bytes]:
+        yield from read(self, name, **options)
         path = self.local_path(name)
         assert path is not None
         with path.open("ab") as file:

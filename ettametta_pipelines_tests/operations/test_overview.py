@@ -11,7 +11,13 @@ from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.operations import overview
 from ettametta_pipelines.operations.alert_routes import Severity
 from ettametta_pipelines.operations.findings import Finding, Occurrence
-from ettametta_pipelines.operations.video_catalog import SHOWN, catalog_table, known_money, standing
+from ettametta_pipelines.operations.video_catalog import (
+    SHOWN,
+    catalog_rows,
+    catalog_table,
+    known_money,
+    standing,
+)
 from ettametta_pipelines.previews import markdown_table
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import budget
@@ -20,6 +26,7 @@ from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.lake import open_lake
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.storage.parquet import write_table
+from ettametta_pipelines_tests.rows import a_row
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 SETTINGS = Settings(_env_file=None)
@@ -103,6 +110,67 @@ def test_failures_stand_by_cause_with_their_remedy_and_without_secrets() -> None
     assert "5 h 0 min ago" in section.table
     assert "Wait \\| see." in section.table
     assert "hunter2" not in section.table + section.says
+
+
+def test_of_many_causes_the_page_names_some_and_counts_the_rest() -> None:
+    struck = (Occurrence("one", NOW - timedelta(minutes=5)),)
+    found = [
+        Finding("failed_run", f"cause {n}", Severity.ERROR, "failed run", f"cause {n}", "Look.", struck)
+        for n in range(overview.CAUSES + 3)
+    ]
+    section = overview.failures(found, SETTINGS, NOW)
+    assert "And 3 more causes." in section.table
+    assert section.says.startswith(f"{overview.CAUSES + 3} causes")
+
+
+def test_what_is_planned_of_a_video_is_said_unless_it_is_posted_there() -> None:
+    source = {"verdict": "accepted", "reason": ""}
+    planned = [
+        {"platform": "youtube", "why": "posted already", "planned_at": NOW},
+        {"platform": "tiktok", "why": "", "planned_at": NOW},
+        {"platform": "shorts", "why": "no channel", "planned_at": None},
+    ]
+    state, says = standing(source, True, [post("PUBLISHED")], planned, None, SETTINGS)
+    assert state == "planned"
+    assert says.split("; ") == [
+        "planned for tiktok at Mon 23 Nov 07:00", "rendered", "not on shorts: no channel",
+        "on youtube since Mon 23 Nov 07:00",
+    ]  # fmt: skip
+
+
+def test_a_video_stands_in_the_catalog_with_its_files_and_its_newest_post_on_each_channel(
+    settings_env: Settings,
+) -> None:
+    source = a_row(
+        ALL_TABLES["source_media"], source_id="acme--1", title="Knives", account="acme", verdict="accepted",
+        accepted_at=NOW,
+    )  # fmt: skip
+    rendition = a_row(
+        ALL_TABLES["rendition_9x16"], source_id="acme--1", format="9x16", object_key="media/renditions/a.mp4"
+    )
+    for name, row in (("source_media", source), ("rendition_9x16", rendition)):
+        contract = ALL_TABLES[name]
+        write_table(open_store(settings_env), contract, contract.frame([row]), "acme--1")
+    db = open_state(settings_env)
+    with db.session() as session:
+        for number, state in ((1, "FAILED_DEFINITE"), (2, "PUBLISHED")):
+            row = a_publication(number, state)
+            session.add(row)
+    with open_lake(settings_env, ALL_TABLES) as lake:
+        (found,), _ = catalog_rows(lake, db, settings_env, [], [], NOW)
+    assert (found["state"], found["says"]) == ("posted", "on youtube since Mon 23 Nov 07:00")
+    assert found["posts"] == ["youtube https://y/2"]
+    assert found["renditions"][0].startswith("9x16 ")
+    assert found["arrived_at"] == NOW
+
+
+def a_publication(number: int, state: str) -> Publication:
+    return Publication(
+        id=f"p{number}", platform="youtube", account_id="acme", channel_id="c", content_id="acme--1",
+        intent_no=number, state=state, object_key="k", sha256="0", size_bytes=1, title="Knives", privacy="public",
+        marker=f"ref-{number}", fence=0, attempts=0, check_count=0, received_bytes=0, url=f"https://y/{number}",
+        created_at=NOW, updated_at=NOW, settled_at=NOW,
+    )  # fmt: skip
 
 
 @pytest.fixture

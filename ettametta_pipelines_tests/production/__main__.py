@@ -26,14 +26,8 @@ from ettametta_pipelines.automation.served import set_pool_limits
 from ettametta_pipelines.demo import run_demo
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
-from ettametta_pipelines_tests.production.servers import (
-    S3,
-    PgBouncer,
-    Redis,
-    find_pgbouncer,
-    free_port,
-    wait_until,
-)
+from ettametta_pipelines_tests.production.servers import S3, PgBouncer, Redis, find_pgbouncer
+from ettametta_pipelines_tests.servers import end, free_port, serves, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "ettametta"
@@ -216,19 +210,11 @@ def _gateway(settings: Settings) -> Iterator[str]:
             stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            if not wait_until(lambda: _answers(url), process):
+            if not wait_until(lambda: serves(f"{url}/livez"), process):
                 raise RuntimeError(f"The gateway did not start:\n{Path(log.name).read_text()}")
             yield url
         finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/livez", timeout=2, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
+            end(process)
 
 
 if __name__ == "__main__":

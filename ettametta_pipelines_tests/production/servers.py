@@ -4,77 +4,14 @@ Postgres is in `databases.py`. What they store is gone with them.
 """
 
 import os
-import pwd
 import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
-START_TIMEOUT_S = 60
+from ettametta_pipelines_tests.servers import Server, first_user
+
 # As the cluster's pooler; few enough that a test sees connections handed on from one transaction to the next.
 POOL_SIZE = 10
-
-
-class Server:
-    """A program that is started, waited for, and stopped; `start` raises RuntimeError with what it said."""
-
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"ettametta-{type(self).__name__.lower()}-"))
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def command(self) -> list[str]:
-        raise NotImplementedError
-
-    def answers(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def start(self) -> Self:
-        for _ in range(5):
-            self.port = free_port()
-            with self.log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self.command(), cwd=self.directory, stdout=log, stderr=log, user=self.user()
-                )
-            if wait_until(self.answers, self.process):
-                return self
-            self._end()
-        raise RuntimeError(f"{self.command()[0]} did not start:\n{self.log.read_text()}")
-
-    def user(self) -> str | None:
-        return None
-
-    def stop(self) -> None:
-        self._end()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _end(self) -> None:
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "server.log"
 
 
 class PgBouncer(Server):
@@ -105,7 +42,7 @@ class PgBouncer(Server):
 
     def user(self) -> str | None:
         # It refuses root, as Postgres does.
-        return None if os.geteuid() else _first_user("postgres", "pgbouncer", "nobody")
+        return None if os.geteuid() else first_user("postgres", "pgbouncer", "nobody")
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://{self._database_user}@127.0.0.1:{self.port}/{database}"
@@ -150,28 +87,3 @@ def find_pgbouncer() -> Path | None:
     """The program, where packages put it for root; None where there is none."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     return Path(found) if found else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(claim: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
-    """True once the claim holds; False when the process ended before, or time is up."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if claim():
-            return process.poll() is None
-        time.sleep(0.05)
-    return False
-
-
-def _first_user(*names: str) -> str:
-    for name in names:
-        try:
-            return pwd.getpwnam(name).pw_name
-        except KeyError:
-            continue
-    raise RuntimeError(f"none of the users {', '.join(names)} is here")

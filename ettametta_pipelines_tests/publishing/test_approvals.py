@@ -22,7 +22,7 @@ from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.policy import Arm, ChannelPolicy, Channels, Experiment
 from ettametta_pipelines.publishing.queue import Planned, plan
 from ettametta_pipelines.publishing.variants import PostName, assign, record_variants
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.models import (
     ApiQuota,
     OAuthConnection,
@@ -215,7 +215,7 @@ def queue(db: StateDatabase, here: Channels | None = None, now: datetime = NOW, 
         db, rows.get("sources", [source()]), rows.get("renditions", [rendition()]), here, now,
         as_approved=rows.get("as_approved", ""),
     )  # fmt: skip
-    return plan(backlog.entries, backlog.taken, here, now, backlog.quota_left)
+    return plan(backlog.entries, backlog.taken, here, now, backlog.quota_left, backlog.closed_until)
 
 
 def whys(planned: list[Planned]) -> dict[str, str]:
@@ -299,7 +299,40 @@ def test_uploads_already_spent_or_claimed_today_are_not_planned_again(connected:
     take_due(connected, mine, NOW)
     rest = [p for p in queue(connected, here, **rows) if p.entry.platform == "youtube" and p.at]
     assert [pacific_quota_day(p.at) == pacific_quota_day(NOW) for p in rest if p.at] == [False, False]
-    assert rest[0].why == "YouTube's 100 uploads are planned for today"
+    assert rest[0].why == "YouTube's uploads of the project are planned for today"
+
+
+def test_what_google_granted_beyond_the_default_counts_on_the_days_to_come_too(
+    connected: StateDatabase, settings_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETTAMETTA_YOUTUBE_QUOTA", "videos_insert=250")
+    get_settings.cache_clear()
+    backlog = gather(connected, [source()], [rendition()], channels(), NOW)
+    today = pacific_quota_day(NOW)
+    assert [backlog.quota_left("youtube", today + timedelta(days=n)) for n in (0, 1)] == [250, 250]
+
+
+def test_tries_before_the_end_of_a_closed_time_count_for_nothing_and_those_after_it_do(
+    connected: StateDatabase,
+) -> None:
+    here = channels(approval="automatic", min_gap_minutes=1)
+    add_post(connected, "PLANNED", SOURCE, next_check_at=NOW + timedelta(hours=24))
+
+    def mine(now: datetime) -> Planned:
+        return next(p for p in queue(connected, here, now) if p.entry.platform == "youtube")
+
+    assert (mine(NOW).at, mine(NOW).why[:34]) == (
+        NOW.replace(microsecond=0) + timedelta(hours=24), "youtube takes no more posts of thi",
+    )  # fmt: skip
+    later = NOW + timedelta(hours=25)
+    for _ in range(3):
+        due = mine(later)
+        assert due.is_due(later)
+        assert take_due(connected, [due], later) != []
+        with connected.session() as session:
+            session.execute(sa.update(PublicationSlot).values(taken_at=later))
+        later += timedelta(hours=2)
+    assert "its run failed 3 times" in mine(later).why
 
 
 def test_a_post_made_by_hand_takes_its_place_under_the_cap(connected: StateDatabase) -> None:
@@ -373,3 +406,12 @@ def test_words_of_a_person_are_in_no_experiment() -> None:
     assert assign(policy, name, "Knives", Wishes(title="Mine")) == []
     assert assign(policy, name, "K" * 100, Wishes()) == []
     assert assign(policy, PostName("youtube", "acme", "s", 2), "Knives", Wishes()) == []
+    hooks = policy_with("hook", a="In ten seconds", b="Nobody shows you this")
+    (drawn,) = assign(hooks, name, "Knives", Wishes(title="Mine"))
+    assert drawn.text in ("In ten seconds", "Nobody shows you this")
+    assert assign(hooks, name, "Knives", Wishes(description="Mine")) == []
+
+
+def test_a_picture_is_not_drawn_with_the_words() -> None:
+    policy = policy_with("thumbnail", a="block", b="headline")
+    assert assign(policy, PostName("youtube", "acme", "s"), "Knives", Wishes()) == []

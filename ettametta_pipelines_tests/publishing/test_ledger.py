@@ -183,6 +183,7 @@ def test_every_transition_is_in_the_audit_trail_with_its_fence(
         ("PLANNED", "SESSION_OPEN", 1, "tests"),
         ("SESSION_OPEN", "FINALIZING", 1, "tests"),
     ]
+    assert [e.reason for e in events] == ["planned", "opened", "last"]
     assert events[1].detail == {"chunks": 3}
 
 
@@ -328,6 +329,27 @@ def test_trouble_is_written_down_redacted_and_forgotten_at_the_next_step(make_le
         assert row.error_message.startswith("sent with")
         row = ledger.advance(claim, State.SESSION_OPEN, reason="opened")
         assert (row.error_code, row.error_message) == (None, None)
+
+
+@pytest.mark.parametrize(("asked_s", "waits_s"), [(60.0, None), (7200.0, 7200.0), (1e9, 86_400.0)])
+def test_what_takes_no_post_for_long_is_kept_with_its_end_until_the_last_byte_may_leave(
+    make_ledger: MakeLedger, database: StateDatabase, asked_s: float, waits_s: float | None
+) -> None:
+    ledger = make_ledger()
+    publication = ledger.plan(INTENT)
+    with ledger.claimed(publication.id) as claim:
+        ledger.note_trouble(claim, TransientError("full", code="cap", retry_after_s=asked_s))
+        until = ledger.get(publication.id).next_check_at
+        with database.session(write=False) as session:
+            now = database.now(session)
+        assert (until is None) == (waits_s is None)
+        if until is not None and waits_s is not None:
+            assert abs((until - now).total_seconds() - waits_s) < 60
+        assert ledger.advance(claim, State.SESSION_OPEN, reason="opened").next_check_at == until
+        assert ledger.advance(claim, State.FINALIZING, reason="last").next_check_at is None
+        # From here on the time is that of the looks at the channel.
+        ledger.note_trouble(claim, TransientError("full", code="cap", retry_after_s=asked_s))
+        assert ledger.get(publication.id).next_check_at is None
 
 
 def test_a_worker_that_lost_its_claim_writes_no_trouble_and_frees_no_lease(make_ledger: MakeLedger) -> None:

@@ -71,6 +71,13 @@ channels:
         (EXPERIMENT + "{x: {text: '{name}'}, y: {text: b}}}}}}", "only {title} may stand in braces"),
         (EXPERIMENT + "{x: {text: b}}}}}}", "at least 2 items"),
         (EXPERIMENT + TWO + ", b: {kind: title, arms: " + TWO + "}}}", "one at a time"),
+        (
+            EXPERIMENT.replace("youtube", "tiktok").replace("title", "thumbnail") + TWO.replace("a}", "block}") + "}}}",
+            "line 2: channels.acme.tiktok.experiments.a: only YouTube takes thumbnails",
+        ),
+        (EXPERIMENT.replace("title", "thumbnail") + TWO + "}}}", "a thumbnail is one of block, "),
+        ("channels:\n  acme:\n    youtube: {slots: [{days: workdays, at: ['9:00']}]}", "must be a list of mon, tue"),
+        ("- channels", "line 1: the top level must be a mapping"),
         ("channels: {", "line 2: not valid YAML"),
     ],
 )  # fmt: skip

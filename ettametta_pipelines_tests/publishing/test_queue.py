@@ -95,6 +95,7 @@ def test_every_day_has_each_of_its_slots_once(zone: str, minutes: set[int], day_
     by_day = Counter(business_day_of(i, policy.time_zone) for i in found)
     # The first and the last day are cut; a jump of the clock may lay two of a day's slots together.
     whole = [count for _, count in sorted(by_day.items())][1:-1]
+    assert len(whole) > 10
     assert all(count <= len(minutes) for count in whole)
     assert sum(count < len(minutes) for count in whole) <= 1
 
@@ -144,6 +145,17 @@ def test_tiktoks_posts_are_counted_over_any_24_hours() -> None:
     assert planned[1].why == "TikTok's 2 posts in 24 hours are planned"
 
 
+def test_a_channel_that_was_told_to_come_back_later_has_no_post_before_and_holds_up_no_other() -> None:
+    here = channels({"acme": channel(min_gap_minutes=60), "beta": channel(min_gap_minutes=60)}, "tiktok")
+    until = NOW + timedelta(hours=20)
+    waiting = [*entries("acme", 2, "tiktok"), *entries("beta", 1, "tiktok")]
+    planned = plan(waiting, [], here, NOW, closed_until={("acme", "tiktok"): until})
+    assert [(p.entry.account, p.at) for p in planned] == [
+        ("beta", NOW), ("acme", until), ("acme", until + timedelta(hours=1)),
+    ]  # fmt: skip
+    assert planned[1].why == "tiktok takes no more posts of this channel before 2026-11-24 06:00 UTC"
+
+
 def test_youtubes_uploads_are_shared_by_weight_and_the_rest_waits_for_pacific_midnight() -> None:
     here = channels({"big": channel(weight=2, min_gap_minutes=1), "small": channel(min_gap_minutes=1)})
     left = {pacific_quota_day(NOW): 30}
@@ -155,7 +167,7 @@ def test_youtubes_uploads_are_shared_by_weight_and_the_rest_waits_for_pacific_mi
     )
     assert today == {"big": 20, "small": 10}
     later = next(p for p in planned if p.at and pacific_quota_day(p.at) > pacific_quota_day(NOW))
-    assert later.why == "YouTube's 100 uploads are planned for today"
+    assert later.why == "YouTube's uploads of the project are planned for today"
     assert later.at == datetime(2026, 11, 24, tzinfo=PACIFIC)
 
 

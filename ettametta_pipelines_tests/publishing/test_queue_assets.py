@@ -2,23 +2,28 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from ettametta_pipelines.automation.jobs import APPROVAL_JOB, PUBLISH_JOB, QUEUE_JOB
 from ettametta_pipelines.automation.publish_sensor import publish_sensor
-from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.contracts import SOURCE_MEDIA
 from ettametta_pipelines.publishing.connections import connect
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
+from ettametta_pipelines.publishing.reauth import end_consent
 from ettametta_pipelines.renders.contracts import RENDITIONS
 from ettametta_pipelines.resources import StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state.models import OAuthConnection
+from ettametta_pipelines.state.quota import usage
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import read_table, write_table
@@ -248,3 +253,79 @@ def test_a_bad_channels_file_stops_the_queue_and_is_named(
     assert "line 3: channels.acme.youtube.slots.0.at.0" in str(
         failure(run(QUEUE_JOB, "publish_queue")).description
     )
+
+
+@pytest.mark.parametrize(
+    ("platform", "asset", "vendor", "fault"),
+    [
+        (
+            "tiktok", "tiktok_publications", "tiktok",
+            {"path_regex": "creator_info", "status": 200,
+             "body": '{"data": {}, "error": {"code": "spam_risk_too_many_posts", "message": "", "log_id": "1"}}'},
+        ),
+        (
+            "youtube", "youtube_publications", "youtube",
+            {"path_regex": "/upload/youtube/v3/videos", "method": "POST", "status": 400,
+             "body": '{"error": {"code": 400, "message": "", "errors": [{"reason": "uploadLimitExceeded"}]}}'},
+        ),
+    ],
+)  # fmt: skip
+def test_a_channel_whose_platform_takes_no_more_today_waits_with_a_date_and_loses_no_try(
+    run: Run, instance: dg.DagsterInstance, finished: Settings, sandbox: SandboxUnderTest, platform: str, asset: str,
+    vendor: str, fault: dict[str, Any],
+) -> None:  # fmt: skip
+    assert run(APPROVAL_JOB, "publication_approvals", decision="approve", platforms=[platform]).success
+    assert len(tick(instance, finished).run_requests) == 1
+    sandbox.fault(vendor, action="status", times=None, **fault)
+    refused = failure(run(PUBLISH_JOB, asset))
+    assert refused.metadata["code"].value in ("tiktok_spam_risk_too_many_posts", "upload_limit_reached")
+    assert facts(run(QUEUE_JOB, "publish_queue"))["planned"] == 1
+    (row,) = [
+        row
+        for row in plain_rows(read_table(StoreResource().open(), PUBLISH_QUEUE, None))
+        if row["platform"] == platform
+    ]
+    assert timedelta(hours=23) < row["planned_at"] - utc_now() <= timedelta(hours=24)
+    assert "takes no more posts of this channel" in row["why"]
+    assert row["attempts"] == 0
+    # A person may try all the same; the post is made as soon as the platform takes it.
+    sandbox.clear_faults()
+    assert facts(run(PUBLISH_JOB, asset))["posted"] is True
+
+
+def test_an_approval_given_twice_or_while_the_channel_has_no_consent_is_one_post_once_it_has(
+    run: Run, instance: dg.DagsterInstance, finished: Settings, sandbox: SandboxUnderTest
+) -> None:
+    with open_state(finished) as database, database.session() as session:
+        row = session.scalars(sa.select(OAuthConnection).filter_by(platform="youtube")).one()
+        end_consent(session, row, "a test", actor="test", now=utc_now())
+    for _ in range(2):
+        assert run(APPROVAL_JOB, "publication_approvals", decision="approve", platforms=["youtube"]).success
+    assert "the channel must be connected again" in facts(run(QUEUE_JOB, "publish_queue"))["queue"]
+    assert tick(instance, finished).run_requests == []
+    assert failure(run(PUBLISH_JOB, "youtube_publications")).metadata["code"].value == "reauth_required"
+    assert sandbox.count("youtube", "POST", "/upload/youtube/v3/videos") == 0
+    with open_state(finished) as database:
+        connect(database, YouTubeResource().app(), "acme", "youtube", "sandbox-acme")
+    assert len(tick(instance, finished).run_requests) == 1
+    assert [facts(run(PUBLISH_JOB, "youtube_publications"))["posted"] for _ in range(2)] == [True, False]
+    assert sandbox.count("youtube", "POST", "/upload/youtube/v3/videos") == 1
+
+
+def test_an_approved_rendition_that_was_deleted_posts_nothing_costs_no_upload_and_is_posted_when_it_is_back(
+    run: Run, finished: Settings, sandbox: SandboxUnderTest, video: bytes
+) -> None:
+    assert run(APPROVAL_JOB, "publication_approvals", decision="approve").success
+    StoreResource().open().delete(KEY)
+    for asset in ("youtube_publications", "tiktok_publications"):
+        refused = failure(run(PUBLISH_JOB, asset))
+        assert refused.metadata["code"].value == "object_missing"
+        assert KEY in str(refused.description)
+    assert sandbox.count("youtube", "POST", "/upload/youtube/v3/videos") == 0
+    assert sandbox.count("tiktok", "POST", "/video/init/") == 0
+    with open_state(finished) as database:
+        (inserts,) = [u for u in usage(database, pacific_quota_day(utc_now())) if u.bucket == "videos_insert"]
+    assert inserts.used == 0
+    StoreResource().open().put(KEY, video)
+    assert facts(run(PUBLISH_JOB, "youtube_publications"))["posted"] is True
+    assert facts(run(PUBLISH_JOB, "tiktok_publications"))["posted"] is True

@@ -230,8 +230,8 @@ def test_a_post_whose_publish_id_is_lost_with_its_key_reaches_a_person(
     assert failure.value.code == "encryption_key_unknown"
     renewed = with_a_new_key(publisher, connected_again=True)
     assert renewed.to_tiktok(order).publication.state == "NEEDS_REVIEW"
-    settled = renewed.to_tiktok(replace(order, live_remote_id="123"))
-    assert str(settled.row()["url"]).endswith("/@acme/video/123")
+    settled = renewed.to_tiktok(replace(order, live_remote_id="7301234567890"))
+    assert str(settled.row()["url"]).endswith("/@acme/video/7301234567890")
 
 
 def test_privacy_that_is_not_offered_is_a_question_to_a_person(

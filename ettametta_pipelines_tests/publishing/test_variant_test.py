@@ -68,6 +68,7 @@ def throws(effect: float, count: int, shares: dict[str, float] = SHARES, seed: i
 def test_the_code_follows_the_formula_that_was_simulated() -> None:
     made = throws(0.3, 60)
     result = compare(made)
+    assert {arm.arm for arm in result.arms} == {throw.arm for throw in made}
     for arm in result.arms:
         got = np.array([[t.arm == arm.arm for t in made]])
         assert arm.peak == pytest.approx(max(1.0, peaks(got, np.array([[t.lift for t in made]]), 0.5)[0]))

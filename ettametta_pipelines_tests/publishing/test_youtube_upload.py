@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
-from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, TransientError
+from ettametta_pipelines.failures import NeedsPersonError, OutcomeUnknownError, PermanentError, TransientError
+from ettametta_pipelines.publishing import youtube_upload
 from ettametta_pipelines.publishing.ledger import PublicationBusy
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import Publication, PublicationEvent
@@ -210,12 +212,15 @@ def test_runs_in_quick_succession_are_one_look_at_the_channel(
     assert (parked.state, parked.check_count) == ("NEEDS_REVIEW", 2)
 
 
-def test_a_person_who_found_the_post_settles_it_by_its_id(
-    lost_for_good: Publisher, youtube_seen: YouTubeSeen, video: bytes
+@pytest.mark.parametrize("found", ["abcdefghijk", "https://www.youtube.com/watch?v=abcdefghijk&t=3s"])
+def test_a_person_who_found_the_post_settles_it_by_its_id_or_address(
+    lost_for_good: Publisher, youtube_seen: YouTubeSeen, video: bytes, found: str
 ) -> None:
-    settled = lost_for_good.to_youtube(
-        lost_for_good.order("youtube", padded(video, YOUTUBE_SIZE), live_remote_id="abcdefghijk")
-    )
+    order = lost_for_good.order("youtube", padded(video, YOUTUBE_SIZE))
+    with pytest.raises(PermanentError) as failure:
+        lost_for_good.to_youtube(replace(order, live_remote_id="my video"))
+    assert failure.value.code == "bad_post_id"
+    settled = lost_for_good.to_youtube(replace(order, live_remote_id=found))
     assert (settled.publication.state, settled.publication.remote_id) == ("PUBLISHED", "abcdefghijk")
     assert str(settled.row()["url"]).endswith("/watch?v=abcdefghijk")
     assert youtube_seen.sessions == 1
@@ -509,3 +514,78 @@ def test_the_session_address_is_stored_encrypted_only(
     assert "upload_id" not in everything
     assert "ya29." not in everything
     assert "rft." not in everything
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"0-{CHUNK_MULTIPLE - 1}",
+        f"bytes 0-{CHUNK_MULTIPLE - 1}",
+        f"bytes=0-{CHUNK_MULTIPLE - 1}/{YOUTUBE_SIZE}",
+    ],
+)
+def test_a_range_in_another_spelling_is_understood(
+    publisher: Publisher, sandbox: SandboxUnderTest, video: bytes, said: str
+) -> None:
+    sandbox.fault(
+        "youtube",
+        method="PUT",
+        range_regex="bytes 0-",
+        action="status_after",
+        status=308,
+        headers={"Range": said},
+    )
+    assert publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE))).posted
+    assert publisher.youtube_app.sent == EACH_CHUNK_ONCE
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize(
+    "said", [None, "bytes=0-99999999", f"bytes=0-{YOUTUBE_SIZE - 1}", "bytes=5-10", "bytes=0-", "?"]
+)
+def test_a_range_that_cannot_be_true_costs_bytes_and_no_second_video(
+    publisher: Publisher,
+    sandbox: SandboxUnderTest,
+    youtube_seen: YouTubeSeen,
+    video: bytes,
+    said: str | None,
+    after: int,
+) -> None:
+    headers = {} if said is None else {"Range": said}
+    sandbox.fault(
+        "youtube",
+        method="PUT",
+        range_regex=r"bytes \d",
+        after=after,
+        action="status",
+        status=308,
+        headers=headers,
+    )
+    outcome = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert (outcome.publication.state, outcome.posted) == ("PUBLISHED", True)
+    assert (youtube_seen.sessions, len(youtube_seen.videos)) == (1, 1)
+
+
+def test_a_last_chunk_refused_for_its_place_is_sent_again_from_what_the_session_holds(
+    publisher: Publisher,
+    sandbox: SandboxUnderTest,
+    youtube_seen: YouTubeSeen,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when an earlier chunk arrives late, while the last one is on its way."""
+    store = sandbox.server._server.config.app.state.store
+    plain, struck = youtube_upload.YouTubeDelivery._send, []
+
+    def from_behind(self: Any, uri: str, received: int, data: bytes, stalls: Any) -> Any:
+        if received + len(data) == self.media.size and not struck:
+            struck.append(received)
+            ((upload_id, session),) = store.items("youtube_session")
+            store.put("youtube_session", upload_id, session | {"received": 0})
+        return plain(self, uri, received, data, stalls)
+
+    monkeypatch.setattr(youtube_upload.YouTubeDelivery, "_send", from_behind)
+    outcome = publisher.to_youtube(publisher.order("youtube", padded(video, YOUTUBE_SIZE)))
+    assert struck
+    assert struck[0] > 0
+    assert (outcome.posted, youtube_seen.sessions, len(youtube_seen.videos)) == (True, 1, 1)

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.media.inbox import drop_upload, scan_inbox
 from ettametta_pipelines.partitions import SOURCE_VIDEO
@@ -268,6 +269,30 @@ def test_a_rejected_upload_stops_its_own_line_with_a_readable_reason(line: Line,
     row = read_table(line.store, ALL_TABLES["source_media"], source_id).iloc[0]
     assert (row["verdict"], row["reason_code"]) == ("rejected", "truncated_media")
     assert not list(line.store.list("media/"))
+
+
+def test_a_backfill_makes_the_pictures_of_several_videos_in_one_run(line: Line, tmp_path: Path) -> None:
+    sources = []
+    for n in range(3):
+        picture = f"testsrc2=s=320x240:r=25:d=1.2,hue=h={n}"
+        sources.append(line.upload(clip(tmp_path / f"{n}.mp4", picture=picture, sound=None)))
+        assert line.run(sources[-1], "source_media", "media_analysis").success
+    gone = read_table(line.store, ALL_TABLES["source_media"], sources[1]).iloc[0]["object_key"]
+    line.store.delete(gone)
+    ends = {"start": sources[0], "end": sources[-1]}
+    repository = build_definitions(get_settings()).get_repository_def()
+    result = repository.get_job("__ASSET_JOB").execute_in_process(
+        instance=line.instance,
+        asset_selection=[dg.AssetKey("thumbnails")],
+        tags={f"dagster/asset_partition_range_{end}": source for end, source in ends.items()},
+        raise_on_error=False,
+    )
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert f"1 of 3 videos failed, the others are made. {sources[1]}" in str(failed.event_specific_data)
+    records = line.instance.fetch_materializations(dg.AssetKey("thumbnails"), limit=9).records
+    said = {r.partition_key: r.asset_materialization.metadata["new"].value for r in records}  # type: ignore[union-attr]
+    assert said == {sources[0]: 18, sources[2]: 18}
 
 
 def test_a_rejected_source_is_not_rendered_when_asked_for_alone(line: Line, tmp_path: Path) -> None:

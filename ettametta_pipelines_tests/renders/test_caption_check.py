@@ -157,5 +157,5 @@ def test_a_ramped_rendition_shows_its_captions_when_they_are_due(
     moving: tuple[Path, Probe], tmp_path: Path
 ) -> None:
     recipe = load_preset("restless").model_copy(update={"captions": Captions()})
-    for made in render(*moving, recipe, ["9x16"], 3, tmp_path / "o", captions=SAID):
-        assert next(f for f in made.findings if f.name == CHECK).passed
+    (made,) = render(*moving, recipe, ["9x16"], 3, tmp_path / "o", captions=SAID)
+    assert next(f for f in made.findings if f.name == CHECK).passed

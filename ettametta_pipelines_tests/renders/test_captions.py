@@ -165,14 +165,15 @@ def test_captions_follow_a_picture_whose_speed_was_changed() -> None:
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     refused = []
-    for name, head in (
-        ("a.srt", b""),
-        ("a.srt", b"00:01.0 --> 00:02.0\n"),
-        ("a.vtt", b"WEBVTT\n\n"),
-        ("a.json", b""),
+    another = b"\n\n00:03.0 --> 00:04.0\nThen\n"
+    for name, head, tail in (
+        ("a.srt", b"", b""),
+        ("a.srt", b"00:01.0 --> 00:02.0\nFirst\n", another),
+        ("a.vtt", b"WEBVTT\n\n", another),
+        ("a.json", b"", b""),
     ):
         try:
-            cues = parse_captions(head + data, name)
+            cues = parse_captions(head + data + tail, name)
         except CaptionsInvalid as invalid:
             refused.append(invalid.code)
         else:

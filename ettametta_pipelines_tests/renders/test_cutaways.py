@@ -236,6 +236,7 @@ def test_a_ten_bit_turned_and_narrow_clip_fills_every_format(material: Path, tmp
         material / "source.mp4", require_probe(material / "source.mp4"), PLAIN, ["small", "narrow"], 1, tmp_path / "o",
         cutaways=cutaways,
     )  # fmt: skip
+    assert [one.format.name for one in made] == ["small", "narrow"]
     for one in made:
         seen = colours(one.path)
         assert seen == wanted(len(seen), r=(51, 78))

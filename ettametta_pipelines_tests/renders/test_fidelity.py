@@ -183,7 +183,9 @@ def test_a_frame_is_out_of_place_only_where_the_picture_moves(
 
 
 def test_a_render_carries_the_finding_for_each_format(source: tuple[Path, Probe], tmp_path: Path) -> None:
-    for one in render(*source, load_preset("clean"), ["9x16", "1x1"], 1, tmp_path / "o"):
+    made = render(*source, load_preset("clean"), ["9x16", "1x1"], 1, tmp_path / "o")
+    assert [one.format.name for one in made] == ["9x16", "1x1"]
+    for one in made:
         finding = next(f for f in one.findings if f.name == "encoding_faithful")
         assert finding.passed
         assert finding.measured["ssim"] > 0.98

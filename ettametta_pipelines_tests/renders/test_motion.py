@@ -204,7 +204,10 @@ def test_jitter_moves_every_frame_as_planned_within_its_band_and_shows_no_edge(
 @given(st.integers(0, 2**31 - 1), st.floats(0.002, 0.03), st.floats(0.5, 6), st.floats(0, 10_800))
 def test_the_sway_never_leaves_its_margin(seed: int, strength: float, hertz: float, moment: float) -> None:
     jitter = Jitter(strength=strength, hertz=hertz)
-    for axis in sway(jitter, seed):
+    axes = sway(jitter, seed)
+    assert len(axes) == 2
+    for axis in axes:
+        assert axis.sines
         assert abs(axis.offset(moment)) <= 1 + 1e-9
         assert all(slow <= hertz for _, slow, _ in axis.sines)
         assert reach(jitter, 1080, 1920) <= margin(jitter, 1080, 1920)
@@ -224,6 +227,7 @@ def test_grayscale_leaves_no_colour_and_the_same_brightness(scene: Path, tmp_pat
     shift = Originality(colour=Colour(warmth=1, hue_degrees=10, saturation=1.3))
     gray = Recipe(name="g", grayscale=True, originality=shift)
     colourful = planes(rendered(scene, PLAIN, tmp_path / "a").path, limit=5)
+    assert len(colourful) == 5
     for (y, u, v), (plain, plain_u, _) in zip(
         planes(rendered(scene, gray, tmp_path / "b").path, limit=5), colourful, strict=True
     ):
@@ -265,14 +269,15 @@ def test_a_glitch_slips_the_chroma_planes_apart_by_the_planned_pixels(texture: P
     source = clip(tmp_path / "bars.mp4", picture=bars, sound=None)
     recipe = TORN.model_copy(update={"glitch": Glitch(strength=1, every_s=1, burst_s=0.2)})
     frames = planes(rendered(source, recipe, tmp_path / "o").path)
-    for burst in bursts_of(source, recipe):
-        for tear in (tear for tear in burst.tears if tear.block is None):
-            _, u, v = frames[tear.first]
-            # The outermost rows are never sliced.
-            blue, red = (np.abs(plane[:6] - 128).mean(axis=0) for plane in (u, v))
-            columns = np.arange(len(blue))
-            apart = (columns * blue).sum() / blue.sum() - (columns * red).sum() / red.sum()
-            assert apart == pytest.approx((tear.slip_blue - tear.slip_red) / 2, abs=1)
+    whole = [tear for burst in bursts_of(source, recipe) for tear in burst.tears if tear.block is None]
+    assert whole
+    for tear in whole:
+        _, u, v = frames[tear.first]
+        # The outermost rows are never sliced.
+        blue, red = (np.abs(plane[:6] - 128).mean(axis=0) for plane in (u, v))
+        columns = np.arange(len(blue))
+        apart = (columns * blue).sum() / blue.sum() - (columns * red).sum() / red.sum()
+        assert apart == pytest.approx((tear.slip_blue - tear.slip_red) / 2, abs=1)
 
 
 @given(
@@ -358,7 +363,9 @@ def test_any_subset_of_treatments_renders_and_passes_its_checks(
 ) -> None:
     out = tmp_path_factory.mktemp("subset")
     made = render(odd_scene, require_probe(odd_scene), recipe, ["small", "narrow"], seed, out)
+    assert [one.format.name for one in made] == ["small", "narrow"]
     for one in made:
+        assert one.findings
         assert all(finding.passed for finding in one.findings)
         assert one.probe.frames == round(rendered_duration(recipe, seed, 1.0) * 30)
     if recipe.grayscale:

@@ -11,18 +11,16 @@ from PIL import Image
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.faces import find_faces
 from ettametta_pipelines.media.probe import require_probe
+from ettametta_pipelines.media.stills import Candidate, exposure_of, sharpness_of
 from ettametta_pipelines.media.subject import Extent, ShotTrack, Sighting, SubjectTrack
 from ettametta_pipelines.renders.contracts import THUMBNAILS
 from ettametta_pipelines.renders.thumbnails import (
     SHAPES,
-    Candidate,
     choose,
     cut_to,
-    exposure_of,
     full_frame,
     obtain_thumbnails,
     scan,
-    sharpness_of,
     subject_in,
 )
 from ettametta_pipelines.renders.title_cards import STYLES, ZONES, draw_title, drawable_title
@@ -81,7 +79,9 @@ def test_measures_are_of_what_they_name() -> None:
 def test_the_frame_taken_is_the_frame_that_was_scored(tmp_path: Path) -> None:
     path = clip(tmp_path / "count.mp4", picture="color=black:s=320x180:r=30:d=3,geq=lum=16+N*2:cb=128:cr=128")
     probe = require_probe(path)
-    for candidate in scan(path, probe, tmp_path)[1::7]:
+    candidates = scan(path, probe, tmp_path)[1::7]
+    assert candidates
+    for candidate in candidates:
         luma = np.asarray(full_frame(path, probe, candidate.time_s, tmp_path).convert("L"), np.float64)
         frame = (luma.mean() * 219 / 255) / 2
         assert frame == pytest.approx(int(candidate.time_s * 30 + 1e-6), abs=0.6)
@@ -120,6 +120,16 @@ def test_pictures_are_kept_once_and_come_out_the_same_again(mixed: Path, tmp_pat
     first, second = obtain(), obtain()
     assert [key for key, _ in first] == [key for key, _ in second]
     assert [new for _, new in first + second] == [True] * 6 + [False] * 6
+
+
+def test_pictures_are_of_frames_the_analysis_has_scored_where_it_has(mixed: Path, tmp_path: Path) -> None:
+    store = ObjectStore.from_url((tmp_path / "store").as_uri())
+    store.put_file("media/sources/abc.mp4", mixed)
+    scored = [Candidate(0.5, 10.0, 0.5), Candidate(2.0, 100.0, 0.5), Candidate(3.5, 10.0, 0.5)]
+    kept = obtain_thumbnails(
+        store, "studio--abc", "media/sources/abc.mp4", [0.0], scratch=tmp_path / "scratch", scored=scored
+    )
+    assert [t.row["time_s"] for t in kept if t.row["shape"] == "16x9"] == [2.0, 0.5, 3.5]
 
 
 def face_track(x: float, *, from_s: float, to_s: float, half: float = 0.1) -> SubjectTrack:

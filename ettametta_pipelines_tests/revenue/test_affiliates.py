@@ -74,6 +74,22 @@ def test_the_networks_last_word_on_a_transaction_counts_whichever_way_it_came(bo
     assert len(books.rows("affiliate_raw")) == 3
 
 
+@pytest.mark.parametrize("decided", ["approved", "declined", "reversed"])
+def test_a_late_pending_never_takes_a_decision_back(books: Books, decided: str) -> None:
+    """An older export imported after a newer one, or a first postback that arrives last."""
+    bring(books, HEADER + f"2026-11-01,5.00,USD,t1,{decided},\n")
+    bring(books, HEADER + "2026-11-01,4.00,USD,t1,pending,\n", name="older.csv", later=1)
+    (row,) = booked(books)
+    assert (row["status"], row["amount_minor"]) == (decided, 500)
+
+
+def test_of_two_decisions_the_one_heard_last_counts(books: Books) -> None:
+    for later, status in enumerate(["approved", "reversed", "approved", "declined"]):
+        bring(books, HEADER + f"2026-11-01,5.00,USD,t1,{status},\n", name=f"{later}.csv", later=later)
+    (row,) = booked(books)
+    assert row["status"] == "declined"
+
+
 def test_a_postback_called_twice_is_kept_once(books: Books) -> None:
     said: dict[str, Any] = {
         "occurred_at": NOW.isoformat(), "amount": "-1.234", "currency": "KWD", "status": "reversed",

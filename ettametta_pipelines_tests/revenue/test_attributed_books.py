@@ -38,7 +38,7 @@ POSTS = Posts(
         )
         for name, platform, niche in (("a", "youtube", "cooking"), ("b", "tiktok", "travel"))
     ],
-    {"acme--a": ("acme", "cooking"), "acme--b": ("acme", "travel")},
+    {"acme--a": ("acme", "cooking"), "acme--b": ("acme", "travel"), "acme--held": ("acme", "travel")},
 )  # fmt: skip
 CODES = source_of_code({"k3x": ("acme--b", "tiktok")})
 
@@ -157,6 +157,18 @@ def test_refunds_weeks_later_follow_their_order_and_everything_else_says_why_it_
     assert (of_youtube["publication_id"], of_youtube["niche"], of_youtube["recipe"], of_youtube["format"]) == (
         "pub-a", "cooking", "cinematic", "9x16",
     )  # fmt: skip
+
+
+def test_a_forged_link_to_a_video_that_is_not_out_takes_no_order_from_the_post_before_it(
+    world: World,
+) -> None:
+    world.order("100.00", (2, "youtube", "acme--a"), (1, "tiktok", "acme--held"), (0.5, "tiktok", "acme--a"))
+    world.order("20.00", (1, "youtube", "acme--held"))
+    world.at(1)
+    world.book(SPAN[:2])
+    world.read_journeys(SPAN[:2])
+    assert failing(world.attribute(SPAN[:2]).findings) == {}
+    assert world.nets() == {("shopify", "acme--a"): 9970, ("shopify", "none"): 1970}
 
 
 def test_an_order_read_late_is_of_nobody_until_then_and_its_video_s_after(world: World) -> None:

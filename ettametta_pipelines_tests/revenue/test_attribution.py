@@ -20,8 +20,8 @@ from ettametta_pipelines.revenue.attribution import (
 )
 
 ORDERED = datetime(2026, 3, 5, 12, tzinfo=UTC)
-SOURCES = {"acme--1", "acme--2"}
-CODES = source_of_code({"k3x": ("acme--2", "tiktok"), "old": (None, None)})
+CODES = source_of_code({"k3x": ("acme--2", "tiktok"), "old": (None, None), "held": ("acme--3", "youtube")})
+POSTED = {Target("acme--1", "youtube"), Target("acme--1"), Target("acme--2", "tiktok"), Target("acme--2")}
 
 AMOUNT = st.integers(-(10**12), 10**12)
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any)
@@ -73,7 +73,7 @@ def visit(hours_before: float, content: str, source: str = "youtube", medium: st
 
 
 def found(*visits: list[str], policy: Policy = Policy()) -> list[Touch]:
-    return touches(json.dumps(visits), ORDERED, policy, SOURCES, CODES)
+    return touches(json.dumps(visits), ORDERED, policy, POSTED, CODES)
 
 
 def test_the_last_visit_from_a_post_of_ours_takes_the_order_by_default() -> None:
@@ -99,9 +99,13 @@ def test_the_window_is_closed_at_both_ends() -> None:
         visit(1, ""),
         visit(1, "old"),
         visit(1, "K3X"),
+        # Anybody can write UTM parameters: a video of ours that is not out, or not out there, brought nobody.
+        visit(1, "acme--3"),
+        visit(1, "held"),
+        visit(1, "acme--1", "tiktok"),
     ],
 )
-def test_a_link_that_names_no_video_of_ours_takes_nothing(of_nobody: list[str]) -> None:
+def test_a_link_that_names_no_post_of_ours_takes_nothing(of_nobody: list[str]) -> None:
     assert found(of_nobody) == []
 
 

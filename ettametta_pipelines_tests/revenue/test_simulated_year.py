@@ -291,6 +291,34 @@ def test_a_balance_that_moved_by_another_sum_is_named_with_the_difference(
     assert "off by USD 0.01" in found["balance_moves_by_the_net"]
 
 
+def test_a_payout_of_days_not_booked_waits_and_is_no_difference(
+    world: World, clock: SetClock, tmp_path: Path
+) -> None:
+    books = Books(tmp_path / "books", LOS_ANGELES, clock)
+    world.at(0)
+    world.shop.move("CHARGE", "19.99", "0.88")
+    world.at(1)
+    world.account.charge(2900)
+    world.at(2)
+    agrees = world.account.pay_out()
+    world.shop.pay_out()
+    world.account.charge(5000)
+    world.at(3)
+    differs = broken_payout(world.account)
+    world.at(4)
+    span = SPAN[1:4]
+    books.close(world.clients, span)
+    found = books.reconcile(span)
+    assert found.waiting == 1
+    assert {finding.looked_at for finding in found.findings} == {3}
+    assert set(problems(found.findings)) == {"payouts_add_up"}
+    rows = books.rows("ledger_reconciliation")
+    assert {(row["source"], row["standing"], row["day"]) for row in rows} == {
+        ("stripe", "agrees", SPAN[2]), ("stripe", "differs", SPAN[3]), ("shopify", "history incomplete", SPAN[2]),
+    }  # fmt: skip
+    assert {row["payout_id"] for row in rows} >= {agrees, differs}
+
+
 def test_a_row_a_payout_paid_and_the_ledger_lacks_is_named(
     world: World, clock: SetClock, tmp_path: Path
 ) -> None:

@@ -267,6 +267,7 @@ def test_the_balance_is_the_sum_of_all_rows(client: sdk.StripeClient) -> None:
 
 def test_a_charge_says_what_was_refunded_of_it(client: sdk.StripeClient) -> None:
     refunds = client.v1.refunds.list({"limit": 50}).data
+    assert refunds
     for refund in refunds:
         of_charge = client.v1.refunds.list({"charge": refund.charge, "limit": 10}).data
         assert client.v1.charges.retrieve(refund.charge).amount_refunded == sum(r.amount for r in of_charge)

@@ -34,7 +34,9 @@ def test_the_same_seed_and_time_give_the_same_videos() -> None:
 
 def test_a_video_is_found_again_by_its_id_and_its_channel_by_its_id() -> None:
     shelf = catalog()
-    for video in shelf.search("street food", NOW - WEEK, None, NOW):
+    found = shelf.search("street food", NOW - WEEK, None, NOW)
+    assert found
+    for video in found:
         assert shelf.video(video.id, NOW) == video
         assert shelf.channel(video.channel.id) == video.channel
         assert video in shelf.uploads(video.channel, NOW, 50)
@@ -66,7 +68,9 @@ def test_nothing_from_the_future_and_nothing_outside_the_window() -> None:
 
 
 def test_counters_never_fall_and_start_at_nothing() -> None:
-    for video in week_of()[:30]:
+    videos = week_of()[:30]
+    assert len(videos) == 30
+    for video in videos:
         hours = [0, 1, 6, 24, 72, 24 * 30, 24 * 365]
         views = [video.statistics(video.published_at + timedelta(hours=h)).views for h in hours]
         assert views == sorted(views)

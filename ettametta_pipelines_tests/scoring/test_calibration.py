@@ -72,7 +72,10 @@ def test_intervals_hold_what_they_promise_where_there_is_no_skill() -> None:
 
 def test_too_few_outcomes_give_no_number_but_how_many_are_missing() -> None:
     for n in (0, 1, 19):
-        for found in measures(sample(n, 2.0), seed=1):
+        told = measures(sample(n, 2.0), seed=1)
+        assert {found.name for found in told} <= NEEDS.keys()
+        assert told
+        for found in told:
             assert (found.value, found.n, found.missing) == (None, n, NEEDS[found.name] - n)
 
 

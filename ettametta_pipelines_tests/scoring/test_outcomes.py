@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ettametta_pipelines.scoring.outcomes import HORIZONS, at_age, missing_reasons, outcomes_of
+from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.publishing.contracts import PUBLICATION_METRICS
+from ettametta_pipelines.scoring.outcomes import HORIZONS, at_age, missing_reasons, outcomes_of, read_outcomes
 from ettametta_pipelines.scoring.quality_contracts import POST_OUTCOMES
+from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.storage.lake import open_lake
+from ettametta_pipelines.storage.objects import open_store
+from ettametta_pipelines.storage.parquet import table_key, write_table
 
 Row = dict[str, Any]
 
@@ -127,3 +133,16 @@ def test_hidden_figures_stay_unknown() -> None:
     told += [reading("p0", 24.5, None)]
     row = of("p0", outcomes_of([post(name) for name in names], told, AS_OF))
     assert (row["status_24h"], row["engagement_lift_24h"]) == ("known", None)
+
+
+def test_figures_of_days_that_do_not_matter_are_not_opened(settings_env: Settings) -> None:
+    store, at = open_store(settings_env), datetime(2026, 11, 20, tzinfo=UTC)
+    figures = reading(
+        "p", 24, 500, day=at.date(), platform="youtube", source_id="acme--p", remote_id="v", shares=None
+    )
+    frame = PUBLICATION_METRICS.frame([figures | {"observed_at": at}])
+    write_table(store, PUBLICATION_METRICS, frame, "2026-11-20")
+    for day in ("2026-04-01", "2026-12-01"):
+        store.put(table_key("publication_metrics", day), b"not to be opened")
+    with open_lake(settings_env, ALL_TABLES) as lake:
+        assert read_outcomes(lake, at.date(), at) == []

@@ -98,6 +98,8 @@ def test_a_claim_of_a_process_that_died_stays_reserved_until_its_day_is_over(dat
 def test_play_money_of_the_sandbox_is_counted_apart(database: StateDatabase) -> None:
     budgets.claim(database, budget(mode="sandbox"), purchase(1000), clock)
     budgets.claim(database, budget(), purchase(1000), clock)
+    for mode in ("sandbox", "live"):
+        assert {row.reserved_microusd for row in budgets.spending(database, mode, DAY).values()} == {1000}
 
 
 def test_an_answer_dearer_than_was_reckoned_is_booked_as_it_is(database: StateDatabase) -> None:
@@ -154,6 +156,6 @@ def test_parallel_runs_never_overspend(
         list(pool.map(run, range(10)))
     rows = budgets.spending(db, "live", now.date())
     parts = [row for name, row in rows.items() if name != EVERYBODY]
-    if EVERYBODY in rows:
-        assert rows[EVERYBODY].spent_microusd == sum(row.spent_microusd for row in parts)
-        assert rows[EVERYBODY].reserved_microusd == sum(row.reserved_microusd for row in parts)
+    everybodys = rows.get(EVERYBODY, Spending(EVERYBODY, 0, 0))
+    assert everybodys.spent_microusd == sum(row.spent_microusd for row in parts)
+    assert everybodys.reserved_microusd == sum(row.reserved_microusd for row in parts)

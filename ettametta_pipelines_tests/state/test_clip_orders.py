@@ -6,12 +6,14 @@ from threading import Barrier
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.state import budget as budgets
 from ettametta_pipelines.state import clip_orders as orders
 from ettametta_pipelines.state.budget import Budget, BudgetSpent, Spending
 from ettametta_pipelines.state.clip_orders import DONE, FAILED, OPEN, PARKED, RUNNING, SENDING, Order
+from ettametta_pipelines.state.models import ClipSubmission
 from ettametta_pipelines.state.session import StateDatabase
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -132,3 +134,17 @@ def test_orders_nobody_came_back_for_are_found_by_their_partition(database: Stat
     ]
     orders.fail(database, KEY, "x", "y")
     assert orders.unfinished_partitions(database, quiet_for=timedelta(seconds=-1)) == []
+
+
+def test_an_order_that_runs_for_a_day_is_overdue(database: StateDatabase) -> None:
+    opened(database)
+    orders.begin_sending(database, KEY)
+    orders.note_operation(database, KEY, "op-1")
+    young = orders.find_order(database, KEY)
+    with database.session() as session:
+        long_ago = database.now(session) - orders.OVERDUE
+        session.execute(sa.update(ClipSubmission).values(sent_at=long_ago))
+    old = orders.find_order(database, KEY)
+    assert young is not None
+    assert old is not None
+    assert (young.is_overdue, old.is_overdue) == (False, True)

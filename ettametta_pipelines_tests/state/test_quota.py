@@ -78,6 +78,7 @@ def test_an_exhausted_bucket_says_when_it_resets(database: StateDatabase) -> Non
         quota.reserve(database, "youtube", "search", 2, clock)
     assert failure.value.retry_after_s == 90 * 60
     assert failure.value.code == "quota_exhausted"
+    assert "youtube.search quota of 2026-11-21 has fewer than 2 left" in failure.value.message
     quota.reserve(database, "youtube", "search", 1, clock)
 
 
@@ -100,9 +101,20 @@ def test_a_reservation_falls_with_the_transaction_it_was_made_in(database: State
     assert row(database, "videos_insert").reserved == 0
 
 
+def test_a_transaction_sees_what_it_has_drawn_itself(database: StateDatabase) -> None:
+    with database.session() as session:
+        first = quota.reserve_in(session, "youtube", "search", 30, clock)
+        quota.reserve_in(session, "youtube", "search", 20, clock)
+        quota.commit_in(session, first)
+        standing = quota.standing_in(session, "youtube", "search", clock)
+        assert (standing.used, standing.reserved, standing.left) == (30, 20, 50)
+
+
 def test_every_bucket_is_listed_before_anything_is_spent(database: StateDatabase) -> None:
     assert {(u.vendor, u.bucket): u.limit for u in quota.usage(database, DAY)} == quota.DAILY_LIMITS
-    assert {(u.used, u.reserved, u.closed_at) for u in quota.usage(database, DAY)} == {(0, 0, None)}
+    assert {(u.quota_day, u.used, u.reserved, u.closed_at) for u in quota.usage(database, DAY)} == {
+        (DAY, 0, 0, None)
+    }
 
 
 def test_an_unknown_bucket_is_a_mistake_not_an_unlimited_one(database: StateDatabase) -> None:

@@ -2,10 +2,9 @@
 
 import http.client
 import itertools
-import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,10 +14,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from ettametta_pipelines.storage.objects import AwsOptions, ObjectStore
+from ettametta_pipelines_tests.servers import s3_in_thread
 
 ACCESS_KEY = "AKIATESTTESTTESTTEST"
 SECRET_KEY = "notarealsecret/notarealsecret/notarealse"
 REGION = "us-east-1"
+# Where an endless body ends after all, so that a reader that does not cut it fails instead of filling the machine.
+FLOOD_BYTES = 2 << 30
 BUCKET_NUMBERS = itertools.count(1)
 
 
@@ -54,8 +56,9 @@ class Request:
 class FaultyProxy:
     """Passes requests on to an S3 server; `fault(request)` may answer instead, or drop the answer.
 
-    It returns None (pass on), an (HTTP status, body) to answer with, "drop" (executed, but never answered) or
-    "cut" (the answer breaks off half-way).
+    It returns None (pass on), an (HTTP status, body) to answer with, "drop" (executed, but never answered), "cut" (the
+    answer breaks off half-way), "endless" (its body goes on for ever behind the length it states) or "boundless" (it
+    states a length nobody has room for). `flooded` counts the bytes of those two.
     Conditional writes pass one at a time: S3 decides them atomically, moto looks first and writes later.
     """
 
@@ -63,19 +66,14 @@ class FaultyProxy:
     url: str = ""
     requests: list[Request] = field(default_factory=list)
     most_at_once: int = 0
+    flooded: int = 0
     fault: Callable[[Request], tuple[int, bytes] | str | None] = lambda request: None
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_in_thread() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +161,9 @@ def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
             if fault == "drop":
                 self.close_connection = True
                 return
+            if fault in ("endless", "boundless") and self.command == "GET" and status < 300:
+                self.flood(status, headers, is_chunked=fault == "endless")
+                return
             self.send(status, headers, content[: len(content) // 2] if fault == "cut" else content)
             self.close_connection = self.close_connection or fault == "cut"
 
@@ -185,6 +186,20 @@ def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content)
+
+        def flood(self, status: int, headers: dict[str, str], *, is_chunked: bool) -> None:
+            self.close_connection = True
+            extra = {"Transfer-Encoding": "chunked"} if is_chunked else {"Content-Length": str(1 << 60)}
+            self.send_response_only(status)
+            for name, value in (headers | extra).items():
+                self.send_header(name, value)
+            self.end_headers()
+            piece = bytes(1 << 16)
+            framed = b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece
+            with suppress(OSError):
+                while state.flooded < FLOOD_BYTES:
+                    self.wfile.write(framed)
+                    state.flooded += len(piece)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 

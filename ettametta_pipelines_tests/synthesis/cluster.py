@@ -67,7 +67,7 @@ class Cluster:
         self.requests: list[str] = []
         self.created: list[dict[str, Any]] = []
         self.faults: list[tuple[str, int, str]] = []
-        self.unschedulable = self.image_missing = self.injects_sidecar = False
+        self.unschedulable = self.image_missing = self.injects_sidecar = self.node_is_lost = False
         self.cut_log_after: int | None = None
         self.forget_answer_of_create = False
         self.on_running: Callable[[RunningPod], None] = lambda pod: None
@@ -105,7 +105,11 @@ class Cluster:
         self._kill(pod)
 
     def create(self, document: dict[str, Any]) -> RunningPod:
-        document["metadata"] |= {"uid": f"uid-{next(self._uids)}", "creationTimestamp": now()}
+        document["metadata"] |= {
+            "uid": f"uid-{next(self._uids)}",
+            "creationTimestamp": now(),
+            "resourceVersion": "1",
+        }
         document["status"] = {"phase": "Pending"}
         pod = self.pods[document["metadata"]["name"]] = RunningPod(document)
         pod.has_sidecar = self.injects_sidecar
@@ -166,6 +170,10 @@ class Cluster:
         pod.is_over.set()
 
     def delete(self, name: str) -> bool:
+        if self.node_is_lost and name in self.pods:
+            # No kubelet confirms that it is gone, so it stays on its way out.
+            self.pods[name].document["metadata"]["deletionTimestamp"] = now()
+            return True
         pod = self.pods.pop(name, None)
         if pod is not None:
             self._kill(pod)
@@ -245,15 +253,19 @@ class _Handler(BaseHTTPRequestHandler):
         pod = self.cluster.pods[self._name()[0] or ""]
         meta = pod.document["metadata"]
         meta["labels"] = {**meta.get("labels", {}), **changes["metadata"].get("labels", {})}
+        meta["resourceVersion"] = str(int(meta["resourceVersion"]) + 1)
         meta["ownerReferences"] = changes["metadata"].get("ownerReferences", [])
         self._answer(200, pod.document)
 
     def do_DELETE(self) -> None:
-        self._body()
+        wanted = self._body().get("preconditions") or {}
         if self._faulty("DELETE"):
             return
         name, _ = self._name()
-        if self.cluster.delete(name or ""):
+        pod = self.cluster.pods.get(name or "")
+        if pod is not None and any(pod.document["metadata"][key] != value for key, value in wanted.items()):
+            self._no(409, "the precondition does not hold")
+        elif self.cluster.delete(name or ""):
             self._answer(200, {"kind": "Status", "status": "Success"})
         else:
             self._no(404, f'pods "{name}" not found')

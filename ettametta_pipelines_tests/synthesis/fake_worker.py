@@ -1,8 +1,8 @@
 """A GPU worker without a GPU: the real worker's manners, clips of plain colour, and accidents on demand.
 
-Prompts are words of command, by which a test makes each accident happen: `wait 2`, `exit 12`, `crash`, `bar` (a
-progress bar on standard error), `lie` (says nothing of a clip and makes none), `fail` (a stated failure); anything
-else is a clip.
+Prompts are words of command, by which a test makes each accident happen: `wait 2`, `hold NAME` (until the file
+`released/NAME` is in its home), `exit 12`, `crash`, `bar` (a progress bar on standard error), `lie` (says nothing of a
+clip and makes none), `fail` (a stated failure, until `released/fail` is there); anything else is a clip.
 """
 
 import os
@@ -37,6 +37,7 @@ def run(name: str, reporter: worker.Reporter, stop: worker.Stop, _resident: Resi
     store = open_store(get_settings())
     job = ClipJob.from_json(store.get(name.removeprefix("store:")))
     failures: dict[str, ClipFailure] = {}
+    released = get_settings().home_dir / "released"
     made = 0
     reporter.say("at work")
     for key, request in job.keyed():
@@ -47,6 +48,10 @@ def run(name: str, reporter: worker.Reporter, stop: worker.Stop, _resident: Resi
         command, _, value = request.prompt.partition(" ")
         if command == "wait":
             time.sleep(float(value))
+        elif command == "hold":
+            reporter.say(f"holding {value}")
+            while not (released / value).exists():
+                time.sleep(0.02)
         elif command == "exit":
             reporter.say(f"leaving with {value}")
             return Exit(int(value)) if int(value) in list(Exit) else int(value)  # type: ignore[return-value]
@@ -58,7 +63,7 @@ def run(name: str, reporter: worker.Reporter, stop: worker.Stop, _resident: Resi
             os.write(2, b"\r 60%|######    |")
         elif command == "lie":
             continue
-        elif command == "fail":
+        elif command == "fail" and not (released / "fail").exists():
             failures[key] = ClipFailure(
                 key, FailureKind.PERMANENT, "gpu_out_of_memory", "No room.", "Smaller."
             )
@@ -72,7 +77,8 @@ def run(name: str, reporter: worker.Reporter, stop: worker.Stop, _resident: Resi
 
 
 def _clip(store: Any, job: ClipJob, key: str, request: ClipRequest) -> ClipResult:
-    frames = np.full((9, 32, 32, 3), request.seed % 256, dtype=np.uint8)
+    # Smaller ones are not the same bytes each time: the encoder reads beside the picture.
+    frames = np.full((9, 64, 64, 3), request.seed % 256, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "clip.mp4")
         encode_clip(path, frames, request.fps)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,17 +15,17 @@ from typing import Any
 
 import httpx
 
+from ettametta_pipelines_tests.servers import free_port, listens, wait_until
+
 SECRET = "a secret of the tests"
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+# For what surely comes about, however busy the machine: only what hangs takes this long.
+PATIENCE_S = 240
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
     """What is true at last; AssertionError when it does not become so."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
@@ -59,11 +58,11 @@ class Redis:
             str(self._directory),
         ]
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        wait_for(self._answers)
+        assert wait_until(lambda: listens(self.port), self._process), "Redis did not start"
 
-    def _answers(self) -> bool:
-        with socket.socket() as asking:
-            return asking.connect_ex(("127.0.0.1", self.port)) == 0
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -124,7 +123,8 @@ class Node:
             "ETTAMETTA_GPU_PYTHON": str(python),
             "ETTAMETTA_RENDER_NODE_REDIS": redis.url,
             "ETTAMETTA_RENDER_NODE_WEBHOOK": receiver.url,
-            "ETTAMETTA_RENDER_NODE_LEASE_S": "2",
+            # A worker that only has to wait for a processor is not lost.
+            "ETTAMETTA_RENDER_NODE_LEASE_S": "6",
             "RENDER_NODE_SECRET": SECRET,
         }
         self.http = httpx.Client(
@@ -132,7 +132,7 @@ class Node:
             headers={"Authorization": f"Bearer {SECRET}"},
             trust_env=False,
             verify=False,
-            timeout=10,
+            timeout=60,
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -151,6 +151,16 @@ class Node:
             return bool(self.http.get("/health").is_success)
         except httpx.TransportError:
             return False
+
+    def release(self, name: str) -> None:
+        """Let a shot that holds for this name go on."""
+        (self.home / "released").mkdir(exist_ok=True)
+        (self.home / "released" / name).touch()
+
+    def said(self, job: str) -> str:
+        """What the GPU worker printed at a job."""
+        log = self.home / "render-node/logs" / f"{job}.log"
+        return log.read_text() if log.exists() else ""
 
     def state(self, job: str) -> dict[str, Any]:
         return dict(self.http.get(f"/jobs/{job}").raise_for_status().json())
@@ -175,7 +185,7 @@ class Node:
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
         self.process = None
 
     def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.sidecar import parse_sidecar
 from ettametta_pipelines.scoring.contracts import CREATIVE_BRIEFS
 from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state import budget as budgets
+from ettametta_pipelines.state import clip_orders as orders
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import ObjectStore, open_store
 from ettametta_pipelines.storage.parquet import read_table, write_table
@@ -210,6 +213,79 @@ def test_a_refused_key_is_not_asked_again_by_itself_and_leaves_no_money_aside(
     assert sandbox.count("siliconflow", "POST", "submit") == 1
     room.run(top=1, engine="siliconflow", fallback=False, ask_again=True)
     assert room.clips()[0]["status"] == "made"
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>", "[]", {}, {"status": "Odd"}, {"status": "Succeed", "results": None}]
+)
+def test_an_odd_answer_to_a_look_loses_no_clip(room: Room, sandbox: SandboxUnderTest, body: Any) -> None:
+    sandbox.fault("siliconflow", path_regex="video/status", status=200, body=body)
+    room.run(top=1, engine="siliconflow")
+    assert room.clips()[0]["status"] == "pending"
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["engine"], clip["status"]) == ("siliconflow", "made")
+    assert sandbox.count("siliconflow", "POST", "submit") == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_a_look_that_is_refused_pays_no_other_engine_and_the_clip_is_fetched_later(
+    room: Room, sandbox: SandboxUnderTest, status: int
+) -> None:
+    sandbox.fault("siliconflow", path_regex="video/status", status=status, body="no", times=None)
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["engine"], clip["status"]) == ("siliconflow", "pending" if status == 500 else "parked")
+    sandbox.clear_faults()
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["engine"], clip["status"]) == ("siliconflow", "made")
+    assert sandbox.count("siliconflow", "POST", "submit") == 1
+
+
+def test_a_model_that_leaves_the_price_table_while_its_order_runs_pays_no_other_engine(
+    room: Room, sandbox: SandboxUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.fault("siliconflow", path_regex="video/status", status=401, body="no")
+    room.run(top=1, engine="siliconflow")
+    before = Path(room.settings.engines_file or "").read_text()
+    (tmp_path / "shorter.yaml").write_text(before.replace("Wan-AI/Wan2.2-T2V-A14B", "Wan-AI/Wan3"))
+    monkeypatch.setenv("ETTAMETTA_ENGINES", str(tmp_path / "shorter.yaml"))
+    get_settings.cache_clear()
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["engine"], clip["status"], clip["reason_code"]) == ("siliconflow", "parked", "price_unknown")
+
+
+def test_a_cap_that_is_reached_between_quote_and_order_leads_to_the_next_engine(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETTAMETTA_ACCOUNT_MODEL_BUDGET_USD", "0.6")
+    get_settings.cache_clear()
+    plain = budgets.claim_within
+
+    def another_run_was_quicker(session: Any, at: Any, budget: Any, purchase: Any, clock: Any) -> Any:
+        spent = replace(budget, account_limit_microusd=budget.account_limit_microusd - 400_000)
+        return plain(session, at, spent, purchase, clock)
+
+    monkeypatch.setattr(budgets, "claim_within", another_run_was_quicker)
+    room.run(top=1, engine="siliconflow")
+    (clip,) = room.clips()
+    assert (clip["status"], clip["engine"], clip["instead_of"]) == ("made", "cinematic", "siliconflow")
+
+
+def test_what_the_vendor_calls_an_order_is_in_the_log_when_the_database_is_away(
+    room: Room, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(orders, "note_operation", away)
+    with pytest.raises(ConnectionError):
+        room.run(top=1, engine="siliconflow")
+    (operation,) = [key.split("/")[1] for key, _ in _orders(sandbox)]
+    (run,) = room.instance.get_runs()
+    assert any(operation in entry.message for entry in room.instance.all_logs(run.run_id))
 
 
 def test_the_daily_cap_keeps_what_is_made_and_says_of_the_rest_that_the_day_is_spent(

@@ -1,20 +1,23 @@
 """Clips of a runner: one job for all, counted only when they pass the cage that uploads pass."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failures import FailureKind, TransientError
+from ettametta_pipelines.failures import FailureKind, PermanentError, TransientError
 from ettametta_pipelines.state.budget import Budget
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.addressing import file_sha256
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.synthesis.engines import cinematic
+from ettametta_pipelines.synthesis.job import write_note
 from ettametta_pipelines.synthesis.making import Ask, Unmade, Workshop, make_on_gpu
 from ettametta_pipelines.synthesis.requests import ClipFailure, ClipRequest, ClipResult, request_key
+from ettametta_pipelines.synthesis.waiting import clear, mark, waiting
 from ettametta_pipelines_tests.synthesis.motion import drawn_still
 
 
@@ -31,7 +34,12 @@ class Runner:
         self.jobs.append(job_id)
         if requests[0].prompt == "node is down":
             raise TransientError("The node does not answer.", code="node_down")
-        return [self._one(engine, model, request) for request in requests]
+        made = []
+        for request in requests:
+            if request.prompt == "the worker breaks off":
+                raise PermanentError("It broke off.", code="gpu_worker_failed")
+            made.append(self._one(engine, model, request))
+        return made
 
     def _one(self, engine: str, model: str, request: ClipRequest) -> ClipResult | ClipFailure:
         key = request_key(engine, model, request)
@@ -46,9 +54,12 @@ class Runner:
             cinematic.make_clip(request, drawn_still(400, 700), path)
         self.store.put_file(f"media/clips/{engine}/{key}.mp4", path)
         sha256 = file_sha256(path)
-        return ClipResult(
+        result = ClipResult(
             engine, model, key, f"media/clips/{engine}/{key}.mp4", sha256, request.seed, 360, 640, 24.0, 24, False, 0
         )  # fmt: skip
+        if request.prompt != "broken":
+            write_note(self.store, f"media/clips/{engine}", result)
+        return result
 
 
 @pytest.fixture
@@ -85,3 +96,35 @@ def test_a_runner_that_cannot_work_now_leaves_every_clip_pending(workshop: Works
     found = make_on_gpu(workshop, Runner(workshop.store, tmp_path), [ask("a", "node is down")])
     assert isinstance(found["a"], Unmade)
     assert (found["a"].state, found["a"].code) == ("pending", "node_down")
+
+
+def test_what_a_worker_made_before_it_broke_off_is_kept(workshop: Workshop, tmp_path: Path) -> None:
+    asks = [ask(name, prompt) for name, prompt in (("a", "a wave"), ("b", "the worker breaks off"))]
+    asks.sort(key=lambda one: one.key)
+    runner = Runner(workshop.store, tmp_path)
+    # The jobs' order is that of the clips' names; the wave has to come first to be made at all.
+    seeds = iter(range(100))
+    while asks[0].plan_id != "a":
+        asks[0] = replace(asks[0], request=replace(asks[0].request, seed=next(seeds)))
+        asks.sort(key=lambda one: one.key)
+    found = make_on_gpu(workshop, runner, asks)
+    assert isinstance(found["a"], ClipResult)
+    assert isinstance(found["b"], Unmade)
+    assert (found["b"].state, found["b"].code) == ("failed", "gpu_worker_failed")
+
+
+def test_a_job_of_which_a_part_is_made_is_the_same_job_still(workshop: Workshop, tmp_path: Path) -> None:
+    runner = Runner(workshop.store, tmp_path)
+    asks = [ask("a", "a wave"), ask("b", "too large")]
+    make_on_gpu(workshop, runner, asks)
+    found = make_on_gpu(workshop, runner, list(reversed(asks)))
+    assert isinstance(found["a"], ClipResult)
+    assert len(runner.jobs) == 2
+    assert len(set(runner.jobs)) == 1
+
+
+def test_the_mark_of_one_model_outlasts_the_clips_of_another(workshop: Workshop) -> None:
+    mark(workshop.store, "ltx-2-distilled", "acme", "2026-11-20|cooking")
+    mark(workshop.store, "ltx-2.3-distilled", "acme", "2026-11-20|cooking")
+    clear(workshop.store, "ltx-2.3-distilled", "acme", "2026-11-20|cooking")
+    assert waiting(workshop.store, utc_now()) == [("2026-11-20|cooking", "acme")]

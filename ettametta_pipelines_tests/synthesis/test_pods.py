@@ -317,6 +317,55 @@ def test_a_failed_pod_in_the_way_is_replaced(cluster: Cluster, order: Order) -> 
     assert cluster.pods == {}
 
 
+def test_a_pod_on_a_lost_node_is_given_up_and_its_name_is_free_once_it_is_gone(
+    cluster: Cluster, order: Order
+) -> None:
+    def lose(pod: RunningPod) -> None:
+        cluster.node_is_lost = True
+        cluster.delete(pod.document["metadata"]["name"])
+
+    cluster.on_running = lose
+    first = order("wait 600")
+    assert first.ended_as == (FailureKind.TRANSIENT, "gpu_pod_lost")
+    assert "a node that does not answer" in str(first.failure)
+    assert order("wait 600").ended_as == (FailureKind.TRANSIENT, "gpu_pod_stuck")
+    assert len(cluster.created) == 1
+    cluster.node_is_lost, cluster.on_running = False, lambda pod: None
+    cluster.delete(next(iter(cluster.pods)))
+    assert order("a kite").success
+
+
+def test_a_pod_of_another_image_is_replaced_and_not_waited_for(
+    cluster: Cluster, order: Order, settings: Settings, store: ObjectStore
+) -> None:
+    cluster.image_missing = True
+    cluster.fail("DELETE", *[500] * 60)
+    wrong = settings.model_copy(update={"gpu_image": "nowhere/worker:1"})
+    assert Ordered(cluster, wrong, store, shots("a kite"), IMPATIENT).failure is not None
+    assert cluster.only.document["status"]["phase"] == "Pending"
+    cluster.faults.clear()
+    cluster.image_missing = False
+    ordered = order("a kite")
+    assert ordered.success
+    assert ordered.heard("was made from another image or template")
+    assert [pod["spec"]["containers"][0]["image"] for pod in cluster.created] == [
+        "nowhere/worker:1",
+        settings.gpu_image,
+    ]
+
+
+def test_the_janitor_leaves_a_pod_that_a_run_takes_over_meanwhile(cluster: Cluster) -> None:
+    cluster.unschedulable = True
+    labels = {"app.kubernetes.io/component": "gpu-worker", "ettametta/job": "j", "dagster/run-id": "killed"}
+    spec = {"containers": [{"name": "worker", "image": "i"}]}
+    cluster.create({"metadata": {"name": "p", "labels": labels}, "spec": spec})
+    api = KubernetesApi(cluster.api, "default", QUICK)
+    found = find_pods(api, lambda run_id: run_id == "killed", utc_now())
+    api.patch("p", {"metadata": {"labels": {"dagster/run-id": "alive"}, "ownerReferences": []}})
+    assert remove_leaked(api, found) == []
+    assert list(cluster.pods) == ["p"]
+
+
 def test_a_removal_that_finds_nothing_does_not_hide_why_the_job_failed(
     cluster: Cluster, order: Order
 ) -> None:

@@ -2,14 +2,13 @@
 
 import hashlib
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
-import uvicorn
 from fastapi.testclient import TestClient
 
 from ettametta_pipelines.state.session import StateDatabase
@@ -19,6 +18,7 @@ from ettametta_pipelines.synthesis.render_node import jobs
 from ettametta_pipelines.synthesis.render_node.app import create_node
 from ettametta_pipelines.synthesis.render_node.retention import Limits, remove_old
 from ettametta_pipelines.synthesis.requests import ClipRequest, ClipResult
+from ettametta_pipelines_tests.servers import in_thread
 from ettametta_pipelines_tests.synthesis.node import wait_for
 
 SECRET = "a secret of the tests"
@@ -145,12 +145,8 @@ def test_a_parked_jobs_finished_clips_stay(bench: Bench) -> None:
 def test_a_taker_that_goes_away_in_the_middle_has_not_fetched_it(bench: Bench) -> None:
     bench.size = 32 << 20
     job = bench.made("order", "a kite")
-    server = uvicorn.Server(uvicorn.Config(bench.http.app, log_level="critical", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        wait_for(lambda: server.started)
-        with socket.create_connection(listener.getsockname()) as taker:
+    with in_thread(lambda _: bench.http.app, log_level="critical", lifespan="off") as server:
+        with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as taker:
             taker.sendall(
                 f"GET /jobs/{job.key.split('/')[-1][:-5]}/clips/{job.keyed()[0][0]} HTTP/1.1\r\nHost: node\r\n"
                 f"Authorization: Bearer {SECRET}\r\n\r\n".encode()
@@ -158,8 +154,6 @@ def test_a_taker_that_goes_away_in_the_middle_has_not_fetched_it(bench: Bench) -
             assert taker.recv(1000).startswith(b"HTTP/1.1 200")
             assert server.server_state.tasks
         wait_for(lambda: not server.server_state.tasks)
-        server.should_exit = True
-        thread.join()
     assert bench.sweep() == 0
 
 

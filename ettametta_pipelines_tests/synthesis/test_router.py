@@ -5,8 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import PermanentError
-from ettametta_pipelines.synthesis.planning import Desk, next_plan
+from ettametta_pipelines.settings import Settings, get_settings
+from ettametta_pipelines.state.budget import Purchase, claim, settle
+from ettametta_pipelines.state.session import StateDatabase
+from ettametta_pipelines.synthesis.planning import Desk, budget_of, next_plan, open_desk
 from ettametta_pipelines.synthesis.prices import ENGINES, Quote, load_engines, quote
 from ettametta_pipelines.synthesis.requests import ClipRequest
 from ettametta_pipelines.synthesis.router import AUTO, Limits, route
@@ -21,7 +25,14 @@ QUOTES = {
     else Quote(engine, "m", REQUEST, code="no_gpu", why_not="there is no GPU here")
     for engine, price in PRICES.items()
 }
-RICH = Limits(frozenset(ENGINES), "Empire", 5_000_000, 10_000_000, 0.5, 0)
+
+
+def each(microusd: int) -> dict[str, int]:
+    """The same left for every engine."""
+    return dict.fromkeys(ENGINES, microusd)
+
+
+RICH = Limits(frozenset(ENGINES), "Empire", each(5_000_000), 10_000_000, 0.5, 0)
 
 # case, wanted, limits changed, fallback, engine, instead of, code, in the words
 CASES = [
@@ -34,13 +45,17 @@ CASES = [
     ("a niche that loses money", AUTO, {"expected_microusd": -5}, True, "cinematic", "veo", "", "costs nothing"),
     ("the tier lacks it", AUTO, {"engines": frozenset({"siliconflow", "cinematic"})}, True, "siliconflow", "veo", "",
      "Empire does not hold it"),
-    ("the day is nearly spent", AUTO, {"left_microusd": 300_000}, True, "siliconflow", "veo", "", "left to spend"),
-    ("the day is overspent", AUTO, {"left_microusd": -1}, True, None, None, "over_daily_cap", "0.00 USD left"),
+    ("the day is nearly spent", AUTO, {"left_microusd": each(300_000)}, True, "siliconflow", "veo", "",
+     "left to spend"),
+    ("the live day is spent, the sandbox's is not", AUTO, {"left_microusd": each(5_000_000) | {"veo": 0}}, True,
+     "siliconflow", "veo", "", "0.00 USD left to spend"),
+    ("the day is overspent", AUTO, {"left_microusd": each(-1)}, True, None, None, "over_daily_cap", "0.00 USD left"),
     ("a person named it, margin or not", "veo", {"expected_microusd": None}, True, "veo", None, "", "costs 1.08 USD"),
     ("named, but the tier lacks it", "veo", {"engines": frozenset({"cinematic"})}, True, "cinematic", "veo", "", ""),
     ("named, and nothing else is wanted", "veo", {"engines": frozenset({"cinematic"})}, False, None, None,
      "tier_lacks_engine", "does not hold it"),
-    ("named, over the cap, and nothing else", "veo", {"left_microusd": 5}, False, None, None, "over_daily_cap", ""),
+    ("named, over the cap, and nothing else", "veo", {"left_microusd": each(5)}, False, None, None,
+     "over_daily_cap", ""),
     ("named without its machine", "ltx", {}, True, "cinematic", "ltx", "", "no GPU"),
     ("no fallback from the first", AUTO, {"expected_microusd": 1}, False, None, None, "margin_too_small", ""),
 ]  # fmt: skip
@@ -132,7 +147,9 @@ def test_an_engine_that_follows_a_failed_one_is_judged_by_the_margin_of_the_plan
     table = load_engines()
     models = {str(name): known.model for name, known in table.engines.items()}
     gpu = dict.fromkeys(("ltx", "wan"), "no GPU is configured")
-    desk = Desk(table, models, dict.fromkeys(models, "live"), gpu, frozenset(ENGINES), "Empire", 5_000_000)
+    desk = Desk(
+        table, models, dict.fromkeys(models, "live"), gpu, frozenset(ENGINES), "Empire", {"live": 5_000_000}
+    )
     row = {
         "engine": "veo", "instead_of": None, "next_engines": ["siliconflow", "ltx", "wan", "cinematic"],
         "wanted_json": json.dumps({"request": REQUEST.as_json(), "still": None, "expected_microusd": expected}),
@@ -140,3 +157,22 @@ def test_an_engine_that_follows_a_failed_one_is_judged_by_the_margin_of_the_plan
     follower = next_plan(row, "clip_failed", desk)
     assert follower is not None
     assert (follower["engine"], follower["instead_of"]) == (engine, "veo")
+
+
+def test_each_engine_is_paid_from_the_books_of_its_own_mode(
+    settings_env: Settings, database: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Veo of the sandbox beside a live SiliconFlow: play money of one buys nothing of the other."""
+    monkeypatch.setenv("SILICON_FLOW_API_KEY", "sk-live")
+    get_settings.cache_clear()
+    live = budget_of(get_settings(), database, "agency", "live")
+    bought = Purchase(4_900_000, "siliconflow", "m", "clip", "s")
+    settle(database, claim(database, live, bought, utc_now), 4_900_000)
+    desk = open_desk(get_settings(), database, "agency", clock=utc_now, gpu=None, expected={"n": 10_000_000})
+    assert desk.left == {"sandbox": 5_000_000, "live": 100_000, "local": 5_000_000}
+    named = desk.decide(REQUEST, "n", None, "siliconflow", fallback=False)
+    assert (named.chosen, named.code) == (None, "over_daily_cap")
+    chosen = desk.decide(REQUEST, "n", None, AUTO, fallback=True).chosen
+    assert chosen is not None
+    assert chosen.engine == "veo"
+    assert (desk.left["live"], desk.left["sandbox"] < 5_000_000) == (100_000, True)

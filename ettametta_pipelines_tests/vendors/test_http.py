@@ -156,6 +156,12 @@ def test_the_same_seed_waits_the_same() -> None:
 def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
     now = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
     assert retry_after_seconds("90", lambda: now) == 90.0
+    # What no clock can add is a month, or nothing.
+    month = 30 * 86_400.0
+    assert [retry_after_seconds(v, lambda: now) for v in ("1" * 400, "Sun, 22 Nov 9026 12:00:00 GMT")] == [
+        month
+    ] * 2
+    assert [retry_after_seconds(v, lambda: now) for v in ("inf", "nan", "1e300", "-5", "soon")] == [None] * 5
     assert retry_after_seconds("Sun, 22 Nov 2026 12:01:30 GMT", lambda: now) == 90.0
     assert retry_after_seconds("Sun, 22 Nov 2026 11:00:00 GMT", lambda: now) == 0.0
     assert retry_after_seconds("soon", lambda: now) is None

@@ -5,8 +5,6 @@ ledger of payouts, so the books are tried against the sandbox alone.
 """
 
 import json
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +21,7 @@ from ettametta_pipelines.gateway.webhook_sources import SOURCES
 from ettametta_pipelines.money import Money
 from ettametta_pipelines.settings import VendorEndpoint
 from ettametta_pipelines.vendors.stripe_billing import StripeBilling
+from ettametta_pipelines_tests.servers import Server
 
 KEY = "sk_test_of_a_test"
 # Its own command listens on every interface and keeps its objects in a file of the machine's /tmp.
@@ -37,22 +36,12 @@ web.run_app(server.app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", SERVE, str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            with socket.socket() as trying:
-                if trying.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert server.poll() is None, "localstripe ended as it started"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    class LocalStripe(Server):
+        def command(self) -> list[str]:
+            return [sys.executable, "-c", SERVE, str(self.port)]
+
+    with LocalStripe() as server:
+        yield f"http://127.0.0.1:{server.port}"
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def test_transactions_of_a_window_come_oldest_first_over_pages_each_once(shopify
 
 def test_decimal_strings_become_exact_cents(shopify: ShopifyClient) -> None:
     rows = list(shopify.balance_transactions(utc("2026-10-01"), utc("2026-10-08")))
+    assert rows
     for row in rows:
         assert row.net == row.amount - row.fee
         assert Money.parse(row.raw["amount"]["amount"], "USD") == row.amount

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from ettametta_pipelines.failures import (
     NeedsPersonError,
@@ -17,7 +18,7 @@ from ettametta_pipelines.failures import (
     TransientError,
 )
 from ettametta_pipelines.media.probe import require_probe
-from ettametta_pipelines.settings import Settings
+from ettametta_pipelines.settings import Settings, VendorEndpoint
 from ettametta_pipelines.synthesis.engines.remote import Delivery, RemoteEngine
 from ettametta_pipelines.synthesis.engines.siliconflow import SiliconFlowEngine
 from ettametta_pipelines.synthesis.engines.veo import VeoEngine
@@ -106,7 +107,7 @@ def test_a_clip_is_ordered_once_waited_for_and_fetched(
     delivery.fetch(tmp_path / "clip.mp4")
     probe = require_probe(tmp_path / "clip.mp4")
     assert (probe.width, probe.height, probe.frames) == (720, 1280, way.frames)
-    assert delivery.cost_microusd == way.cost
+    assert delivery.cost_of(probe.duration_s) == way.cost
     assert charges(sandbox, way) == 1
 
 
@@ -223,3 +224,77 @@ def test_addresses_that_lead_inside_are_not_followed(
     with pytest.raises(PipelineError) as caught:
         fetch_video(settings_env.endpoint("siliconflow"), url, tmp_path / "a.mp4", vendor="SiliconFlow")
     assert caught.value.code == "clip_file_refused"
+
+
+def _redirected(sandbox: SandboxUnderTest, way: str, times: int | None = 1) -> None:
+    headers = {"location": way}
+    sandbox.fault("gemini", path_regex="files/.*download", status=302, headers=headers, times=times)
+
+
+def test_a_finished_clip_behind_a_redirect_is_fetched(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    # To the very address again, which then answers.
+    _redirected(sandbox, "?alt=media")
+    delivery.fetch(tmp_path / "clip.mp4")
+    assert require_probe(tmp_path / "clip.mp4").frames == 96
+
+
+@pytest.mark.parametrize(
+    "way", ["http://127.0.0.1:1/a.mp4", "https://elsewhere.example.com/a.mp4", "file:///a"]
+)
+def test_a_redirect_to_a_strangers_host_is_not_followed(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path, way: str
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    _redirected(sandbox, way)
+    with pytest.raises(PermanentError) as caught:
+        delivery.fetch(tmp_path / "clip.mp4")
+    assert caught.value.code == "clip_file_refused"
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_redirects_without_end_are_given_up(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    _redirected(sandbox, "?alt=media", times=None)
+    with pytest.raises(PermanentError) as caught:
+        delivery.fetch(tmp_path / "clip.mp4")
+    assert caught.value.code == "clip_file_refused"
+
+
+def test_a_key_that_is_refused_when_the_clip_is_fetched_does_not_lose_the_clip(
+    settings_env: Settings, sandbox: SandboxUnderTest, tmp_path: Path
+) -> None:
+    engine = _google("gemini", "gemini-omni-1.2-flash")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    sandbox.fault("gemini", path_regex="files/.*download", status=403)
+    with pytest.raises(NeedsPersonError):
+        delivery.fetch(tmp_path / "clip.mp4")
+
+
+def test_seconds_are_paid_for_as_they_were_delivered(settings_env: Settings) -> None:
+    engine = _google("vertex", "veo-3.1-fast-generate-001")(settings_env)
+    delivery = finished(engine, engine.submit(REQUEST, None))
+    assert (delivery.cost_of(4.04), delivery.cost_of(8.0)) == (400_000, 800_000)
+
+
+def test_a_machine_without_credentials_is_a_persons_matter_and_orders_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    endpoint = VendorEndpoint(
+        "vertex", "live", "https://us-central1-aiplatform.googleapis.com/", "test",
+        secrets={"vertex_project": SecretStr("p")},
+    )  # fmt: skip
+    model = "veo-3.1-fast-generate-001"
+    terms = load_engines().engines["veo"].models[model]
+    engine = VeoEngine(GoogleVideoClient(endpoint, model, "vertex"), terms, poll_s=0)
+    with pytest.raises(NeedsPersonError) as caught:
+        engine.submit(REQUEST, None)
+    assert caught.value.code == "vertex_credentials_missing"

@@ -15,11 +15,12 @@ from ettametta_pipelines.synthesis.requests import ClipRequest
 class Delivery:
     """A clip that waits at the vendor: how to fetch it to a path, and what the answer says of it.
 
-    `cost_microusd` is reckoned from the answer, None where it tells nothing to reckon from.
+    `cost_of` gives what it cost, in millionths of a US dollar, for the seconds of video that were delivered; an answer
+    that tells what was used is reckoned by that instead.
     """
 
     fetch: Callable[[Path], None]
-    cost_microusd: int | None
+    cost_of: Callable[[float], int]
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

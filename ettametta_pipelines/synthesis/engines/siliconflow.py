@@ -45,7 +45,7 @@ class SiliconFlowEngine:
         if state.inference_s is not None:
             facts["inference_s"] = f"{state.inference_s:g}"
         cost = self._terms.price(f"{request.width}x{request.height}", request.seconds)
-        return Delivery(lambda path: self._fetch(operation_id, state, path), cost, facts)
+        return Delivery(lambda path: self._fetch(operation_id, state, path), lambda _: cost, facts)
 
     def _fetch(self, operation_id: str, state: VideoState, path: Path) -> None:
         """Addresses live an hour; a fresh one is asked for once, for as long as the vendor keeps the file."""

@@ -36,10 +36,13 @@ class VeoEngine:
         found = self.client.look(operation_id)
         if found is None:
             return None
-        # What is paid for is seconds of video, or tokens where the model counts those.
-        cost = self._terms.price(f"{request.width}x{request.height}", request.seconds)
-        facts = {"backend": self.client.backend, "reckoned_by": "seconds at list price"}
+        fetch = partial(self.client.download, found)
+        facts: dict[str, str] = {"backend": self.client.backend}
         if found.output_tokens is not None and self._terms.output_mtok is not None:
             cost = -(-found.output_tokens * self._terms.output_mtok // 1_000_000)
             facts |= {"output_tokens": str(found.output_tokens), "reckoned_by": "tokens of the answer"}
-        return Delivery(partial(self.client.download, found), cost, facts)
+            return Delivery(fetch, lambda _: cost, facts)
+        # Whole seconds of video are sold; a clip is a frame longer or shorter.
+        size = f"{request.width}x{request.height}"
+        facts |= {"reckoned_by": "seconds at list price"}
+        return Delivery(fetch, lambda seconds: self._terms.price(size, round(seconds)), facts)

@@ -20,7 +20,7 @@ from ettametta_pipelines.failures import FailureKind, PipelineError
 from ettametta_pipelines.state.models import RenderJob
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import ObjectStore
-from ettametta_pipelines.synthesis.job import ClipJob, bad_job, collect, outcome_as_json
+from ettametta_pipelines.synthesis.job import ClipJob, JobReport, bad_job, collect, outcome_as_json
 from ettametta_pipelines.synthesis.render_node import jobs
 from ettametta_pipelines.synthesis.render_node.handing_out import HandedOut
 from ettametta_pipelines.synthesis.render_node.retention import REMOVED, removed
@@ -58,7 +58,7 @@ def create_node(
     def _accepted(key: str, job: ClipJob) -> dict[str, Any]:
         _check_stills(store, job)
         row = jobs.accept(db, key, job)
-        if row.state == "done" and removed(store, job):
+        if row.state == "done" and (removed(store, job) or JobReport.read(store, job.job_id).failures):
             row = _known(jobs.make_again(db, row.id))
         if row.state == "queued" and row.sent_at is None:
             announce(row.id)

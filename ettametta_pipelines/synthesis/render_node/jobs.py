@@ -1,6 +1,7 @@
 """The ledger of a render node's jobs: accepted once, claimed by one worker, run again once when that is lost.
 
-    queued -> running -> done        and to the queue again when its clips were removed since and it is ordered anew
+    queued -> running -> done        and to the queue again when it is ordered anew and a clip is missing: it was
+                                     removed since, or its shot had failed
        ^         |-----> parked      the input's fault, or lost twice: waits for somebody to ask again
        '---------'                   the worker stopped, or was lost for the first time
 
@@ -63,7 +64,7 @@ def ask_again(db: StateDatabase, job_id: str) -> RenderJob | None:
 
 
 def make_again(db: StateDatabase, job_id: str) -> RenderJob | None:
-    """A done job whose clips were removed goes to the queue once more; any other stays as it is."""
+    """A done job goes to the queue once more, for what is missing of it; any other stays as it is."""
     with db.session() as session:
         session.execute(sa.delete(RenderFetch).where(RenderFetch.job_id == job_id))
         session.execute(
@@ -169,10 +170,20 @@ LOST = {
 }
 
 
-def take_back_lost(db: StateDatabase) -> int:
-    """Jobs whose worker was not heard of in time: run again once, then parked. How many there were."""
+def holders(db: StateDatabase) -> Sequence[str]:
+    """Who is said to be at work."""
+    with db.session(write=False) as session:
+        query = sa.select(RenderJob.holder).where(RenderJob.state == "running").distinct()
+        return [holder for holder in session.scalars(query) if holder]
+
+
+def take_back_lost(db: StateDatabase, *, gone: Sequence[str] = ()) -> int:
+    """Jobs whose worker was not heard of in time or is known to be gone: run again once, then parked. How many."""
     with db.session() as session:
-        lost = sa.update(RenderJob).where(RenderJob.state == "running", RenderJob.lease_until < DatabaseNow())
+        lost = sa.update(RenderJob).where(
+            RenderJob.state == "running",
+            sa.or_(RenderJob.lease_until < DatabaseNow(), RenderJob.holder.in_(gone)),
+        )
         parked = session.execute(
             lost.where(RenderJob.losses >= MAX_LOSSES)
             .values(**_ended("parked"), error=LOST)

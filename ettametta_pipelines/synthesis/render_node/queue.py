@@ -10,6 +10,8 @@ import threading
 from typing import Any
 
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.synthesis.render_node.work import Bench
@@ -18,6 +20,8 @@ QUEUE = "ettametta-clips"
 TASK = "make_clips"
 # Longer than any job: what a lost worker left is found by its lease, not by this.
 VISIBILITY_S = 24 * 3600
+# A Redis that takes connections and answers nothing counts as away after this.
+SILENCE_S = 10
 
 
 def celery_app(redis_url: str) -> Celery:
@@ -37,7 +41,11 @@ def celery_app(redis_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=2,
-        broker_transport_options={"visibility_timeout": VISIBILITY_S, "socket_connect_timeout": 2},
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_S,
+            "socket_connect_timeout": 2,
+            "socket_timeout": SILENCE_S,
+        },
     )
     return app
 
@@ -51,7 +59,11 @@ def queue_length(app: Celery) -> int:
     """Messages that no worker has. Raises kombu's OperationalError when Redis is away."""
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=2)
-        return int(connection.default_channel.client.llen(QUEUE))
+        try:
+            return int(connection.default_channel.client.llen(QUEUE))
+        except RedisError as error:
+            # Gone since, or still loading: its own client's words, which kombu does not translate.
+            raise OperationalError(str(error)) from error
 
 
 def run_worker(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from ettametta_pipelines.synthesis.render_node import jobs, notices
 from ettametta_pipelines.synthesis.render_node.app import create_node
 from ettametta_pipelines.synthesis.render_node.queue import celery_app, queue_length, send_job
 from ettametta_pipelines.synthesis.render_node.retention import Limits, remove_old
-from ettametta_pipelines.synthesis.render_node.work import node_store
+from ettametta_pipelines.synthesis.render_node.work import is_alive, node_store
 from ettametta_pipelines.vendors.http import is_loopback
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Housekeeping:
 
     def tick(self) -> None:
         self._keep_workers()
-        jobs.take_back_lost(self._db)
+        jobs.take_back_lost(self._db, gone=[one for one in jobs.holders(self._db) if not is_alive(one)])
         self._feed_queue()
         if self._client is not None and self._settings.render_node_secret is not None:
             secret = self._settings.render_node_secret.get_secret_value()
@@ -160,4 +160,7 @@ def _keep_house(keeping: Housekeeping, stopped: threading.Event, every_s: float)
             keeping.tick()
         except PipelineError as error:
             log.warning("%s", error)
+        except Exception:
+            # Without it no job is fed, taken back or told of any more, and nobody would notice.
+            log.exception("the housekeeping failed and is tried again")
         stopped.wait(every_s)

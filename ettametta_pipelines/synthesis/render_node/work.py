@@ -25,6 +25,25 @@ BEAT_S = 5.0
 TAIL_CHARS = 500
 
 
+def this_holder() -> str:
+    """What this process is called in the ledger."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_alive(holder: str) -> bool:
+    """Whether a holder may still be at work: one of another machine may, one of this machine if it runs."""
+    host, _, pid = holder.rpartition(":")
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class _Stopped(Exception):
     """The worker was told to stop, or its job was taken away."""
 
@@ -46,7 +65,7 @@ class Bench:
     db: StateDatabase
     store: ObjectStore
     gpu: ServingWorker
-    holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    holder: str = field(default_factory=this_holder)
     lease_s: float = LEASE_S
     beat_s: float = BEAT_S
     _stop: threading.Event = field(default_factory=threading.Event)

@@ -99,19 +99,25 @@ def test_a_dagster_run_hears_of_every_step_and_gets_clips_that_play_the_same_one
 
 
 @pytest.mark.parametrize("model", [LTX, WAN])
-def test_a_clip_begins_at_its_picture_and_a_picture_that_is_missing_fails_alone(
+def test_a_clip_begins_at_its_picture_and_a_picture_that_is_missing_or_none_fails_alone(
     settings: Settings, store: ObjectStore, gpu_python: Path, tmp_path: Path, model: str
 ) -> None:
     Image.fromarray(np.full((64, 64, 3), 128, dtype=np.uint8)).save(tmp_path / "still.png")
     store.put_file("stills/grey.png", tmp_path / "still.png")
+    store.put("stills/words.png", b"no picture at all")
     requests = [
-        *shots(1, image_key="stills/grey.png", image_sha256="a" * 64),
         *shots(1, image_key="stills/none.png", image_sha256="b" * 64),
+        *shots(1, image_key="stills/words.png", image_sha256="c" * 64),
+        *shots(1, image_key="stills/grey.png", image_sha256="a" * 64),
     ]
-    made, failed = LocalSubprocessRunner(settings, store, gpu_python).run("stills", "gpu", model, requests)
+    missing, broken, made = LocalSubprocessRunner(settings, store, gpu_python).run(
+        "stills", "gpu", model, requests
+    )
     assert isinstance(made, ClipResult)
-    assert isinstance(failed, ClipFailure)
-    assert failed.code == "still_missing"
+    assert isinstance(missing, ClipFailure)
+    assert missing.code == "still_missing"
+    assert isinstance(broken, ClipFailure)
+    assert (broken.code, broken.kind) == ("still_unreadable", FailureKind.PERMANENT)
 
 
 def test_a_shot_without_room_fails_alone_and_one_too_long_as_well(
@@ -128,6 +134,24 @@ def test_a_shot_without_room_fails_alone_and_one_too_long_as_well(
     assert (second.code, second.kind) == ("gpu_out_of_memory", FailureKind.PERMANENT)
     assert isinstance(fourth, ClipFailure)
     assert fourth.code == "clip_too_long"
+
+
+def test_a_shot_of_no_numbers_a_black_one_and_one_the_disk_has_no_room_for_fail_alone(
+    gpu_python: Path, store: ObjectStore
+) -> None:
+    job = make_job("trouble", "gpu", LTX, shots(5))
+    worker = start(gpu_python, store, job, "trouble")
+    _, trouble = worker.communicate(timeout=300)
+    assert worker.returncode == Exit.DONE, trouble
+    first, nan, black, no_room, last = collect(store, job)
+    assert isinstance(first, ClipResult)
+    assert isinstance(last, ClipResult)
+    failed = [(one.code, one.kind) for one in (nan, black, no_room) if isinstance(one, ClipFailure)]
+    assert failed == [
+        ("clip_spoilt", FailureKind.PERMANENT),
+        ("clip_spoilt", FailureKind.PERMANENT),
+        ("clip_not_written", FailureKind.TRANSIENT),
+    ]
 
 
 def test_told_to_stop_it_finishes_its_shot_while_the_one_before_is_stored_and_the_next_makes_the_rest(

@@ -2,7 +2,8 @@
 
 `python worker_with_accidents.py ACCIDENT --job FILE`: `count` prints how often the model itself was called, `memory`
 lets the second shot find no memory, `slow` makes every step take a quarter of a second, `encoder` lets the text encoder
-find no memory the second time it comes back, `host` has the machine short of memory.
+find no memory the second time it comes back, `host` has the machine short of memory, `trouble` spoils the second shot's
+numbers, paints the third black and has the disk full for the fourth.
 """
 
 import sys
@@ -14,7 +15,7 @@ from diffusers import LTX2VideoTransformer3DModel, WanTransformer3DModel
 
 from ettametta_pipelines.synthesis import diffusion, resident, worker
 
-calls = {"forwards": 0, "shots": 0, "encoders": 0}
+calls = {"forwards": 0, "shots": 0, "encoders": 0, "encoded": 0}
 
 
 def counted(model: Any) -> None:
@@ -24,7 +25,10 @@ def counted(model: Any) -> None:
         calls["forwards"] += 1
         if sys.argv[1] == "slow":
             time.sleep(0.25)
-        return plain(self, *args, **kwargs)
+        made = plain(self, *args, **kwargs)
+        if sys.argv[1] == "trouble" and calls["shots"] == 2:
+            return tuple(part * float("nan") for part in made)
+        return made
 
     model.forward = forward
 
@@ -49,6 +53,26 @@ def coming_back(plain: Any) -> Any:
     return have_encoder
 
 
+def darkened(plain: Any) -> Any:
+    def as_bytes(video: Any) -> Any:
+        return plain(video) * (calls["shots"] != 3)
+
+    return as_bytes
+
+
+def on_a_full_disk(plain: Any) -> Any:
+    def encode(path: Any, frames: Any, *rest: Any) -> None:
+        calls["encoded"] += 1
+        if calls["encoded"] == 2:
+            raise OSError(28, "No space left on device")
+        plain(path, frames, *rest)
+
+    return encode
+
+
+if sys.argv[1] == "trouble":
+    diffusion._as_bytes = darkened(diffusion._as_bytes)
+    worker.encode_clip = on_a_full_disk(worker.encode_clip)  # type: ignore[attr-defined]
 for model in (LTX2VideoTransformer3DModel, WanTransformer3DModel):
     counted(model)
 diffusion.Painter.paint = painted(diffusion.Painter.paint)  # type: ignore[method-assign]
