@@ -15,6 +15,7 @@ from ettametta_pipelines.automation.alert_looks import (
     Desk,
     failed_checks,
     failed_runs,
+    held_pools,
     stale_assets,
     stuck_runs,
 )
@@ -336,3 +337,19 @@ def test_a_run_started_by_hand_is_named_by_its_video(instance: dg.DagsterInstanc
         "acme",
         False,
     )
+
+
+def test_a_pool_held_by_a_run_that_is_over_is_told_of_once_it_should_be_free(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    storage = instance.event_log_storage
+    for pool in ("publish_youtube", "renders"):
+        storage.set_concurrency_slots(pool, 1)
+    over = run(instance, "v0")
+    storage.claim_concurrency_slot("renders", over, "clip")
+    assert held_pools(desk(instance, settings)) == []
+    (finding,) = held_pools(desk(instance, settings, later=timedelta(hours=3)))
+    (struck,) = finding.open
+    assert struck.what == "pool renders"
+    assert over in struck.subject
+    assert finding.remedy
