@@ -10,7 +10,7 @@ RUN python3 -m venv /opt/venv
 # The packages are a layer of their own, which only another version of one changes: the project itself is left out.
 COPY setup.py constraints.txt ./
 RUN mkdir ettametta_pipelines && touch ettametta_pipelines/__init__.py \
- && /opt/venv/bin/python -m pip install --quiet --constraint constraints.txt . \
+ && /opt/venv/bin/python -m pip install --quiet --constraint constraints.txt '.[tracing]' \
  && rm -r /opt/venv/lib/python3*/site-packages/ettametta_pipelines
 
 FROM ${BASE}

@@ -2,6 +2,13 @@
 
 from setuptools import find_packages, setup
 
+TRACING = [
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry-instrumentation-httpx",
+    "opentelemetry-instrumentation-sqlalchemy",
+    "opentelemetry-sdk",
+]
+
 setup(
     name="ettametta_pipelines",
     version="0.1.0",
@@ -91,7 +98,10 @@ setup(
             "transformers",
             "tzdata",
         ],
+        # Traces of the gateway and the render node: see docs/monitoring.md.
+        "tracing": TRACING,
         "dev": [
+            *TRACING,
             "aiosmtpd",
             "boto3-stubs[s3]",
             "hypothesis",

@@ -32,7 +32,8 @@ class Rule:
     says: str
 
 
-BAD = 'status=~"5.."'
+# What /watchz says with 503 is an answer, and DaemonSilent tells of it.
+BAD = 'status=~"5..",route!="/watchz"'
 RULES = {
     "gateway": (
         Rule("GatewayErrors",

@@ -12,6 +12,7 @@ import argparse
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -281,7 +282,7 @@ class Play:
                 api.terminate()
                 api.wait()
                 for pod in self.pods:
-                    self.podman("pod", "rm", "--force", "--time=10", pod, check=False)
+                    self.podman.remove(pod)
                 subprocess.run(["ip", "netns", "delete", self.network], check=True)
 
 
@@ -366,10 +367,12 @@ def main() -> int:
             return 1
         return 0
     images = Path(os.environ.get("IMAGES_DIR", ROOT / ".ettametta/images")).resolve()
-    with tempfile.TemporaryDirectory(prefix="ettametta-play-") as directory:
-        play = Play(images, Path(directory))
-        with play.around(keep=asked.keep):
-            perform(play)
+    directory = Path(tempfile.mkdtemp(prefix="ettametta-play-"))
+    play = Play(images, directory)
+    with play.around(keep=asked.keep):
+        perform(play)
+    if not asked.keep:
+        shutil.rmtree(directory)
     tell(f"{play.failed} did not hold." if play.failed else "All of it held.")
     return int(play.failed > 0)
 

@@ -16,6 +16,8 @@ from typing import Any
 
 JOB = re.compile(r"/apis/batch/v1/namespaces/(?P<namespace>[^/]+)/jobs(?:/(?P<name>[^/?]+))?")
 Document = dict[str, Any]
+# Between a pod's name and its volume's.
+OWN = "-own-"
 
 
 def pod_of(name: str, template: Document, *, namespace: str, forever: bool) -> Document:
@@ -26,10 +28,16 @@ def pod_of(name: str, template: Document, *, namespace: str, forever: bool) -> D
     spec = json.loads(json.dumps(template["spec"]))
     for unknown in ("topologySpreadConstraints", "serviceAccountName", "priorityClassName"):
         spec.pop(unknown, None)
+    renamed: dict[str, str] = {}
     for volume in spec["volumes"]:
+        if "emptyDir" in volume:
+            # To podman it is a volume of that name, which every pod would share and the next one find again.
+            renamed[volume["name"]] = volume["name"] = f"{name}{OWN}{volume['name']}"
         # podman mounts no secret as files: see play_overlay.py.
         if secret := volume.pop("secret", None):
             volume["configMap"] = {"name": f"{secret['secretName']}-secret"}
+    for mount in (mount for container in spec["containers"] for mount in container.get("volumeMounts", [])):
+        mount["name"] = renamed.get(mount["name"], mount["name"])
     spec["restartPolicy"] = "Always" if forever else "Never"
     known = {"metadata.namespace": namespace, "metadata.name": name, "metadata.uid": f"uid-of-{name}"}
     for container in spec["containers"]:
@@ -63,6 +71,13 @@ class Podman:
         path.write_text("\n---\n".join(json.dumps(document) for document in (*config_maps, pod)))
         path.chmod(0o600)
         self("kube", "play", "--quiet", f"--network={'host' if self.network else 'none'}", str(path))
+
+    def remove(self, pod: str, *, patience_s: int = 10) -> None:
+        """The pod and what it kept for itself."""
+        self("pod", "rm", "--force", f"--time={patience_s}", pod, check=False)
+        for volume in self("volume", "ls", "--format={{.Name}}").splitlines():
+            if volume.startswith(f"{pod}{OWN}"):
+                self("volume", "rm", volume, check=False)
 
     def log(self, pod: str, lines: int = 40) -> str:
         """The last words of a pod's container, of both streams."""
@@ -111,7 +126,7 @@ class Cluster:
 
     def delete(self, name: str) -> bool:
         if name in self.jobs:
-            self.podman("pod", "rm", "--force", "--time=60", name, check=False)
+            self.podman.remove(name, patience_s=60)
         return self.jobs.pop(name, None) is not None
 
 

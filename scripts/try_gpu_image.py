@@ -72,7 +72,7 @@ def main() -> int:
             said = podman.log(NAME)
             made = collect(store, job)
         finally:
-            podman("pod", "rm", "--force", NAME, check=False)
+            podman.remove(NAME)
         if state.get("ExitCode") != 0 or not isinstance(made[0], ClipResult):
             sys.stdout.write(f"NOT  the worker made no clip: {json.dumps(state)}\n{said}\n")
             return 1

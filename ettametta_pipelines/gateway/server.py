@@ -16,7 +16,9 @@ def serve_gateway(settings: Settings, host: str, port: int) -> None:
 
     from ettametta_pipelines.gateway.app import create_gateway
     from ettametta_pipelines.gateway.limits import log_requests
+    from ettametta_pipelines.tracing import start_tracing
 
+    start_tracing("ettametta-gateway")
     with closing(listen_on(host, port, service="gateway", variable="ETTAMETTA_GATEWAY_PORT")) as listener:
         # Behind PRODUCTION_DOMAIN that is the address; else the loopback one, with the port that was taken.
         local = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -345,7 +345,7 @@ class TakeIn:
             columns["title"] = said.title if said else None
             return _Read(look, columns | self._captions_columns(look, said))
         except PipelineError as error:
-            return error
+            return None if store.is_local and error.code == "object_replaced" else error
 
     def _captions_columns(self, look: _Look, said: Sidecar | None) -> dict[str, Any]:
         named = f"{look.info.key.rpartition('/')[0]}/{said.captions}" if said and said.captions else None

@@ -19,7 +19,7 @@ from ettametta_pipelines.storage.addressing import UNFINISHED, ObjectInfo
 from ettametta_pipelines.storage.object_errors import exists, link_failure, os_errors, os_failure
 
 # `create` holds a new file by two names until its folder is synced.
-CREATING_S = 5.0
+CREATING_S = 60.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 

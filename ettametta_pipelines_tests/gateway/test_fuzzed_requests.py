@@ -28,6 +28,7 @@ from ettametta_pipelines.webhook_effects import apply_inbox
 from ettametta_pipelines_tests.fuzz import misfitting, spoilt, tried
 from ettametta_pipelines_tests.gateway.conftest import URL
 from ettametta_pipelines_tests.gateway.signing import RENDER_NODE, by_render_node, by_shopify, by_stripe, mac
+from ettametta_pipelines_tests.gateway.test_watch import look
 
 pytestmark = pytest.mark.fuzz
 
@@ -145,6 +146,8 @@ def test_requests_made_from_the_schema_get_declared_answers(app: FastAPI) -> Non
     document = app.openapi()
     schema = schemathesis.openapi.from_dict(document)
     schema.app = app
+    # While nobody looks, /watchz answers 503 on purpose.
+    look(open_state(get_settings()), get_settings(), utc_now())
 
     for operation in schema.get_all_operations():
 

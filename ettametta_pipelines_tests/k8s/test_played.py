@@ -67,9 +67,24 @@ def test_a_played_pod_keeps_what_the_kernel_enforces(played: ModuleType) -> None
         kubernetes_validate.validate(pod, "1.37", strict=True)
         assert pod["spec"]["securityContext"] == template["spec"]["securityContext"]
         for made, wanted in zip(pod["spec"]["containers"], template["spec"]["containers"], strict=True):
-            for name in ("securityContext", "resources", "volumeMounts", "image"):
+            for name in ("securityContext", "resources", "image"):
                 assert made.get(name) == wanted.get(name)
+            paths = [mount["mountPath"] for mount in made["volumeMounts"]]
+            assert paths == [mount["mountPath"] for mount in wanted["volumeMounts"]]
             assert not any("fieldRef" in row.get("valueFrom", {}) for row in made.get("env", []))
+
+
+def test_scratch_is_a_pods_own(played: ModuleType) -> None:
+    # podman made one volume `scratch` of all of them once: Postgres' password lay in every pod's /tmp.
+    names = [
+        volume["name"]
+        for deployment in of_kind(render("dev"), "Deployment")
+        for volume in played.pod_of(
+            deployment["metadata"]["name"], deployment["spec"]["template"], namespace="x", forever=True
+        )["spec"]["volumes"]
+        if "emptyDir" in volume
+    ]
+    assert len(names) == len(set(names)) > 10
 
 
 def test_the_launchers_job_becomes_a_pod_and_its_end_the_jobs(jobs: client.BatchV1Api, podman: Path) -> None:

@@ -81,7 +81,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Exposed:
         settings = get_settings()
         found = Exposed()
         with TestClient(create_gateway(settings), raise_server_exceptions=False) as gateway:
-            for path in ("/livez", "/readyz", "/media/none.mp4", "/go/abcdefgh"):
+            for path in ("/livez", "/readyz", "/watchz", "/media/none.mp4", "/go/abcdefgh"):
                 gateway.get(path)
             gateway.post("/webhooks/stripe", content=b"x")
             gateway.post("/postbacks/none", content=b"x")

@@ -26,6 +26,7 @@ from ettametta_pipelines.synthesis.render_node.app import create_node
 from ettametta_pipelines.synthesis.render_node.queue import celery_app, queue_length, send_job
 from ettametta_pipelines.synthesis.render_node.retention import Limits, remove_old
 from ettametta_pipelines.synthesis.render_node.work import is_alive, node_store
+from ettametta_pipelines.tracing import start_tracing
 from ettametta_pipelines.vendors.http import is_loopback
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ def serve_render_node(settings: Settings, host: str, port: int) -> None:
             code="render_node_secret_missing",
             remedy="Set RENDER_NODE_SECRET to the same long random text on the node and on those who order from it.",
         )
+    start_tracing("ettametta-render-node")
     with closing(
         listen_on(host, port, service="render node", variable="ETTAMETTA_RENDER_NODE_PORT")
     ) as listener:
