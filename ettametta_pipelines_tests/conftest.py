@@ -18,13 +18,15 @@ from ettametta_pipelines_tests.databases import (  # noqa: F401 (fixtures of the
     open_database,
     postgres,
 )
+from ettametta_pipelines_tests.fuzz import FUZZ_EXAMPLES
 
 if TYPE_CHECKING:
     from ettametta_pipelines.sandbox.server import SandboxServer
 
 
-# A busy machine is slow now and then; how long one example takes says nothing about what is tested.
-hypothesis.settings.register_profile("suite", deadline=None)
+# A busy machine is slow now and then; how long one example takes says nothing about what is tested. The same examples
+# each time, unless `make fuzz` asks for others.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=not FUZZ_EXAMPLES)
 hypothesis.settings.load_profile("suite")
 
 

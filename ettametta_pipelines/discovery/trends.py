@@ -104,11 +104,15 @@ def deduplicate(rows: Sequence[Row]) -> list[Row]:
         if seen is None:
             best[_key(row)] = dict(row)
             continue
-        newer = max(
-            seen, row, key=lambda row: (row["observed_at"], -1 if row["views"] is None else row["views"])
-        )
+        newer = max(seen, row, key=_recency)
         best[_key(row)] = dict(newer) | {"found_by": sorted({*seen["found_by"], *row["found_by"]})}
     return list(best.values())
+
+
+def _recency(row: Row) -> tuple[Any, ...]:
+    """When it was seen and how large it was by then; of equals one that does not depend on the order of the rows."""
+    told = sorted((name, str(value)) for name, value in row.items() if name != "found_by")
+    return row["observed_at"], -1 if row["views"] is None else row["views"], told
 
 
 def _put_in_order(rows: list[Row]) -> None:

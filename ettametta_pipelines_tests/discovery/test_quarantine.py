@@ -67,6 +67,15 @@ def test_every_row_is_ranked_or_stands_aside_and_keeps_its_own_figures(
         assert {line.count(" | ") for line in lines if "---" not in line} <= {lines[0].count(" | ")}
 
 
+def test_of_two_sightings_at_one_instant_the_same_counts_whichever_came_first() -> None:
+    today, never = (
+        raw("v0", views=5, published_at=NOW),
+        raw("v0", views=5, published_at=NOW + timedelta(days=9)),
+    )
+    there, back = (rank_trends(pair) for pair in ([today, never], [never, today]))
+    assert (there.rows, there.excluded) == (back.rows, back.excluded)
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
