@@ -59,7 +59,7 @@ gather_project() {
   mkdir -p "$storage/source/ettametta_pipelines"
   touch "$storage/source/ettametta_pipelines/__init__.py"
   cp setup.py "$storage/source"
-  gather --constraint constraints.txt "$storage/source" setuptools wheel async-timeout==5.0.1
+  gather --constraint constraints.txt "$storage/source[tracing]" setuptools wheel async-timeout==5.0.1
   rm -f "$storage"/wheels/ettametta_pipelines-*
 }
 mkdir -p "$storage/wheels"
