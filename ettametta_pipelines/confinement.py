@@ -189,11 +189,14 @@ def _resident_peak(pid: int) -> int:
 
 
 def _peak_memory(usage: resource.struct_rusage, seen_bytes: int) -> int:
-    """The kernel counts what the child's own parent held when it was started: only what exceeds that is the child's."""
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
+    """Linux counts what the child's own parent held when it was started: only what exceeds that is the child's.
+
+    Of one that ended before it was looked at nothing is known then, which is 0.
+    """
+    if sys.platform == "darwin":
+        return usage.ru_maxrss
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage.ru_maxrss * unit if usage.ru_maxrss > ours or not seen_bytes else seen_bytes
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else seen_bytes
 
 
 def _reap(child: "subprocess.Popen[bytes]", deadline: float) -> tuple[int, resource.struct_rusage, bool]:

@@ -150,3 +150,14 @@ def test_the_environment_of_a_confined_child_is_empty(
     # Python itself sets LC_CTYPE where no locale is given.
     assert int(count) <= 1
     assert b"canary" not in ended.stdout
+
+
+def test_a_child_that_was_gone_before_it_was_looked_at_is_not_said_to_hold_what_its_parent_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = bytearray(200 << 20)
+    monkeypatch.setattr(confinement, "_resident_peak", lambda pid: 0)
+    limits = Limits(wall_s=60, cpu_s=10, memory_bytes=1 << 30, file_bytes=0)
+    ended = run_confined(Path("/bin/true"), [], limits=limits, workdir=tmp_path)
+    assert (ended.returncode, ended.peak_memory_bytes) == (0, 0)
+    del held

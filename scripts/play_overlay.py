@@ -281,7 +281,9 @@ class Play:
             else:
                 api.terminate()
                 api.wait()
-                for pod in self.pods:
+                # Schedules and sensors may have had runs of their own.
+                runs = self.podman("pod", "ps", "--filter=name=dagster-run", "--format={{.Name}}").split()
+                for pod in {*self.pods, *runs}:
                     self.podman.remove(pod)
                 subprocess.run(["ip", "netns", "delete", self.network], check=True)
 

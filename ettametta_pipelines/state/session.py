@@ -228,8 +228,8 @@ def _sqlite_engine(url: str) -> sa.Engine:
 def _postgres_engine(url: str, pool: int, overflow: int) -> sa.Engine:
     """An engine that waits for its database as seldom as can be: it may be 20 ms away.
 
-    A transaction begins together with its first statement, one that only reads ends together with it, and whether a
-    connection still stands is mostly seen without asking. A test counts the trips of every route.
+    A transaction and its limits begin in one trip, one that only reads is one trip as a whole, and whether a connection
+    still stands is mostly seen without asking. A test counts the trips of every route.
     """
     # A transaction pooler in between (PgBouncer) hands every transaction another server connection, where statements
     # prepared on the last one do not exist.
@@ -239,7 +239,7 @@ def _postgres_engine(url: str, pool: int, overflow: int) -> sa.Engine:
             "prepare_threshold": None,
             "connect_timeout": 10,
             "application_name": "ettametta",
-            # Or psycopg would send BEGIN, and wait for it. It is ours to send: see `_begin_with`.
+            # Or psycopg would send BEGIN alone, and wait for it. It is ours to send: see `_begin_with`.
             "autocommit": True,
             **LINE_PATIENCE,
         },
@@ -263,7 +263,7 @@ def _postgres_engine(url: str, pool: int, overflow: int) -> sa.Engine:
 
 
 def _begin_with(cursor: Any, statement: str | None, parameters: Any, context: Any) -> bool:
-    """The first statement of a transaction, with what begins it: sent together, and waited for once.
+    """Begin the transaction of a first statement; one that reads is sent with all of its own and waited for once.
 
     True where the statement was executed. Every way SQLAlchemy has to a cursor leads here, so that none is outside of
     a transaction.
@@ -274,16 +274,21 @@ def _begin_with(cursor: Any, statement: str | None, parameters: Any, context: An
     if connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         return False
     options = context.execution_options
+    begin = [options.get(BEGIN_OPTION, "BEGIN")]
+    if not options.get(WITHOUT_HASTE):
+        limits = (f"set_config('{name}', '{ms}', true)" for name, ms in POSTGRES_PATIENCE.items())
+        begin.append(f"SELECT {', '.join(limits)}")
+    if not options.get(APART) or statement is None:
+        # Not pipelined: psycopg ends a pipeline with a Flush, after which the server no longer counts how long a
+        # transaction is idle, and one that holds locks and says nothing would never be ended.
+        connection.execute("; ".join(begin))
+        return False
     with connection.pipeline():
-        connection.execute(options.get(BEGIN_OPTION, "BEGIN"))
-        if not options.get(WITHOUT_HASTE):
-            limits = (f"set_config('{name}', '{ms}', true)" for name, ms in POSTGRES_PATIENCE.items())
-            connection.execute(f"SELECT {', '.join(limits)}")
-        if statement is not None:
-            cursor.execute(statement, parameters)
-            if options.get(APART):
-                connection.execute("COMMIT")
-    return statement is not None
+        for sent in begin:
+            connection.execute(sent)
+        cursor.execute(statement, parameters)
+        connection.execute("COMMIT")
+    return True
 
 
 def _note_rest(_: Any, record: Any) -> None:

@@ -194,7 +194,7 @@ def test_it_ends_when_whoever_started_it_is_gone(gpu_python: Path, store: Object
     assert worker.stdin is not None
     worker.stdout.readline()
     worker.stdin.close()
-    assert worker.wait(20) == Exit.STOPPED
+    assert worker.wait(240) == Exit.STOPPED
 
 
 @pytest.mark.parametrize(
