@@ -10,25 +10,23 @@ from pathlib import Path
 
 GOAL = 0.90
 SHOWN = 5
-# Modules that lie in no room.
+# The command line, the dev server and the like lie in no room: shown, and asked for nothing.
 OUTSIDE = "no room"
 Counted = tuple[str, int, int]
 
 
 def main() -> int:
-    """Print the table of what was measured last; 1 when a room, or all together, stay below the goal."""
+    """Print the table of what was measured last; 1 when a room stays below the goal."""
     rooms: dict[str, list[Counted]] = defaultdict(list)
     for file, summary in _summaries().items():
         rooms[_room(file)].append((file, summary["covered_branches"], summary["num_branches"]))
     missed = []
     for room, files in sorted(rooms.items()):
-        missed += [room] if _told(room, files) < GOAL else []
+        missed += [room] if _told(room, files) < GOAL and room != OUTSIDE else []
         for file, got, of in sorted(files, key=lambda file: file[1] - file[2])[:SHOWN]:
             if got < of:
                 _tell(f"             {of - got:5} not taken in {file}")
-    missed += (
-        ["all"] if _told("together", [file for files in rooms.values() for file in files]) < GOAL else []
-    )
+    _told("together", [file for files in rooms.values() for file in files])
     _tell(f"below {GOAL:.0%}: {', '.join(missed)}" if missed else f"every room has at least {GOAL:.0%}")
     return bool(missed)
 
