@@ -51,8 +51,8 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Show where each integration stands: live, sandbox, missing or broken, and why."""
-    from ettametta_pipelines.doctor import examine, is_healthy
-    from ettametta_pipelines.going_live import STEPS, first_steps, steps
+    from ettametta_pipelines.commands.doctor import examine, is_healthy
+    from ettametta_pipelines.commands.going_live import STEPS, first_steps, steps
 
     if integration is not None:
         if integration != "all" and integration not in STEPS:
@@ -105,7 +105,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run the whole line once on this machine and print what it made."""
-    from ettametta_pipelines.demo import run_demo
+    from ettametta_pipelines.commands.demo import run_demo
 
     raise typer.Exit(run_demo(get_settings(), videos or [], out))
 
@@ -113,7 +113,7 @@ def demo(
 @app.command()
 def dev() -> None:
     """Start the Dagster UI, daemon, sandbox and gateway until Ctrl-C."""
-    from ettametta_pipelines.devserver import run_dev
+    from ettametta_pipelines.commands.devserver import run_dev
 
     raise typer.Exit(run_dev(get_settings(), out))
 
@@ -155,13 +155,13 @@ def render(
     """Render a file without the orchestrator: the same engine the renditions use."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ettametta_pipelines.orchestration.resources import PexelsResource
     from ettametta_pipelines.renders.broll import split_keywords
     from ettametta_pipelines.renders.broll_file import FileBroll
     from ettametta_pipelines.renders.engine import RenderProgress, render_file
     from ettametta_pipelines.renders.formats import FORMATS
     from ettametta_pipelines.renders.platforms import choose_platform
     from ettametta_pipelines.renders.voiceover import VoiceWish, open_studio, read_text
-    from ettametta_pipelines.resources import PexelsResource
     from ettametta_pipelines.storage.objects import open_store
 
     if formats is not None:
@@ -399,7 +399,7 @@ def connect(
     ] = None,
 ) -> None:
     """Connect an account's channel, so that its videos can be published."""
-    from ettametta_pipelines.channels import connect_platform
+    from ettametta_pipelines.commands.channels import connect_platform
 
     connection = connect_platform(get_settings(), account, platform, code)
     out.print(Text(f"{account} publishes to {platform} as {connection.channel_title}."), soft_wrap=True)
@@ -408,7 +408,7 @@ def connect(
 @app.command()
 def migrate() -> None:
     """Bring the schemas of Dagster and of the state to this version's, and set the widths of the pools."""
-    from ettametta_pipelines.kubernetes_runs import migrate_everything
+    from ettametta_pipelines.orchestration.kubernetes_runs import migrate_everything
 
     for line in migrate_everything(get_settings()):
         out.print(Text(line), soft_wrap=True)
@@ -529,7 +529,7 @@ def trace(
     as_json: JsonFlag = False,
 ) -> None:
     """Everything behind a source, rendition or publication."""
-    from ettametta_pipelines.trace import print_trace, trace_of
+    from ettametta_pipelines.commands.trace import print_trace, trace_of
 
     chain = trace_of(get_settings(), identifier)
     if as_json:

@@ -25,13 +25,7 @@ from ettametta_pipelines.operations.history_assets import HISTORY_ASSETS as HIST
 from ettametta_pipelines.operations.overview_assets import OVERVIEW_ASSETS as OVERVIEW
 from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
 from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
-from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
-from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
-from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
-from ettametta_pipelines.publishing.queue_assets import QUEUE_ASSETS as QUEUE
-from ettametta_pipelines.renders.assets import ASSETS as RENDERS
-from ettametta_pipelines.renders.trial_assets import TRIAL_ASSETS
-from ettametta_pipelines.resources import (
+from ettametta_pipelines.orchestration.resources import (
     JudgesResource,
     LakeResource,
     PexelsResource,
@@ -42,6 +36,12 @@ from ettametta_pipelines.resources import (
     TikTokResource,
     YouTubeResource,
 )
+from ettametta_pipelines.publishing.assets import ASSETS as PUBLISHING
+from ettametta_pipelines.publishing.channel_assets import ASSETS as CHANNELS
+from ettametta_pipelines.publishing.figures_assets import FIGURES_ASSETS as FIGURES
+from ettametta_pipelines.publishing.queue_assets import QUEUE_ASSETS as QUEUE
+from ettametta_pipelines.renders.assets import ASSETS as RENDERS
+from ettametta_pipelines.renders.trial_assets import TRIAL_ASSETS
 from ettametta_pipelines.revenue.assets import ASSETS as REVENUE
 from ettametta_pipelines.scoring.assets import ASSETS as SCORING
 from ettametta_pipelines.scoring.assets import SOURCE_ASSETS

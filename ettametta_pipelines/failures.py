@@ -4,7 +4,7 @@ Three kinds: *permanent* (the same input fails the same way again), *transient* 
 a stated wait) and *needs a person* (nobody but an operator can move it on). Each failure carries a stable reason
 code for tables and alerts, a sentence that names the thing, and a remedy an operator can act on.
 
-No Dagster here: `failure_policy.py` binds these to op retries, run retries and automation.
+No Dagster here: `orchestration/failure_policy.py` binds these to op retries, run retries and automation.
 """
 
 from enum import StrEnum

@@ -74,7 +74,7 @@ def test_doctor_names_the_integrations_it_knows_when_asked_for_another() -> None
 
 
 def test_every_event_stripe_is_asked_for_has_an_effect() -> None:
-    from ettametta_pipelines.going_live import STRIPE_EVENTS
+    from ettametta_pipelines.commands.going_live import STRIPE_EVENTS
     from ettametta_pipelines.webhook_effects import effect_of
 
     assert [kind for kind in STRIPE_EVENTS if effect_of("stripe", kind) is None] == []
@@ -156,8 +156,8 @@ def test_doctor_objects_to_operators_who_may_do_everything_on_a_public_domain(
     ok: bool,
     said: str,
 ) -> None:
-    from ettametta_pipelines.doctor import PARTS as CHECKS
-    from ettametta_pipelines.doctor import _examine_part
+    from ettametta_pipelines.commands.doctor import PARTS as CHECKS
+    from ettametta_pipelines.commands.doctor import _examine_part
     from ettametta_pipelines.settings import get_settings
 
     monkeypatch.setenv("PRODUCTION_DOMAIN", domain)

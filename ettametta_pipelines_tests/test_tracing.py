@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tracing import ENDPOINTS, start_tracing

@@ -16,12 +16,12 @@ from urllib.parse import quote, urlencode
 
 import dagster as dg
 
-from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
 from ettametta_pipelines.failures import FailureKind
-from ettametta_pipelines.freshness import EXPECTATIONS, Due, Expectation, Within, last_deadline
 from ettametta_pipelines.operations.alert_routes import Severity, Thresholds
 from ettametta_pipelines.operations.findings import Finding, Looked, Occurrence
-from ettametta_pipelines.run_titles import platform_of
+from ettametta_pipelines.orchestration.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
+from ettametta_pipelines.orchestration.freshness import EXPECTATIONS, Due, Expectation, Within, last_deadline
+from ettametta_pipelines.orchestration.run_titles import platform_of
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
 

@@ -13,7 +13,7 @@ import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.failures import PipelineError
-from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.orchestration.resources import StateResource
 from ettametta_pipelines.settings import Settings, get_settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.operations.backfill_cost import (
     Cost,
@@ -25,8 +24,9 @@ from ettametta_pipelines.operations.backfill_cost import (
     expected_cost,
     wall_seconds,
 )
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StoreResource
 from ettametta_pipelines.partitions import DAY, DAY_NICHE, NICHE, SOURCE_VIDEO, day_niche_key
-from ettametta_pipelines.resources import StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ettametta_pipelines.automation.jobs import PROMPT_JOB, SYNTHESIS_JOB
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
 from ettametta_pipelines.partitions import NICHE
-from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.tags import ACCOUNT_TAG
 
 # A run that waits for its clips has moved them within this time.

@@ -8,8 +8,8 @@ import dagster as dg
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.automation.publish_runs import publish_run
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.orchestration.resources import StateResource
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import TITLE_TAG
 

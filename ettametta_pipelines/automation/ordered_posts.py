@@ -10,7 +10,7 @@ import dagster as dg
 
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.automation.publish_runs import calling_back, publish_run
-from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.orchestration.resources import StateResource
 from ettametta_pipelines.tags import TITLE_TAG, USER_TAG
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import dagster as dg
 from ettametta_pipelines.automation.jobs import PUBLISH_JOB
 from ettametta_pipelines.automation.publish_runs import calling_back, publish_run
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import SLOT_TAG, TELL_TAG, TITLE_TAG
 

@@ -42,8 +42,8 @@ from ettametta_pipelines.automation.jobs import (
 )
 from ettametta_pipelines.automation.nightly_clips import build_nightly_clips
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.partitions import FIRST_DAY, NICHE, day_niche_key
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.revenue.reading import HOT_DAYS, LOOKBACK_DAYS
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import NICHE_TAG, NIGHTLY_PRIORITY

@@ -16,8 +16,8 @@ from ettametta_pipelines.automation.priority import plan_tags, queue_aging
 from ettametta_pipelines.automation.publish_sensor import publish_sensor
 from ettametta_pipelines.automation.webhook_inbox import webhook_inbox
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
 from ettametta_pipelines.partitions import NICHE, SOURCE_VIDEO
-from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, TITLE_TAG, UPLOAD_PRIORITY
 from ettametta_pipelines.untrusted import plain_text

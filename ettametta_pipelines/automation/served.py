@@ -20,7 +20,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ettametta_pipelines.devserver import SOCKET
+from ettametta_pipelines.commands.devserver import SOCKET
 
 log = logging.getLogger(__name__)
 

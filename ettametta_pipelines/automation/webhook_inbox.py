@@ -10,7 +10,7 @@ import dagster as dg
 
 from ettametta_pipelines.automation.jobs import REVENUE_JOB
 from ettametta_pipelines.clock import business_day_of, utc_now
-from ettametta_pipelines.resources import StateResource
+from ettametta_pipelines.orchestration.resources import StateResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.tags import NIGHTLY_PRIORITY
 

@@ -7,11 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.billing.contracts import ACCOUNT_ENTITLEMENTS, VIDEO_SLOTS
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource, StripeResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.previews import cell, markdown_table, number
-from ettametta_pipelines.resources import StateResource, StripeResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "billing"
 SHOWN = 50

@@ -7,11 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.commerce.contracts import AFFILIATE_LINKS, PRODUCT_MATCHES, SHOPIFY_PRODUCTS
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import LakeResource, ShopifyResource, StateResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY
-from ettametta_pipelines.resources import LakeResource, ShopifyResource, StateResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "commerce"
 

@@ -22,18 +22,18 @@ from ettametta_pipelines.discovery.contracts import (
 )
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
 from ettametta_pipelines.discovery.signal_assets import ASSETS as SIGNALS
-from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, failure_policy
-from ettametta_pipelines.partitions import DAY, DAY_NICHE, day_niche_key
-from ettametta_pipelines.range_runs import RANGE_POLICY, each_partition
-from ettametta_pipelines.resources import (
+from ettametta_pipelines.orchestration.failure_policy import FAILURE_CODE_TAG, failure_policy
+from ettametta_pipelines.orchestration.range_runs import RANGE_POLICY, each_partition
+from ettametta_pipelines.orchestration.resources import (
     LakeResource,
     StateResource,
     StoreResource,
     TikTokResource,
     YouTubeResource,
 )
+from ettametta_pipelines.orchestration.table_asset import table_asset
+from ettametta_pipelines.partitions import DAY, DAY_NICHE, day_niche_key
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "discovery"
 PREVIEW_PICTURES = 8

@@ -18,12 +18,12 @@ from ettametta_pipelines.discovery.signal_contracts import (
     STATISTICS_RETENTION,
     VIDEO_SNAPSHOTS,
 )
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource, YouTubeResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY, DAY_NICHE
-from ettametta_pipelines.resources import StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.tables import table_metadata
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "discovery"
 OWNERS = ["team:discovery"]

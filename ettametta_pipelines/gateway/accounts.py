@@ -141,6 +141,6 @@ def account_routes(settings: Settings, db: StateDatabase, door: OperatorsDoor, a
 
 
 def _app(platform: str) -> App:
-    from ettametta_pipelines.channels import APPS
+    from ettametta_pipelines.commands.channels import APPS
 
     return APPS[platform]()  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.media import fingerprint
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.pictures import jpeg_within

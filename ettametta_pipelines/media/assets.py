@@ -6,15 +6,15 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy, stamp_run
 from ettametta_pipelines.failures import FailureKind, PermanentError
 from ettametta_pipelines.media.contracts import MEDIA_ANALYSIS, SOURCE_MEDIA
+from ettametta_pipelines.orchestration.failure_policy import failure_policy, stamp_run
+from ettametta_pipelines.orchestration.related import POSTS, RENDITIONS, related_pages
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
+from ettametta_pipelines.orchestration.run_titles import name_run
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.related import POSTS, RENDITIONS, related_pages
-from ettametta_pipelines.resources import StateResource, StoreResource
-from ettametta_pipelines.run_titles import name_run
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.media.intake import Upload

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.media import landmarks, melody
 from ettametta_pipelines.media.landmarks import PictureMatch
 from ettametta_pipelines.media.melody import SoundMatch

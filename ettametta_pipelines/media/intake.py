@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ettametta_pipelines.clock import Clock
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.probe import POLICY, IntakePolicy, Probe, ProbeVerdict, probe_file
 from ettametta_pipelines.media.reasons import state_reason

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ettametta_pipelines.confinement import Ended, Limits, run_confined
+from ettametta_pipelines.confinement.running import Ended, Limits, run_confined
 from ettametta_pipelines.failures import PermanentError, TransientError
 from ettametta_pipelines.media.reasons import state_reason
 

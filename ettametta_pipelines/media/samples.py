@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 
 RATE = 30

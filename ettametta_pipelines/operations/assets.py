@@ -13,12 +13,12 @@ import pandas as pd
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import business_day_of, pacific_quota_day, utc_now
 from ettametta_pipelines.discovery.niches import Niche
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.operations.contracts import API_QUOTA_USAGE, TABLE_PACKS
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY
-from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "operations"
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]

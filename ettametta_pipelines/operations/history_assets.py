@@ -11,12 +11,12 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.operations.contracts import PRUNED_HISTORY
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.previews import cell, markdown_table, number
-from ettametta_pipelines.resources import StateResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "operations"
 # Where the next pruning goes on, in the metadata of the last.

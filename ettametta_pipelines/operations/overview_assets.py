@@ -9,11 +9,11 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.clock import business_day_of, utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.operations.contracts import OPERATIONS_OVERVIEW, VIDEO_CATALOG
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.settings import Settings, get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.automation.alert_looks import Desk

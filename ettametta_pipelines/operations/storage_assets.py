@@ -12,18 +12,18 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.operations.contracts import (
     ARCHIVED_VIDEOS,
     STORAGE_INVENTORY,
     STORAGE_LIFECYCLE,
 )
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
+from ettametta_pipelines.orchestration.video_groups import videos_of
 from ettametta_pipelines.partitions import DAY, SOURCE_VIDEO
 from ettametta_pipelines.previews import cell, markdown_table, number
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
-from ettametta_pipelines.video_groups import videos_of
 
 GROUP = "operations"
 # Of one run: each is a statement of its own; the next week goes on.

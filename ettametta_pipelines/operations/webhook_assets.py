@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.operations.contracts import WEBHOOK_MESSAGES
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource, StripeResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.previews import cell, markdown_table
-from ettametta_pipelines.resources import StateResource, StripeResource
 from ettametta_pipelines.settings import Settings, get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 SHOWN_DAYS = 30
 CHECKS = {

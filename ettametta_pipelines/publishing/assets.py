@@ -7,7 +7,15 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.related import POSTS, RENDITIONS, SOURCE, related_pages
+from ettametta_pipelines.orchestration.resources import (
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY, SOURCE_VIDEO
 from ettametta_pipelines.previews import cell, markdown_table, number
 from ettametta_pipelines.publishing.contracts import (
@@ -17,11 +25,8 @@ from ettametta_pipelines.publishing.contracts import (
     YOUTUBE_THUMBNAILS,
 )
 from ettametta_pipelines.publishing.post_choices import PostChoices
-from ettametta_pipelines.related import POSTS, RENDITIONS, SOURCE, related_pages
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import TableContract, plain_rows
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.delivery import Order, Outcome, Workshop

@@ -6,13 +6,13 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource, TikTokResource, YouTubeResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.previews import cell, markdown_table
 from ettametta_pipelines.publishing.contracts import CONNECTED_CHANNELS
-from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.table_asset import table_asset
 
 CONSENT_CHECK = "every_consent_stands"
 RENEWED_CHECK = "every_token_renewed"

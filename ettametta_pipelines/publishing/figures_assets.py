@@ -7,14 +7,19 @@ import dagster as dg
 import pandas as pd
 
 from ettametta_pipelines.clock import business_day_of, pacific_quota_day, utc_now
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import (
+    LakeResource,
+    StateResource,
+    StoreResource,
+    YouTubeResource,
+)
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table, number
 from ettametta_pipelines.publishing.figures_contracts import PUBLICATION_ANALYTICS, VARIANT_RESULTS
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.storage.objects import ObjectStore

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import PipelineError
 from ettametta_pipelines.media.imprint import Imprint, Likeness, compare, imprint_of
 from ettametta_pipelines.media.intake import fetch

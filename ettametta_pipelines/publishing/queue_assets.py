@@ -8,17 +8,17 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError, PipelineError
 from ettametta_pipelines.media_links import media_url
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.previews import Thumb, cell, picture_strip
 from ettametta_pipelines.publishing.post_choices import PostChoices
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
-from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.publishing.approvals import Proposal, Request

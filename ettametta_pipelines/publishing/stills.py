@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.probe import CODEC_WHITELIST
 from ettametta_pipelines.renders.ffmpeg import DEMUXER_WHITELIST, run_ffmpeg

@@ -11,17 +11,17 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.media_links import media_url
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.related import POSTS, SOURCE, related_pages
+from ettametta_pipelines.orchestration.resources import PexelsResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.run_titles import name_run, title_given
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.related import POSTS, SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import FORMAT_NAMES, RENDITIONS, THUMBNAILS, rendition_asset
-from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
-from ettametta_pipelines.run_titles import name_run, title_given
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
 from ettametta_pipelines.storage.tables import table_metadata
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.renders.broll_clips import BrollOrder, Shelf

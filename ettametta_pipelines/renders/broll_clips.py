@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ettametta_pipelines.clock import Clock, rfc3339, utc_now
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.intake import ACCOUNT, CONTENT_TYPES, fetch
 from ettametta_pipelines.media.probe import Probe, require_probe

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ettametta_pipelines.confinement import Limits, run_confined
+from ettametta_pipelines.confinement.running import Limits, run_confined
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.probe import probe_file
 from ettametta_pipelines.renders.ffmpeg import COMMON, MEMORY_BYTES, ffmpeg_path

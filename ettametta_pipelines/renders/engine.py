@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ettametta_pipelines.confinement import private_dir, processors
+from ettametta_pipelines.confinement.running import private_dir, processors
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.analysis import analyse
 from ettametta_pipelines.media.fingerprint import distance_to, samples_of, to_bytes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ettametta_pipelines.confinement import Ended, Limits, run_confined
+from ettametta_pipelines.confinement.running import Ended, Limits, run_confined
 from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
 from ettametta_pipelines.media.probe import CODEC_WHITELIST, POLICY, Probe
 from ettametta_pipelines.untrusted import plain_text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import ffmpeg
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.media.probe import Probe
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 from ettametta_pipelines.renders.formats import Format

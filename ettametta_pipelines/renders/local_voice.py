@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ettametta_pipelines.confinement import Ended, Limits, run_confined
+from ettametta_pipelines.confinement.running import Ended, Limits, run_confined
 from ettametta_pipelines.failures import PermanentError, TransientError
 
 ENGINE = "espeak-ng"

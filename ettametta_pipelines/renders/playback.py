@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media import animation
 from ettametta_pipelines.media.fingerprint import THUMB_BYTES, THUMB_CHAIN

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.media.animation import keep_preview
 from ettametta_pipelines.media.intake import fetch

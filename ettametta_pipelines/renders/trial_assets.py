@@ -6,15 +6,15 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.media_links import media_url
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.related import SOURCE, related_pages
+from ettametta_pipelines.orchestration.resources import StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.related import SOURCE, related_pages
 from ettametta_pipelines.renders.contracts import RECIPE_TRIALS, rendition_asset
-from ettametta_pipelines.resources import StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.contracts import plain_rows
-from ettametta_pipelines.table_asset import table_asset
 
 WOULD_PASS = "would_pass"
 

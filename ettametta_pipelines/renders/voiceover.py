@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ettametta_pipelines.clock import Clock, rfc3339, utc_now
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import (
     NeedsPersonError,
     OutcomeUnknownError,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.money import Money, totals
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.range_runs import SINGLE_RUN_POLICY
+from ettametta_pipelines.orchestration.resources import ShopifyResource, StoreResource, StripeResource
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table
-from ettametta_pipelines.range_runs import SINGLE_RUN_POLICY
-from ettametta_pipelines.resources import ShopifyResource, StoreResource, StripeResource
 from ettametta_pipelines.revenue.affiliates import book_affiliates
 from ettametta_pipelines.revenue.contracts import (
     AFFILIATE_EARNINGS,

@@ -8,12 +8,17 @@ from typing import Any
 import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.money import Money, totals
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.range_runs import SINGLE_RUN_POLICY
+from ettametta_pipelines.orchestration.resources import (
+    LakeResource,
+    ShopifyResource,
+    StateResource,
+    StoreResource,
+)
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table, number
-from ettametta_pipelines.range_runs import SINGLE_RUN_POLICY
-from ettametta_pipelines.resources import LakeResource, ShopifyResource, StateResource, StoreResource
 from ettametta_pipelines.revenue.margin_contracts import (
     ATTRIBUTION_CHECKS,
     CONTENT_COSTS,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.money import Money, totals
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.range_runs import SINGLE_RUN_POLICY
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell, markdown_table
-from ettametta_pipelines.range_runs import SINGLE_RUN_POLICY
-from ettametta_pipelines.resources import StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.revenue.margin_contracts import YOUTUBE_REVENUE
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.parquet import Written

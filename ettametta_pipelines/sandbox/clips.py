@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 from ettametta_pipelines.sandbox.core import SandboxStore, seeded_rng
 

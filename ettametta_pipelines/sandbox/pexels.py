@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from ettametta_pipelines.clock import Clock
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.renders.ffmpeg import run_ffmpeg
 from ettametta_pipelines.sandbox.core import SandboxStore, seeded_rng
 

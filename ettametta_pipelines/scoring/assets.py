@@ -15,10 +15,11 @@ from pydantic import Field
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
 from ettametta_pipelines.discovery.niches import Niche, find_niche, load_niches
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.range_runs import RANGE_POLICY, each_partition
+from ettametta_pipelines.orchestration.resources import JudgesResource, StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY_NICHE, SOURCE_VIDEO
-from ettametta_pipelines.range_runs import RANGE_POLICY, each_partition
-from ettametta_pipelines.resources import JudgesResource, StoreResource
 from ettametta_pipelines.scoring.contracts import (
     CANDIDATE_ASSESSMENTS,
     CREATIVE_BRIEFS,
@@ -26,7 +27,6 @@ from ettametta_pipelines.scoring.contracts import (
     SOURCE_ASSESSMENTS,
 )
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 GROUP = "scoring"
 

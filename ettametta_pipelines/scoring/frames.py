@@ -43,7 +43,7 @@ def frame_times(duration_s: float, count: int = FRAMES) -> list[float]:
 
 def sample_frames(store: "ObjectStore", object_key: str, *, scratch: Path) -> list[Frame]:
     """Frames of a stored source. Raises PermanentError with the probe's reason code, or by ffmpeg's table."""
-    from ettametta_pipelines.confinement import private_dir
+    from ettametta_pipelines.confinement.running import private_dir
     from ettametta_pipelines.media.intake import fetch
     from ettametta_pipelines.media.pictures import jpeg_within
     from ettametta_pipelines.media.probe import require_probe

@@ -12,10 +12,11 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.clock import business_day_bounds, utc_now
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY
 from ettametta_pipelines.previews import cell
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.scoring.quality_contracts import (
     POST_OUTCOMES,
     SCORE_CHALLENGER,
@@ -23,7 +24,6 @@ from ettametta_pipelines.scoring.quality_contracts import (
     SCORE_WEIGHTS,
 )
 from ettametta_pipelines.settings import get_settings
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.scoring.champions import Standing

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dagster as dg
 
-from ettametta_pipelines.failure_policy import definite_failure
 from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
+from ettametta_pipelines.orchestration.failure_policy import definite_failure
 from ettametta_pipelines.storage.contracts import Column, ContractViolation, TableContract
 from ettametta_pipelines.storage.parquet import (
     PartitionMissing,

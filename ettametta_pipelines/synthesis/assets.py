@@ -13,13 +13,18 @@ import pandas as pd
 from pydantic import Field
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.resources import (
+    LakeResource,
+    PexelsResource,
+    StateResource,
+    StoreResource,
+)
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.partitions import DAY_NICHE
-from ettametta_pipelines.resources import LakeResource, PexelsResource, StateResource, StoreResource
 from ettametta_pipelines.settings import get_settings
 from ettametta_pipelines.storage.tables import table_metadata
 from ettametta_pipelines.synthesis.contracts import SYNTHESIS_PLANS, SYNTHESIZED_CLIPS
-from ettametta_pipelines.table_asset import table_asset
 
 if TYPE_CHECKING:
     from ettametta_pipelines.synthesis.making import Workshop

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ettametta_pipelines.clock import Clock, rfc3339
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import (
     FailureKind,
     NeedsPersonError,

@@ -23,7 +23,7 @@ from ettametta_pipelines.synthesis.stills import Still
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ettametta_pipelines.resources import LakeResource, PexelsResource
+    from ettametta_pipelines.orchestration.resources import LakeResource, PexelsResource
     from ettametta_pipelines.settings import Settings
     from ettametta_pipelines.storage.objects import ObjectStore
 

@@ -106,7 +106,7 @@ def clip_strip(workshop: "Workshop", rows: Sequence[Row]) -> str | None:
 
 def clip_previews(workshop: "Workshop", rows: Sequence[Row], settings: Settings) -> str | None:
     """Each clip in motion, under its title; a clip that cannot be shown is left out."""
-    from ettametta_pipelines.confinement import private_dir
+    from ettametta_pipelines.confinement.running import private_dir
     from ettametta_pipelines.media.animation import keep_preview, markdown
     from ettametta_pipelines.media.intake import fetch
     from ettametta_pipelines.media.probe import require_probe

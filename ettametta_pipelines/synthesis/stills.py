@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ettametta_pipelines.confinement import private_dir
+from ettametta_pipelines.confinement.running import private_dir
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.intake import fetch
 from ettametta_pipelines.media.rights import publishing_obstacle

@@ -22,13 +22,13 @@ from ettametta_pipelines.automation.alert_looks import (
 from ettametta_pipelines.automation.alerts import alerts
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.definitions import defs
-from ettametta_pipelines.failure_policy import failure_policy
 from ettametta_pipelines.failures import NeedsPersonError, TransientError
-from ettametta_pipelines.freshness import Due, Within
 from ettametta_pipelines.operations.alert_routes import Severity, Thresholds
 from ettametta_pipelines.operations.findings import Finding
-from ettametta_pipelines.resources import StateResource
-from ettametta_pipelines.run_titles import name_run
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.freshness import Due, Within
+from ettametta_pipelines.orchestration.resources import StateResource
+from ettametta_pipelines.orchestration.run_titles import name_run
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
 
@@ -296,7 +296,7 @@ def test_a_file_that_cannot_be_read_stops_no_alert_and_is_said_in_the_tick(
 
 
 def test_what_is_expected_fresh_is_there_and_shown_by_dagster() -> None:
-    from ettametta_pipelines.freshness import EXPECTATIONS
+    from ettametta_pipelines.orchestration.freshness import EXPECTATIONS
 
     shown = {
         spec.key.to_user_string()

@@ -18,7 +18,7 @@ from ettametta_pipelines.automation import jobs
 from ettametta_pipelines.automation.conditions import AUTOMATION
 from ettametta_pipelines.automation.priority import BACKFILL_CEILING, age_queue
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines.tags import NIGHTLY_PRIORITY, PRIORITY_TAG, UPLOAD_PRIORITY
 
 QUEUED, STARTED = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED

@@ -15,7 +15,7 @@ import pytest
 
 from ettametta_pipelines.automation.sensors import RUN_KEY_TAG
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines_tests.storage.conftest import ACCESS_KEY, SECRET_KEY, BucketUnderTest

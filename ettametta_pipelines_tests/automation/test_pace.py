@@ -13,7 +13,7 @@ from dagster._daemon.backfill import execute_backfill_iteration_loop
 
 from ettametta_pipelines.automation.sensors import build_upload_sensor
 from ettametta_pipelines.automation.served import look_at_backfills_often, set_pool_limits, wait_for
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines.settings import get_settings
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/111122223333/uploads"

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.definitions import build_definitions
+from ettametta_pipelines.orchestration.resources import StateResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.publishing.assets import PublicationConfig
 from ettametta_pipelines.publishing.connections import connect, require
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
 from ettametta_pipelines.publishing.orders import Wishes
 from ettametta_pipelines.publishing.tokens import open_envelope
-from ettametta_pipelines.resources import StateResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase, open_state

@@ -13,8 +13,8 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from ettametta_pipelines.automation.schedules import build_schedules
 from ettametta_pipelines.clock import pacific_quota_day
 from ettametta_pipelines.definitions import build_definitions
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.partitions import NICHE
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state import searches
 from ettametta_pipelines.state.models import ApiQuota

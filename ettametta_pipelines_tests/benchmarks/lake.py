@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ettametta_pipelines.range_runs import PARTITIONS_PER_RUN
+from ettametta_pipelines.orchestration.range_runs import PARTITIONS_PER_RUN
 
 HOME = Path("bench/lake").absolute()
 FIRST_DAY = date(2026, 1, 1)

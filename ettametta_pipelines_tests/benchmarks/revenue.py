@@ -272,7 +272,7 @@ def measure_year_run(root: Path) -> dict[str, Any]:
     }  # fmt: skip
     (HOME / "home").mkdir(exist_ok=True)
     from ettametta_pipelines.catalog import ALL_TABLES
-    from ettametta_pipelines.resources import StoreResource, StripeResource
+    from ettametta_pipelines.orchestration.resources import StoreResource, StripeResource
     from ettametta_pipelines.revenue import assets
     from ettametta_pipelines.storage.tables import ParquetTables
 

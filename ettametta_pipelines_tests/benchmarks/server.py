@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines_tests.servers import free_port
 
 START_S = 240.0

@@ -14,7 +14,7 @@ from ettametta_pipelines.billing.entitlements import allows
 from ettametta_pipelines.billing.tiers import Feature, open_plans
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.cli import app
-from ettametta_pipelines.resources import StateResource, StoreResource, StripeResource
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource, StripeResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.models import VideoPeriod
 from ettametta_pipelines.state.session import open_state

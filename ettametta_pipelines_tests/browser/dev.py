@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines_tests.servers import free_port
 
 WAIT_S = 240.0

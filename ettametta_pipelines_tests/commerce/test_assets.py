@@ -6,7 +6,12 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.commerce import links
 from ettametta_pipelines.commerce.assets import ASSETS
 from ettametta_pipelines.commerce.links import LinkFields
-from ettametta_pipelines.resources import LakeResource, ShopifyResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.resources import (
+    LakeResource,
+    ShopifyResource,
+    StateResource,
+    StoreResource,
+)
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import open_store

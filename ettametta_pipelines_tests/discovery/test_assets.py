@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ettametta_pipelines import failure_policy
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.assets import (
@@ -18,15 +17,16 @@ from ettametta_pipelines.discovery.assets import (
     youtube_candidates,
 )
 from ettametta_pipelines.discovery.contracts import NICHE_TRENDS, TIKTOK_CANDIDATES, TREND_CANDIDATES
-from ettametta_pipelines.partitions import day_niche_key
-from ettametta_pipelines.publishing.connections import connect
-from ettametta_pipelines.resources import (
+from ettametta_pipelines.orchestration import failure_policy
+from ettametta_pipelines.orchestration.resources import (
     LakeResource,
     StateResource,
     StoreResource,
     TikTokResource,
     YouTubeResource,
 )
+from ettametta_pipelines.partitions import day_niche_key
+from ettametta_pipelines.publishing.connections import connect
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.storage.tables import ParquetTables, read_table

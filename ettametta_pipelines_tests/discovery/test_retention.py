@@ -21,7 +21,7 @@ from ettametta_pipelines.discovery.retention import Deletion, delete_old_statist
 from ettametta_pipelines.discovery.signal_assets import statistics_retention
 from ettametta_pipelines.discovery.signal_contracts import STATISTICS_RETENTION, VIDEO_SNAPSHOTS
 from ettametta_pipelines.discovery.trends import rank_trends
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state import channels
 from ettametta_pipelines.state.session import open_state

@@ -29,8 +29,13 @@ from ettametta_pipelines.discovery.youtube_collector import (
     CollectionLimits,
     YouTubeCollector,
 )
+from ettametta_pipelines.orchestration.resources import (
+    LakeResource,
+    StateResource,
+    StoreResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.partitions import day_niche_key
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import StateDatabase
 from ettametta_pipelines.storage.objects import open_store

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.cli import app
-from ettametta_pipelines.demo import run_demo
+from ettametta_pipelines.commands.demo import run_demo
 from ettametta_pipelines.media.inbox import drop_upload
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.lake import open_lake
@@ -94,7 +94,7 @@ def test_bad_files_are_named_with_their_reason_and_the_good_one_goes_on(
 def test_without_declared_rights_a_video_is_rendered_and_held_back(
     settings_env: Settings, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ettametta_pipelines import demo as demo_module
+    from ettametta_pipelines.commands import demo as demo_module
 
     monkeypatch.setattr(demo_module, "drop_upload", lambda *a, **k: drop_upload(*a, **(k | {"stated": {}})))
     code, printed = demo(settings_env, [make_clip("mystery.mp4", seed=5)])

@@ -36,8 +36,8 @@ from rich.console import Console
 
 from ettametta_pipelines.automation.jobs import DISCOVERY_JOB
 from ettametta_pipelines.clock import business_day_of, utc_now
+from ettametta_pipelines.commands.demo import run_demo
 from ettametta_pipelines.definitions import build_definitions
-from ettametta_pipelines.demo import run_demo
 from ettametta_pipelines.discovery import youtube_collector
 from ettametta_pipelines.gateway.app import create_gateway
 from ettametta_pipelines.partitions import day_niche_key

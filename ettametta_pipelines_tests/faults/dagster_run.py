@@ -15,10 +15,15 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ettametta_pipelines.orchestration.resources import (
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.publishing.assets import ASSETS
 from ettametta_pipelines.publishing.contracts import CONTRACTS
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.storage.contracts import Column, TableContract
 from ettametta_pipelines.storage.tables import ParquetTables
 from ettametta_pipelines_tests.publishing.conftest import tiny_video

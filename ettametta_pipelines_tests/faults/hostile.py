@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ettametta_pipelines import confinement
 from ettametta_pipelines.automation.jobs import INGEST_JOB
 from ettametta_pipelines.automation.sensors import tick_upload_sensor
-from ettametta_pipelines.confinement import Ended
-from ettametta_pipelines.confinement_walls import walls
-from ettametta_pipelines.demo import Demo
-from ettametta_pipelines.devserver import prepare_home
+from ettametta_pipelines.commands.demo import Demo
+from ettametta_pipelines.commands.devserver import prepare_home
+from ettametta_pipelines.confinement import running as confinement
+from ettametta_pipelines.confinement.running import Ended
+from ettametta_pipelines.confinement.walls import walls
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.models import VideoSlot
 from ettametta_pipelines_tests.faults.hostile_bucket import (

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import ettametta_pipelines
+from ettametta_pipelines.orchestration.resources import TikTokResource, YouTubeResource
 from ettametta_pipelines.publishing.connections import connect
-from ettametta_pipelines.resources import TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines_tests.conftest import SandboxUnderTest

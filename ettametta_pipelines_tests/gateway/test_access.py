@@ -9,8 +9,8 @@ import pytest
 from fastapi.dependencies.models import Dependant
 
 from ettametta_pipelines.billing.report import account_rows
-from ettametta_pipelines.channels import connect_platform
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.commands.channels import connect_platform
 from ettametta_pipelines.commerce import links
 from ettametta_pipelines.gateway.access import Rule
 from ettametta_pipelines.gateway.app import create_gateway

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ettametta_pipelines.channels import connect_platform
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.commands.channels import connect_platform
 from ettametta_pipelines.publishing.connections import require
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
 from ettametta_pipelines.publishing.review import history, ordered_again

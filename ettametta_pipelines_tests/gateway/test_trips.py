@@ -13,7 +13,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from ettametta_pipelines.channels import connect_platform
+from ettametta_pipelines.commands.channels import connect_platform
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.models import Publication
 from ettametta_pipelines.state.session import StateDatabase, open_state

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from ettametta_pipelines.channels import connect_platform
+from ettametta_pipelines.commands.channels import connect_platform
 from ettametta_pipelines.failures import NeedsPersonError
 from ettametta_pipelines.publishing.connections import find, require
 from ettametta_pipelines.settings import Settings

@@ -96,7 +96,7 @@ def _run_job(overlay: str, steps: tuple[str, ...]) -> bytes:
     from dagster._core.launcher import LaunchRunContext
     from kubernetes.client import ApiClient
 
-    from ettametta_pipelines import kubernetes_runs
+    from ettametta_pipelines.orchestration import kubernetes_runs
 
     made: list[Any] = []
 
@@ -125,10 +125,10 @@ def launcher_of(instance: Any, config: Document) -> Any:
     """The launcher as Dagster makes it from this part of dagster.yaml, its configuration checked."""
     from dagster._serdes import ConfigurableClassData
 
-    from ettametta_pipelines.kubernetes_runs import SizedRunLauncher
+    from ettametta_pipelines.orchestration.kubernetes_runs import SizedRunLauncher
 
     data = ConfigurableClassData(
-        "ettametta_pipelines.kubernetes_runs", "SizedRunLauncher", yaml.safe_dump(config)
+        "ettametta_pipelines.orchestration.kubernetes_runs", "SizedRunLauncher", yaml.safe_dump(config)
     )
     launcher = data.rehydrate(as_type=SizedRunLauncher)
     launcher.register_instance(instance)

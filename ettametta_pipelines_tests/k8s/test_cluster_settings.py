@@ -14,8 +14,8 @@ from dagster._serdes import ConfigurableClassData
 from dagster._serdes.config_class import ConfigurableClass
 
 from ettametta_pipelines.definitions import build_definitions
-from ettametta_pipelines.kubernetes_runs import migrate_everything, sizing_tags, steps_of
-from ettametta_pipelines.run_sizes import SIZES, STEP_SIZES, size_of
+from ettametta_pipelines.orchestration.kubernetes_runs import migrate_everything, sizing_tags, steps_of
+from ettametta_pipelines.orchestration.run_sizes import SIZES, STEP_SIZES, size_of
 from ettametta_pipelines.settings import load_settings
 from ettametta_pipelines.state import migrations
 from ettametta_pipelines.synthesis.pod import TEMPLATE, load_template

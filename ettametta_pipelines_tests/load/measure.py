@@ -46,7 +46,7 @@ def line(videos: int) -> dict[str, int]:
     """Totals of one line with so many of the samples, from the servers' own counters."""
     from rich.console import Console
 
-    from ettametta_pipelines.demo import run_demo
+    from ettametta_pipelines.commands.demo import run_demo
     from ettametta_pipelines.media.samples import make_samples
     from ettametta_pipelines.settings import get_settings
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from ettametta_pipelines.devserver import project_root
+from ettametta_pipelines.commands.devserver import project_root
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
 from ettametta_pipelines_tests.servers import end, free_port, serves, wait_until
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ettametta_pipelines import confinement
-from ettametta_pipelines.confinement import Ended
+from ettametta_pipelines.confinement import running as confinement
+from ettametta_pipelines.confinement.running import Ended
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media import probe as probe_module
 from ettametta_pipelines.media.analysis import analyse

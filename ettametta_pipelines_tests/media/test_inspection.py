@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ettametta_pipelines.confinement import Limits, run_confined
+from ettametta_pipelines.confinement.running import Limits, run_confined
 from ettametta_pipelines.media import inspection
 from ettametta_pipelines.media.probe import CODEC_WHITELIST, INSPECTOR
 from ettametta_pipelines_tests.media.clips import X264, clip, cut_short, ffmpeg

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ettametta_pipelines.confinement import Ended
+from ettametta_pipelines.confinement.running import Ended
 from ettametta_pipelines.failures import PermanentError, PipelineError, TransientError
 from ettametta_pipelines.media.probe import _read_answer
 

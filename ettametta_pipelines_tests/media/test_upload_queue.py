@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 import boto3
 import pytest
 
-from ettametta_pipelines.doctor import examine
+from ettametta_pipelines.commands.doctor import examine
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError, TransientError
 from ettametta_pipelines.media.inbox import Position, scan_inbox
 from ettametta_pipelines.settings import Settings, get_settings

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ettametta_pipelines.cli import app
-from ettametta_pipelines.devserver import prepare_home
+from ettametta_pipelines.commands.devserver import prepare_home
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines_tests.operations.test_storage_assets import Home
 

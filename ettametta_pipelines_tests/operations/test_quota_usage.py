@@ -18,7 +18,7 @@ from ettametta_pipelines.discovery.search_desk import Backlog, SearchDesk
 from ettametta_pipelines.operations.assets import api_quota_usage
 from ettametta_pipelines.operations.contracts import API_QUOTA_USAGE
 from ettametta_pipelines.operations.quota_report import forecast
-from ettametta_pipelines.resources import StateResource, StoreResource
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state import quota
 from ettametta_pipelines.state.models import ApiQuota, QuotaLease

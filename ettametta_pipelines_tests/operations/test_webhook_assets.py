@@ -9,7 +9,7 @@ import pytest
 from ettametta_pipelines.automation.webhook_inbox import webhook_inbox
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.operations.webhook_assets import webhook_messages
-from ettametta_pipelines.resources import StateResource, StoreResource, StripeResource
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource, StripeResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state import inbox
 from ettametta_pipelines.state.models import WebhookEvent

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ettametta_pipelines.automation.served import set_pool_limits
-from ettametta_pipelines.demo import run_demo
+from ettametta_pipelines.commands.demo import run_demo
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines_tests.databases import PostgresServer, find_postgres_binaries
 from ettametta_pipelines_tests.production.servers import S3, PgBouncer, Redis, find_pgbouncer

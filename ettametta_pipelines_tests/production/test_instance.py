@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from ettametta_pipelines.devserver import prepare_home
+from ettametta_pipelines.commands.devserver import prepare_home
 from ettametta_pipelines.settings import Settings, load_settings
 from ettametta_pipelines_tests.databases import PostgresServer
 from ettametta_pipelines_tests.production.servers import S3

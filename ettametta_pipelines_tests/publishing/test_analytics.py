@@ -10,10 +10,10 @@ from ettametta_pipelines.automation.jobs import ANALYTICS_JOB
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.failures import PermanentError
+from ettametta_pipelines.orchestration.resources import StoreResource, YouTubeResource
 from ettametta_pipelines.publishing.analytics import REREAD_DAYS, Reading, newest_revisions, read_days
 from ettametta_pipelines.publishing.connections import connect
 from ettametta_pipelines.publishing.figures_contracts import PUBLICATION_ANALYTICS
-from ettametta_pipelines.resources import StoreResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.tables import read_table

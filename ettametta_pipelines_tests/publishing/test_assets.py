@@ -10,11 +10,16 @@ import pandas as pd
 import pytest
 
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.orchestration.resources import (
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.publishing.assets import ASSETS
 from ettametta_pipelines.publishing.connections import connect
 from ettametta_pipelines.publishing.contracts import CONTRACTS
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.contracts import Column, TableContract

@@ -9,15 +9,20 @@ import sqlalchemy as sa
 
 from ettametta_pipelines.automation.ordered_posts import ordered_posts
 from ettametta_pipelines.automation.schedules import build_schedules
-from ettametta_pipelines.channels import connect_platform
 from ettametta_pipelines.clock import utc_now
+from ettametta_pipelines.commands.channels import connect_platform
+from ettametta_pipelines.orchestration.resources import (
+    StateResource,
+    StoreResource,
+    TikTokResource,
+    YouTubeResource,
+)
 from ettametta_pipelines.publishing.channel_assets import ASSETS
 from ettametta_pipelines.publishing.connections import require
 from ettametta_pipelines.publishing.contracts import CONNECTED_CHANNELS
 from ettametta_pipelines.publishing.ledger import Intent, Ledger, State
 from ettametta_pipelines.publishing.review import Reviewer
 from ettametta_pipelines.publishing.tokens import open_envelope
-from ettametta_pipelines.resources import StateResource, StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.models import OAuthConnection
 from ettametta_pipelines.state.session import StateDatabase, open_state

@@ -16,11 +16,11 @@ from ettametta_pipelines.automation.publish_sensor import publish_sensor
 from ettametta_pipelines.clock import pacific_quota_day, utc_now
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.contracts import SOURCE_MEDIA
+from ettametta_pipelines.orchestration.resources import StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.publishing.connections import connect
 from ettametta_pipelines.publishing.queue_contracts import PUBLICATION_APPROVALS, PUBLISH_QUEUE
 from ettametta_pipelines.publishing.reauth import end_consent
 from ettametta_pipelines.renders.contracts import RENDITIONS
-from ettametta_pipelines.resources import StoreResource, TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.models import OAuthConnection
 from ettametta_pipelines.state.quota import usage

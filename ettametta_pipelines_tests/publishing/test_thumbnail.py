@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 from rich.console import Console
 
+from ettametta_pipelines.commands.trace import print_trace
 from ettametta_pipelines.failures import PermanentError
 from ettametta_pipelines.publishing.thumbnail import Picture, choose_picture, show_by
 from ettametta_pipelines.publishing.trace import publication_chain
 from ettametta_pipelines.state.models import Publication, PublicationExtra
-from ettametta_pipelines.trace import print_trace
 from ettametta_pipelines_tests.conftest import SandboxUnderTest
 from ettametta_pipelines_tests.publishing.conftest import SOURCE, Publisher, YouTubeSeen
 

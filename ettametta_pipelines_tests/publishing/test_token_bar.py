@@ -357,7 +357,7 @@ def test_t11_a_rotation_that_breaks_off_is_finished_by_the_next(
 def test_t11_the_key_file_gets_a_new_key_and_loses_the_old_one_only_when_it_is_unused(
     settings_env: Settings,
 ) -> None:
-    from ettametta_pipelines.channels import connect_platform
+    from ettametta_pipelines.commands.channels import connect_platform
     from ettametta_pipelines.publishing.tokens import key_file, open_envelope
 
     connect_platform(settings_env, ACCOUNT, "tiktok", None)

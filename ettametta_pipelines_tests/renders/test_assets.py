@@ -14,12 +14,12 @@ from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.media.inbox import drop_upload, scan_inbox
+from ettametta_pipelines.orchestration.resources import PexelsResource, StateResource, StoreResource
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.renders import quality
 from ettametta_pipelines.renders.assets import ASSETS as RENDERS
 from ettametta_pipelines.renders.assets import CHECKS
 from ettametta_pipelines.renders.quality import CHECK_NAMES
-from ettametta_pipelines.resources import PexelsResource, StateResource, StoreResource
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.state.session import open_state
 from ettametta_pipelines.storage.objects import ObjectStore, open_store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ettametta_pipelines.confinement import Ended, Limits, private_dir, run_confined
+from ettametta_pipelines.confinement.running import Ended, Limits, private_dir, run_confined
 from ettametta_pipelines.failures import FailureKind, PermanentError, TransientError
 from ettametta_pipelines.renders.ffmpeg import (
     ProgressReader,

@@ -10,11 +10,11 @@ import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.media.assets import ASSETS as MEDIA
+from ettametta_pipelines.orchestration.resources import StateResource, StoreResource
 from ettametta_pipelines.renders import quality
 from ettametta_pipelines.renders.recipe import Recipe, RecipeError, load_preset, preset_names
 from ettametta_pipelines.renders.trial import CHANGES, changed_recipe
 from ettametta_pipelines.renders.trial_assets import TRIAL_ASSETS, TrialConfig
-from ettametta_pipelines.resources import StateResource, StoreResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.tables import ParquetTables, read_table
 from ettametta_pipelines_tests.media.clips import clip

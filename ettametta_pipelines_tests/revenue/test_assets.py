@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
-from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
-from ettametta_pipelines.resources import (
+from ettametta_pipelines.orchestration.failure_policy import FAILURE_CODE_TAG, FAILURE_KIND_TAG
+from ettametta_pipelines.orchestration.resources import (
     LakeResource,
     ShopifyResource,
     StateResource,

@@ -5,11 +5,11 @@ from io import StringIO
 
 from rich.console import Console
 
+from ettametta_pipelines.commands.trace import print_trace, trace_of
 from ettametta_pipelines.revenue.margin_contracts import CONTENT_COSTS, REVENUE_ATTRIBUTION
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.storage.objects import open_store
 from ettametta_pipelines.storage.parquet import write_table
-from ettametta_pipelines.trace import print_trace, trace_of
 from ettametta_pipelines_tests.revenue.test_costs_and_margin import cost, earned, made_after, post
 
 DAY = date(2026, 3, 5)

@@ -11,8 +11,7 @@ from ettametta_pipelines.clock import utc_now
 from ettametta_pipelines.discovery.assets import ASSETS as DISCOVERY
 from ettametta_pipelines.discovery.assets import tiktok_candidates, trend_candidates, youtube_candidates
 from ettametta_pipelines.discovery.contracts import TREND_CANDIDATES
-from ettametta_pipelines.partitions import day_niche_key
-from ettametta_pipelines.resources import (
+from ettametta_pipelines.orchestration.resources import (
     JudgesResource,
     LakeResource,
     StateResource,
@@ -20,6 +19,7 @@ from ettametta_pipelines.resources import (
     TikTokResource,
     YouTubeResource,
 )
+from ettametta_pipelines.partitions import day_niche_key
 from ettametta_pipelines.scoring.assets import (
     ASSETS,
     candidate_assessments,

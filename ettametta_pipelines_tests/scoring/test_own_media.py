@@ -16,8 +16,8 @@ from ettametta_pipelines.media.assets import ASSETS as MEDIA
 from ettametta_pipelines.media.assets import media_analysis, source_media
 from ettametta_pipelines.media.contracts import SOURCE_MEDIA
 from ettametta_pipelines.media.inbox import drop_upload, scan_inbox
+from ettametta_pipelines.orchestration.resources import JudgesResource, StateResource, StoreResource
 from ettametta_pipelines.partitions import SOURCE_VIDEO
-from ettametta_pipelines.resources import JudgesResource, StateResource, StoreResource
 from ettametta_pipelines.scoring.assets import source_assessments
 from ettametta_pipelines.scoring.contracts import SOURCE_ASSESSMENTS
 from ettametta_pipelines.scoring.frames import BUDGET, LONG_SIDE, frame_times, sample_frames

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from ettametta_pipelines.catalog import ALL_TABLES
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.scoring.blend import WEIGHTS
 from ettametta_pipelines.scoring.champions import read_contest, read_decisions
 from ettametta_pipelines.scoring.contracts import SCORED_CANDIDATES

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from ettametta_pipelines.catalog import ALL_TABLES
+from ettametta_pipelines.orchestration.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.publishing.figures_contracts import VARIANT_RESULTS
-from ettametta_pipelines.resources import LakeResource, StateResource, StoreResource
 from ettametta_pipelines.scoring.quality_assets import LESS_VARIANTS, post_outcomes, score_quality
 from ettametta_pipelines.scoring.quality_contracts import POST_OUTCOMES, SCORE_QUALITY
 from ettametta_pipelines.scoring.variant_effects import decided, variants_of, without_variants

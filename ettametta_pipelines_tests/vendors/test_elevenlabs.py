@@ -162,7 +162,7 @@ def test_the_model_is_looked_up_for_the_doctor(sandbox: SandboxUnderTest) -> Non
 def test_the_doctor_says_which_voice_speaks(
     sandbox: SandboxUnderTest, settings_env: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ettametta_pipelines.doctor import examine
+    from ettametta_pipelines.commands.doctor import examine
     from ettametta_pipelines.settings import load_settings
 
     rows, parts = examine(settings_env)

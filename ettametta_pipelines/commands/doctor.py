@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ettametta_pipelines.commands.going_live import steps
 from ettametta_pipelines.failures import NeedsPersonError, PipelineError
-from ettametta_pipelines.going_live import steps
 from ettametta_pipelines.settings import VENDORS, Settings
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ def _probe_youtube(settings: Settings) -> str:
 
 
 def _probe_google(settings: Settings) -> str:
-    from ettametta_pipelines.resources import YouTubeResource
+    from ettametta_pipelines.orchestration.resources import YouTubeResource
 
     return _probe_client_credentials(YouTubeResource().app())
 
 
 def _probe_tiktok(settings: Settings) -> str:
-    from ettametta_pipelines.resources import TikTokResource
+    from ettametta_pipelines.orchestration.resources import TikTokResource
 
     return _probe_client_credentials(TikTokResource().app())
 
@@ -254,7 +254,7 @@ def _check_ffmpeg(settings: Settings) -> str:
 
 
 def _check_confinement(settings: Settings) -> str:
-    from ettametta_pipelines.confinement_walls import walls
+    from ettametta_pipelines.confinement.walls import walls
 
     return walls().in_words
 

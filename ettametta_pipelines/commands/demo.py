@@ -40,10 +40,10 @@ from ettametta_pipelines.automation.jobs import (
 )
 from ettametta_pipelines.automation.sensors import tick_upload_sensor
 from ettametta_pipelines.catalog import ALL_TABLES
-from ettametta_pipelines.channels import connect_platform
 from ettametta_pipelines.clock import business_day_of, utc_now
+from ettametta_pipelines.commands.channels import connect_platform
+from ettametta_pipelines.commands.devserver import prepare_home, uses_sandbox
 from ettametta_pipelines.definitions import build_definitions
-from ettametta_pipelines.devserver import prepare_home, uses_sandbox
 from ettametta_pipelines.discovery.niches import Niche, load_niches
 from ettametta_pipelines.failures import PermanentError, PipelineError
 from ettametta_pipelines.media.inbox import SETTLE, drop_upload, source_id_of

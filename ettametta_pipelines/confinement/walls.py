@@ -1,6 +1,6 @@
 """Which walls around a confined child this machine's kernel grants, found by building them once. For `doctor`.
 
-The walls themselves are `confinement_launcher.py`'s; the limits, the empty environment and the private directory stand
+The walls themselves are `confinement/launcher.py`'s; the limits, the empty environment and the private directory stand
 everywhere and need no question.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ettametta_pipelines.confinement import Limits, run_confined
+from ettametta_pipelines.confinement.running import Limits, run_confined
 
 
 @dataclass(frozen=True)

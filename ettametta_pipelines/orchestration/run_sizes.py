@@ -1,7 +1,8 @@
 """What a run's pod is given, by what the run does: a table of sizes and the steps that need more than the usual.
 
 All steps of a run share its one process, so a run is as large as its largest step. Knows nothing of Dagster; the
-cluster's run launcher (`kubernetes_runs.py`) asks. GPU work is in pods of its own, described in k8s/base/gpu-pod.yaml.
+cluster's run launcher (`orchestration/kubernetes_runs.py`) asks. GPU work is in pods of its own, described in
+k8s/base/gpu-pod.yaml.
 """
 
 from collections.abc import Iterable

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ettametta_pipelines import confinement
-from ettametta_pipelines.confinement import Limits, run_confined
-from ettametta_pipelines.confinement_walls import look_at_walls, walls
+from ettametta_pipelines.confinement import running as confinement
+from ettametta_pipelines.confinement.running import Limits, run_confined
+from ettametta_pipelines.confinement.walls import look_at_walls, walls
 
 
 def test_the_memory_of_the_parent_does_not_count() -> None:
@@ -116,7 +116,7 @@ def test_without_a_network_namespace_the_rules_for_files_keep_tcp_shut(
     """As in a container whose seccomp profile forbids namespaces."""
     if walls().files:
         pytest.skip("this kernel has no Landlock")
-    crippled = tmp_path / "confinement_launcher.py"
+    crippled = tmp_path / "launcher.py"
     crippled.write_text(confinement.LAUNCHER.read_text().replace("libc.unshare(", "(lambda flags: -1)("))
     monkeypatch.setattr(confinement, "LAUNCHER", crippled)
     assert reach(tmp_path / "work", listener.getsockname()[1])["network"] == "shut"
@@ -127,7 +127,7 @@ def test_without_a_network_namespace_the_rules_for_files_keep_tcp_shut(
 def test_a_wall_the_kernel_refuses_is_named_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crippled = tmp_path / "confinement_launcher.py"
+    crippled = tmp_path / "launcher.py"
     whole = confinement.LAUNCHER.read_text()
     crippled.write_text(whole.replace("CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446",
                                       "CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 9444, 9445, 9446"))  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ettametta_pipelines.trace import print_trace
+from ettametta_pipelines.commands.trace import print_trace
 
 SCREEN = 40
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
-from ettametta_pipelines.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.failure_policy import failure_policy
+from ettametta_pipelines.orchestration.range_runs import OnePartition
+from ettametta_pipelines.orchestration.run_titles import name_run_of_videos
 from ettametta_pipelines.previews import cell, markdown_table
-from ettametta_pipelines.range_runs import OnePartition
-from ettametta_pipelines.run_titles import name_run_of_videos
 from ettametta_pipelines.storage.parquet import Written
 from ettametta_pipelines.storage.tables import READ_BY_ASSET
 from ettametta_pipelines.tags import FAILED_VIDEOS_TAG

@@ -13,11 +13,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ettametta_pipelines.freshness import freshness_of
-from ettametta_pipelines.run_titles import name_run_of_inputs, title_given
+from ettametta_pipelines.orchestration.freshness import freshness_of
+from ettametta_pipelines.orchestration.run_titles import name_run_of_inputs, title_given
+from ettametta_pipelines.orchestration.video_groups import each_video, table_inputs
 from ettametta_pipelines.storage.contracts import TableContract
 from ettametta_pipelines.storage.tables import table_metadata
-from ettametta_pipelines.video_groups import each_video, table_inputs
 
 
 def table_asset(
@@ -25,8 +25,8 @@ def table_asset(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Decorates the function that makes the table of `contract`; `options` are those of `dg.asset`.
 
-    With `videos_per_run` a backfill takes so many source videos in one run, each on its own (`video_groups.py`); for
-    cheap stages without checks and side effects only.
+    With `videos_per_run` a backfill takes so many source videos in one run, each on its own
+    (`orchestration/video_groups.py`); for cheap stages without checks and side effects only.
     """
 
     def decorate(body: Callable[..., Any]) -> dg.AssetsDefinition:

@@ -12,7 +12,7 @@ import pytest
 from ettametta_pipelines.catalog import ALL_TABLES
 from ettametta_pipelines.definitions import build_definitions
 from ettametta_pipelines.discovery.contracts import NICHE_TRENDS, TREND_CANDIDATES, YOUTUBE_CANDIDATES
-from ettametta_pipelines.range_runs import OnePartition, each_partition
+from ettametta_pipelines.orchestration.range_runs import OnePartition, each_partition
 from ettametta_pipelines.scoring.contracts import CANDIDATE_ASSESSMENTS, SCORED_CANDIDATES
 from ettametta_pipelines.settings import Settings, get_settings
 from ettametta_pipelines.storage.objects import ObjectStore, open_store

@@ -6,11 +6,11 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ettametta_pipelines.run_titles import platform_of
+from ettametta_pipelines.orchestration.run_titles import platform_of
+from ettametta_pipelines.orchestration.table_asset import table_asset
 from ettametta_pipelines.storage.contracts import Column, TableContract
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.storage.tables import ParquetTables
-from ettametta_pipelines.table_asset import table_asset
 from ettametta_pipelines.tags import ACCOUNT_TAG, NICHE_TAG, PLATFORM_TAGS, TITLE_TAG, YES
 
 DAY_NICHE = dg.MultiPartitionsDefinition(

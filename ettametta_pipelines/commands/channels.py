@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ettametta_pipelines.failures import NeedsPersonError, PermanentError
-from ettametta_pipelines.resources import TikTokResource, YouTubeResource
+from ettametta_pipelines.orchestration.resources import TikTokResource, YouTubeResource
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.state.session import open_state
 

@@ -1,7 +1,7 @@
 """What an operator has to do, at the vendor and here, before an integration is live: `ettametta doctor NAME`.
 
 One function per integration, computed from the settings, so that redirect and webhook addresses can be copied as they
-stand. Whether a vendor answers is `doctor.py`'s business; this asks nobody anything.
+stand. Whether a vendor answers is `commands/doctor.py`'s business; this asks nobody anything.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """First thing that runs in a confined child: takes rights away from itself, then becomes the real program.
 
-Started by path as `python -I -S confinement_launcher.py SPEC PROGRAM ARGS...`, so it imports the standard library
-only. Doing this here instead of in a fork hook keeps threads of the parent out of it. `confinement.py` is the only
-caller.
+Started by path as `python -I -S launcher.py SPEC PROGRAM ARGS...`, so it imports the standard library only. Doing this
+here instead of in a fork hook keeps threads of the parent out of it. `confinement/running.py` is the only caller.
 """
 
 import ctypes

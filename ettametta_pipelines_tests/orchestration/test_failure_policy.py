@@ -6,12 +6,6 @@ import dagster as dg
 import pytest
 
 from ettametta_pipelines.clock import utc_now
-from ettametta_pipelines.failure_policy import (
-    FAILURE_CODE_TAG,
-    FAILURE_KIND_TAG,
-    NO_RUN_RETRY_TAGS,
-    failure_policy,
-)
 from ettametta_pipelines.failures import (
     FailureKind,
     NeedsPersonError,
@@ -19,6 +13,12 @@ from ettametta_pipelines.failures import (
     PipelineError,
     TransientError,
     kind_of_status,
+)
+from ettametta_pipelines.orchestration.failure_policy import (
+    FAILURE_CODE_TAG,
+    FAILURE_KIND_TAG,
+    NO_RUN_RETRY_TAGS,
+    failure_policy,
 )
 
 

@@ -9,15 +9,15 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ettametta_pipelines.failure_policy import FAILURE_CODE_TAG, failure_policy
 from ettametta_pipelines.failures import PermanentError, TransientError
+from ettametta_pipelines.orchestration.failure_policy import FAILURE_CODE_TAG, failure_policy
+from ettametta_pipelines.orchestration.table_asset import table_asset
+from ettametta_pipelines.orchestration.video_groups import videos_of
 from ettametta_pipelines.partitions import SOURCE_VIDEO
 from ettametta_pipelines.storage.contracts import Column, TableContract
 from ettametta_pipelines.storage.objects import ObjectStore
 from ettametta_pipelines.storage.tables import ParquetTables, read_table, table_key, write_table
-from ettametta_pipelines.table_asset import table_asset
 from ettametta_pipelines.tags import ACCOUNT_TAG, FAILED_VIDEOS_TAG, NICHE_TAG, TITLE_TAG
-from ettametta_pipelines.video_groups import videos_of
 
 VIDEOS = [f"acme--{n}" for n in range(4)]
 SOURCE = TableContract(
@@ -69,7 +69,7 @@ def pictures(context: dg.AssetExecutionContext, source_media: pd.DataFrame) -> A
 
 @pytest.fixture(autouse=True)
 def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
-    monkeypatch.setattr("ettametta_pipelines.video_groups.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("ettametta_pipelines.orchestration.video_groups.time.sleep", lambda seconds: None)
     TROUBLE.__init__()  # type: ignore[misc]
     return TROUBLE
 

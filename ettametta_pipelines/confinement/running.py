@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-LAUNCHER = Path(__file__).with_name("confinement_launcher.py")
+LAUNCHER = Path(__file__).with_name("launcher.py")
 STDERR_KEPT = 32 * 1024
 STDOUT_KEPT = 4 * 1024 * 1024
 STALE_AFTER_S = 24 * 3600

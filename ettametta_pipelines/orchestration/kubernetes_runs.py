@@ -12,13 +12,13 @@ from dagster._core.launcher import LaunchRunContext
 from dagster_k8s.job import USER_DEFINED_K8S_CONFIG_KEY
 from dagster_k8s.launcher import K8sRunLauncher
 
-from ettametta_pipelines.run_sizes import SIZES, STEP_SIZES, size_of
+from ettametta_pipelines.orchestration.run_sizes import SIZES, STEP_SIZES, size_of
 from ettametta_pipelines.settings import Settings
 from ettametta_pipelines.tags import RUN_SIZE_TAG
 
 
 class SizedRunLauncher(K8sRunLauncher):
-    """K8sRunLauncher with resources by `run_sizes.py`.
+    """K8sRunLauncher with resources by `orchestration/run_sizes.py`.
 
     dagster-k8s reads resources from tags of the run, which a job sets and a launch or backfill from the asset graph
     does not. Here they follow from the run's own plan, whoever launched it, and are written to its tags: seen in the

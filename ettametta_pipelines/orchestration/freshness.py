@@ -1,7 +1,8 @@
 """How fresh what operators rely on has to be: declared here once, for the UI's freshness and for alerts.
 
 Dagster's own freshness looks at an asset's last materialization of any partition, which a backfill of an old day
-renews; alerts therefore look for the very partitions that should be there. `table_asset.py` puts it on the assets.
+renews; alerts therefore look for the very partitions that should be there. `orchestration/table_asset.py` puts it on
+the assets.
 """
 
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ HEARTBEAT_S = 7 * 24 * 3600
 
 def project_root() -> Path:
     """The directory that holds `dagster.yaml` and `workspace.yaml`."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / "workspace.yaml").is_file():
         raise PermanentError(
             f"workspace.yaml is not in {root}.",

@@ -1,0 +1,1 @@
+"""Commands that are more than one call: the demo, the development server, the doctor, the trace."""
