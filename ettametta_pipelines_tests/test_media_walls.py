@@ -31,11 +31,11 @@ WRITERS = {
     ("sandbox/speechlike.py", "encoded"),
 }
 # The cage itself; whoever asks it for a program; who starts other programs, none of which is given media.
-CAGE = "confinement.py"
+CAGE = "confinement/running.py"
 CONFINED = {
-    "confinement_walls.py", "media/probe.py", "renders/encoders.py", "renders/ffmpeg.py", "renders/local_voice.py",
+    "confinement/walls.py", "media/probe.py", "renders/encoders.py", "renders/ffmpeg.py", "renders/local_voice.py",
 }  # fmt: skip
-OTHER_STARTERS = {"devserver.py", "synthesis/render_node/server.py", "synthesis/worker_process.py"}
+OTHER_STARTERS = {"commands/devserver.py", "synthesis/render_node/server.py", "synthesis/worker_process.py"}
 # Other ways to a decoder or to a program.
 FORBIDDEN_NAMES = {
     "VideoCapture", "VideoWriter", "read_frames", "run_async", "imread", "export_to_video", "load_video", "posix_spawn",

@@ -375,11 +375,12 @@ def _failed_check(desk: Desk, key: dg.AssetCheckKey) -> Finding | None:
             dg.RunsFilter(run_ids=sorted({record.run_id for record in recent}))
         )
     }
-    passed: dict[str, datetime] = {}
+    # A record's time is in whole seconds; of one second the later has the larger id.
+    passed: dict[str, tuple[datetime, int]] = {}
     for record in recent:
         if record.evaluation.passed:
-            of = _checked_partition(record, runs)
-            passed[of] = max(_checked(record), passed.get(of, _checked(record)))
+            of, when = _checked_partition(record, runs), (_checked(record), record.id)
+            passed[of] = max(when, passed.get(of, when))
     asset, newest = key.asset_key.to_user_string(), failures[0].evaluation
     struck = [_struck_by_check(desk, record, runs, passed, asset) for record in failures]
     return Finding(
@@ -393,7 +394,11 @@ def _failed_check(desk: Desk, key: dg.AssetCheckKey) -> Finding | None:
 
 
 def _struck_by_check(
-    desk: Desk, record: Any, runs: Mapping[str, dg.DagsterRun], passed: Mapping[str, datetime], asset: str
+    desk: Desk,
+    record: Any,
+    runs: Mapping[str, dg.DagsterRun],
+    passed: Mapping[str, tuple[datetime, int]],
+    asset: str,
 ) -> Occurrence:
     of, at, run = _checked_partition(record, runs), _checked(record), runs.get(record.run_id)
     tags = run.tags if run else {}
@@ -401,7 +406,7 @@ def _struck_by_check(
     return Occurrence(
         f"{of}/{record.run_id}", at, " · ".join(filter(None, said)), tags.get(ACCOUNT_TAG),
         _niche(run) if run else None, platform_of(tags, asset), desk.run_page(record.run_id),
-        repaired=passed.get(of, at) > at,
+        repaired=of in passed and passed[of] > (at, record.id),
     )  # fmt: skip
 
 

@@ -219,10 +219,10 @@ def test_an_object_that_cannot_be_read_is_named_and_holds_up_nobody(
 ) -> None:
     read = ObjectStore.iter_chunks
 
-    def denied(self: ObjectStore, key: str, *arguments: int) -> Iterator[bytes]:
+    def denied(self: ObjectStore, key: str, **more: int) -> Iterator[bytes]:
         if key.endswith("locked.mp4"):
             raise NeedsPersonError(f"{key} may not be read.", code="store_access_denied")
-        return read(self, key, *arguments)
+        return read(self, key, **more)
 
     monkeypatch.setattr(ObjectStore, "iter_chunks", denied)
     place(store, "locked.mp4", b"locked")
