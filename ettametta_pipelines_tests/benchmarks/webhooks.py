@@ -117,6 +117,7 @@ def gateway(database: str, home: Path, core: int) -> Iterator[tuple[int, int]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "ettametta_pipelines.cli", "gateway", "--port", str(port)],
         env=os.environ | {"DATABASE_URL": database, "ETTAMETTA_HOME": str(home)}, cwd=home,
+        stdout=(home / "gateway.log").open("w"), stderr=subprocess.STDOUT,
         preexec_fn=partial(os.sched_setaffinity, 0, {core}),
     )  # fmt: skip
     try:
