@@ -252,7 +252,9 @@ def test_a_revoked_key_is_raised_for_a_person_and_leaves_no_reservation(
     sandbox.fault("youtube", path_regex="/search", times=None, status=400, body=body)
     with pytest.raises(NeedsPersonError):
         collect(settings_env, state, niche())
-    assert used(state)["search"] == (2, 0)
+    asked = sandbox.count("youtube", "GET", SEARCH)
+    assert asked in (1, 2)  # the second search is on its way, or it is not sent any more
+    assert used(state)["search"] == (asked, 0)
 
 
 def test_a_request_that_never_left_costs_nothing(settings_env: Settings, state: StateDatabase) -> None:
