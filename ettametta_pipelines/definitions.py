@@ -25,6 +25,7 @@ from ettametta_pipelines.operations.history_assets import HISTORY_ASSETS as HIST
 from ettametta_pipelines.operations.overview_assets import OVERVIEW_ASSETS as OVERVIEW
 from ettametta_pipelines.operations.storage_assets import ASSETS as STORAGE
 from ettametta_pipelines.operations.webhook_assets import WEBHOOK_ASSETS as WEBHOOKS
+from ettametta_pipelines.orchestration.executor import in_one_process
 from ettametta_pipelines.orchestration.resources import (
     JudgesResource,
     LakeResource,
@@ -96,7 +97,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         sensors=safe_ticks([build_upload_sensor(settings), *SENSORS, AUTOMATION]),
         resources=resources | dict(overrides or {}),
         # Runs here are one or a few short steps: starting a process per step costs seconds and buys nothing.
-        executor=dg.in_process_executor,
+        executor=in_one_process,
     )
 
 
